@@ -1,0 +1,28 @@
+"""A strict session: several CPU devices, no silent broadcasting, warnings are errors."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+# Before the first use of a device.
+jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def golden():
+    """Returns a function that reads the arrays of a file under tests/golden."""
+
+    def read(name: str, prefix: str = "") -> dict[str, np.ndarray]:
+        with np.load(GOLDEN / f"{name}.npz") as arrays:
+            return {
+                key.removeprefix(prefix): arrays[key]
+                for key in arrays.files
+                if key.startswith(prefix)
+            }
+
+    return read
