@@ -1,0 +1,75 @@
+"""Convolution, batch norm and linear layers as the papers' PyTorch networks have them.
+
+What Flax does by default differs: its SAME padding is asymmetric at stride 2, its
+he_normal is truncated and counts fan-in, and its Dense starts from lecun_normal.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+Module = Callable[..., nn.Module]
+
+#: N(0, sqrt(2 / (height * width * out))), not truncated.
+kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+#: U(-1/sqrt(in), 1/sqrt(in)): how PyTorch fills a linear layer.
+torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def convolution(
+    channels: int, size: int, stride: int = 1, *, dtype: Any, name: str | None = None
+) -> nn.Conv:
+    """Returns a bias-free convolution that pads `size // 2` on every side.
+
+    Args:
+      channels: output channels.
+      size: height and width of the kernel.
+      stride: step in both directions.
+      dtype: type of the computation; the kernel itself stays float32.
+      name: name of the layer among the variables.
+    """
+    return nn.Conv(
+        channels,
+        (size, size),
+        (stride, stride),
+        padding=((size // 2, size // 2),) * 2,
+        use_bias=False,
+        kernel_init=kaiming_fan_out,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def batch_norm(
+    train: bool, *, axis_name: str | None, dtype: Any, name: str | None = None
+) -> nn.BatchNorm:
+    """Returns a batch norm with PyTorch's epsilon and momentum.
+
+    Differs from the original in: the running variance follows the biased variance of
+    a batch, where PyTorch stores the unbiased one (larger by n / (n - 1), n the
+    values of a channel in the batch).
+
+    Args:
+      train: normalise with the statistics of the batch and move the running ones.
+      axis_name: device axis over which the statistics of a batch are averaged; None
+        keeps them on each device.
+      dtype: type of the output; statistics are float32 or wider.
+      name: name of the layer among the variables.
+    """
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=0.9,
+        epsilon=1e-5,
+        dtype=dtype,
+        axis_name=axis_name,
+        use_fast_variance=True,
+        name=name,
+    )
+
+
+def global_average(x):
+    """Averages [B, H, W, C] over space, in float32 or wider, to [B, C]."""
+    return jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))

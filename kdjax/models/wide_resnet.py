@@ -1,0 +1,122 @@
+"""Wide residual networks for 32x32 images, `wrn_<depth>_<widen>`.
+
+Source: Zagoruyko and Komodakis, "Wide Residual Networks" (BMVC 2016), in the form of
+the overhaul paper's code (`models/WideResNet.py`): pre-activation blocks, no dropout.
+"""
+
+import functools
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kdjax.models import layers
+from kdjax.models.features import Features
+
+
+class Block(nn.Module):
+    """BN, ReLU, 3x3, BN, ReLU, 3x3 and a shortcut.
+
+    The shortcut carries the raw input where the shape stays and a 1x1 convolution of
+    the *activated* input where it changes.
+    """
+
+    channels: int
+    stride: int
+    dtype: Any
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
+        """Returns the block's output and its first batch norm's, before the ReLU."""
+        conv = functools.partial(layers.convolution, dtype=self.dtype)
+        norm = functools.partial(
+            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
+        )
+        normalised = norm(name="bn1")(x)
+        activated = nn.relu(normalised)
+        y = conv(self.channels, 3, self.stride, name="conv1")(activated)
+        y = nn.relu(norm(name="bn2")(y))
+        y = conv(self.channels, 3, name="conv2")(y)
+        if x.shape[-1] != self.channels:
+            x = conv(self.channels, 1, self.stride, name="shortcut")(activated)
+        return x + y, normalised
+
+
+class WideResNet(nn.Module):
+    """A wide residual network of depth 6n+4.
+
+    Features: `pre` are the outputs of the batch norms that end groups 1 to 3 (the
+    first of the next group's first block; the final one), `post` their ReLUs.
+
+    Differs from the original in: a batch norm whose output is a feature runs once a
+    step; the authors call it a second time, which moves its running statistics twice.
+
+    Attributes:
+      depth: convolutions in sequence plus the classifier; 6n+4.
+      widen: factor on the widths 16, 32, 64 of the groups.
+      num_classes: size of the logits.
+      dtype: type of the computation.
+      axis_name: device axis of synchronised batch norms, or None.
+    """
+
+    depth: int
+    widen: int
+    num_classes: int
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    NAMES = "wrn_<depth>_<widen> with depth 6n+4"
+
+    @classmethod
+    def parse(cls, name: str) -> dict[str, int] | None:
+        """Reads depth and widen from a network's name; None if it is another's."""
+        match = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
+        if not match:
+            return None
+        depth, widen = map(int, match.groups())
+        if depth < 10 or (depth - 4) % 6 or widen < 1:
+            return None
+        return {"depth": depth, "widen": widen}
+
+    def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:
+        """Returns for each `pre` the path of the batch norm it comes out of."""
+        return (("group2_block0", "bn1"), ("group3_block0", "bn1"), ("bn",))
+
+    def torch_module(self, path: tuple[str, ...]) -> str:
+        """Returns what the overhaul paper's code calls the module at a path."""
+        if len(path) == 1:
+            return {"stem": "conv1", "bn": "bn1", "classifier": "fc"}[path[0]]
+        group, block = re.fullmatch(r"group(\d)_block(\d+)", path[0]).groups()
+        name = "convShortcut" if path[1] == "shortcut" else path[1]
+        return f"block{group}.layer.{block}.{name}"
+
+    @nn.compact
+    def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
+        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        settings = dict(dtype=self.dtype, axis_name=self.axis_name)
+        x = layers.convolution(16, 3, dtype=self.dtype, name="stem")(image)
+        pre = []
+        for group in (1, 2, 3):
+            for block in range((self.depth - 4) // 6):
+                first = block == 0
+                x, normalised = Block(
+                    16 * self.widen * 2 ** (group - 1),
+                    stride=2 if first and group > 1 else 1,
+                    name=f"group{group}_block{block}",
+                    **settings,
+                )(x, train)
+                if first and group > 1:
+                    pre.append(normalised)
+        pre.append(layers.batch_norm(train, name="bn", **settings)(x))
+        post = tuple(map(nn.relu, pre))
+        pooled = layers.global_average(post[-1])
+        logits = nn.Dense(
+            self.num_classes,
+            kernel_init=layers.torch_linear,
+            dtype=pooled.dtype,
+            name="classifier",
+        )(pooled)
+        return logits, Features(post, tuple(pre), pooled)
