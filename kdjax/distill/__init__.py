@@ -1,0 +1,58 @@
+"""Distillation methods: the table of them, and how a configuration chooses."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from kdjax.distill.method import Method, Outputs, Taxonomy, Teacher
+from kdjax.distill.overhaul import Overhaul
+
+__all__ = ["METHODS", "Method", "Outputs", "Taxonomy", "Teacher", "build"]
+
+#: Every method by the name it has under `methods` in a configuration.
+METHODS: dict[str, type[Method]] = {
+    "overhaul": Overhaul,
+}
+
+
+def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
+    """Returns all hyperparameters of a method: published defaults but for the given.
+
+    Raises:
+      ValueError: if there is no such method or hyperparameter.
+    """
+    if name not in METHODS:
+        raise ValueError(f"methods.{name} is none of {sorted(METHODS)}")
+    defaults = {
+        field.name: field.default
+        for field in dataclasses.fields(METHODS[name])
+        if not field.metadata.get("internal")
+    }
+    for field in given:
+        if field not in defaults:
+            raise ValueError(f"methods.{name}.{field} is none of {sorted(defaults)}")
+    return defaults | given
+
+
+def build(
+    settings: Mapping[str, Mapping[str, Any]],
+    *,
+    dtype: Any = "float32",
+    axis_name: str | None = None,
+) -> dict[str, Method]:
+    """Builds the methods named in a configuration.
+
+    Args:
+      settings: hyperparameters by the name of the method.
+      dtype: type of the computation.
+      axis_name: device axis of synchronised batch norms, or None.
+
+    Raises:
+      ValueError: if a method or one of its hyperparameters is unknown or impossible.
+    """
+    return {
+        name: METHODS[name](
+            **hyperparameters(name, **given), dtype=dtype, axis_name=axis_name
+        )
+        for name, given in settings.items()
+    }

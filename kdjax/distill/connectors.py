@@ -1,0 +1,50 @@
+"""Connectors: what a student's features pass through to reach the teacher's width."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from kdjax.models import layers
+
+
+class Connectors(nn.Module):
+    """One 1x1 convolution and batch norm a stage, without an activation.
+
+    Used even where the widths agree. The batch norms follow the batch in training, as
+    the student's do, and never take part in an evaluation.
+
+    Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019);
+    original: `distiller.py`, `build_feature_connector`.
+    Differs from the original in: nothing but the layout of the arrays.
+
+    Attributes:
+      channels: the teacher's width at each stage.
+      dtype: type of the computation.
+      axis_name: device axis of synchronised batch norms, or None.
+    """
+
+    channels: Sequence[int]
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, features: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+        """Maps [B, H, W, C_student] of each stage to [B, H, W, C_teacher]."""
+        connected = []
+        for stage, (x, width) in enumerate(
+            zip(features, self.channels, strict=True), start=1
+        ):
+            x = layers.convolution(
+                width, 1, dtype=self.dtype, name=f"stage{stage}_conv"
+            )(x)
+            x = layers.batch_norm(
+                True,
+                axis_name=self.axis_name,
+                dtype=self.dtype,
+                name=f"stage{stage}_bn",
+            )(x)
+            connected.append(x)
+        return tuple(connected)

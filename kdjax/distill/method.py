@@ -1,0 +1,105 @@
+"""What a distillation method is to the rest of the package."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from kdjax.models import Features
+
+Variables = dict[str, Any]
+
+
+class Outputs(NamedTuple):
+    """A network's answer to a batch: [B, K] logits and its features."""
+
+    logits: jax.Array
+    features: Features
+
+
+class Teacher(NamedTuple):
+    """What a method may look at before training starts.
+
+    Attributes:
+      name: the network's name, for `models.margin_batch_norms`.
+      variables: its parameters and running statistics.
+      outputs: walks over the training images once, not augmented, in order and in
+        batches of the training size, and gives the teacher's outputs in the batch norm
+        mode of the training.
+    """
+
+    name: str
+    variables: Variables
+    outputs: Callable[[], Iterator[Outputs]]
+
+
+class Taxonomy(NamedTuple):
+    """A method's row in the table of the overhaul paper."""
+
+    teacher_transform: str
+    student_transform: str
+    position: str
+    distance: str
+    missing_information: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Method(abc.ABC):
+    """A term of the training loss that compares student and teacher.
+
+    The fields of a method are its hyperparameters, set in the configuration under
+    `methods.<name>`. `dtype` and `axis_name` are the training's own: the type of the
+    computation and the device axis of synchronised batch norms.
+
+    Attributes:
+      weight: factor on the sum of the method's terms in the training loss.
+    """
+
+    taxonomy: ClassVar[Taxonomy]
+
+    weight: float
+    dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})
+    axis_name: str | None = dataclasses.field(default=None, metadata={"internal": True})
+
+    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+        """Makes the variables that are learned together with the student.
+
+        Args:
+          key: randomness of their start.
+          student: shapes and types of the student's outputs.
+          teacher: shapes and types of the teacher's outputs.
+
+        Returns:
+          Collections `params` and `batch_stats`; empty where nothing is learned.
+
+        Raises:
+          ValueError: if the method cannot join this student and teacher.
+        """
+        return {}
+
+    def constants(self, teacher: Teacher) -> Variables:
+        """Reads off the teacher what stays fixed throughout the training."""
+        return {}
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        variables: Variables,
+        constants: Variables,
+        student: Outputs,
+        teacher: Outputs,
+    ) -> tuple[dict[str, jax.Array], Variables]:
+        """Compares the two networks' answers to one batch.
+
+        Args:
+          variables: what `init` made, as it stands now.
+          constants: what `constants` returned.
+          student: the student's outputs in training mode.
+          teacher: the teacher's outputs; their gradient is already stopped.
+
+        Returns:
+          Named terms, [B] each, whose sum is weighted and averaged by the caller, and
+          the new `batch_stats`.
+        """
