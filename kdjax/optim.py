@@ -1,0 +1,100 @@
+"""Learning rate schedules and optimizers from a configuration."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+
+def drop_steps(
+    drop_at: Sequence[float], epochs: int, steps_per_epoch: int
+) -> tuple[int, ...]:
+    """Turns fractions of the training into the steps at which whole epochs start.
+
+    Args:
+      drop_at: fractions in (0, 1); 0.5 of 200 epochs is the start of epoch 100,
+        counting from 0.
+      epochs: length of the training.
+      steps_per_epoch: updates in an epoch.
+    """
+    # The epsilon keeps 0.3 * 100 at 30 whatever its last bit.
+    return tuple(
+        math.floor(fraction * epochs + 1e-9) * steps_per_epoch for fraction in drop_at
+    )
+
+
+def restart(
+    inner: optax.GradientTransformation, at_steps: Sequence[int]
+) -> optax.GradientTransformation:
+    """Empties the state of `inner` before the updates of the given steps.
+
+    Source: the overhaul paper's CIFAR-100 loop builds a new optimizer at each drop of
+    the learning rate, which empties its momentum.
+
+    Args:
+      inner: a transformation whose initial state is all zeros.
+      at_steps: counts of earlier updates at which to start afresh.
+    """
+
+    def init(params):
+        return jnp.zeros((), jnp.int32), inner.init(params)
+
+    def update(updates, state, params=None):
+        count, inner_state = state
+        fresh = jnp.isin(count, jnp.asarray(at_steps, jnp.int32))
+        inner_state = jax.tree.map(
+            lambda x: jnp.where(fresh, jnp.zeros_like(x), x), inner_state
+        )
+        updates, inner_state = inner.update(updates, inner_state, params)
+        return updates, (count + 1, inner_state)
+
+    return optax.GradientTransformation(init, update)
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    restart_at: Sequence[int] = (),
+) -> optax.GradientTransformation:
+    """Builds SGD as PyTorch has it: d = g + wd p, m = mu m + d, p -= lr (d + mu m).
+
+    Weight decay is coupled (it enters the momentum) and covers every parameter, batch
+    norms and biases included. Without `nesterov` the update is p -= lr m.
+
+    Args:
+      learning_rate: a number or a schedule over steps.
+      momentum: mu.
+      nesterov: look ahead.
+      weight_decay: wd.
+      restart_at: steps before which the momentum is emptied.
+    """
+    momentum_rule = optax.trace(momentum, nesterov)
+    return optax.chain(
+        optax.add_decayed_weights(weight_decay),
+        restart(momentum_rule, restart_at) if restart_at else momentum_rule,
+        optax.scale_by_learning_rate(learning_rate),
+    )
+
+
+def build(
+    config: ml_collections.ConfigDict, *, epochs: int, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Builds the optimizer and its schedule from `config.optimizer`."""
+    drops = drop_steps(config.drop_at, epochs, steps_per_epoch)
+    schedule = optax.piecewise_constant_schedule(
+        config.learning_rate, {step: config.drop_factor for step in drops}
+    )
+    optimizer = sgd(
+        schedule,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+        restart_at=drops if config.restart_momentum else (),
+    )
+    return optimizer, schedule
