@@ -1,0 +1,26 @@
+"""OFD on CIFAR-100: "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019).
+
+    python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 \\
+        --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
+
+The argument is teacher-student; a data set may follow, as in wrn_16_2-wrn_16_1,digits.
+Published test error in percent, median of 5 runs, last epoch (authors' README):
+
+    setting  argument             teacher  student alone  OFD
+    a        wrn_28_4-wrn_16_4    21.09    22.72          20.89
+    b        wrn_28_4-wrn_28_2    21.09    24.88          21.98
+    c        wrn_28_4-wrn_16_2    21.09    27.32          24.08
+    d        wrn_28_4-resnet56    21.09    27.68          24.44
+
+The recipe is the authors' own, `recipes.ofd`. Train the teacher with
+configs/teacher.py:wrn_28_4.
+"""
+
+import ml_collections
+
+from kdjax import recipes
+
+
+def get_config(argument: str = "wrn_28_4-wrn_16_2") -> ml_collections.ConfigDict:
+    """Returns the experiment for "teacher-student" or "teacher-student,data"."""
+    return recipes.distillation(argument, {"overhaul": {}})

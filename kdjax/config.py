@@ -1,0 +1,149 @@
+"""Every field a configuration has, its default, and what values make sense."""
+
+import ml_collections
+
+from kdjax import distill, models
+from kdjax.data import augment, datasets
+
+
+def default() -> ml_collections.ConfigDict:
+    """Returns a configuration with every field; files under configs/ fill it in."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    # The network that is trained, for example "wrn_16_2".
+    config.model = ""
+    # Terms of the distillation loss: hyperparameters by the method's name. None trains
+    # the network alone.
+    config.methods = ml_collections.ConfigDict()
+
+    config.teacher = ml_collections.ConfigDict()
+    config.teacher.model = ""
+    # The work directory of the teacher's own training.
+    config.teacher.checkpoint = ""
+    # "batch" normalises with the statistics of each batch, "running" with the stored.
+    config.teacher.batch_norm = "batch"
+
+    config.data = ml_collections.ConfigDict()
+    config.data.name = ""
+    # Where prepared data sets lie; empty for TFDS's own default.
+    config.data.data_dir = ""
+    # Part of the training images, each class in proportion, the same in every run.
+    config.data.train_fraction = 1.0
+    # The last, smaller batch of an epoch: "keep" it, as a smaller batch, or "drop" it.
+    config.data.remainder = "keep"
+    # Random crops of the image padded by so many pixels, "reflect" or "zero".
+    config.data.padding = 0
+    config.data.padding_mode = "reflect"
+    config.data.flip = False
+    # Of each colour, in units of the pixels 0..255.
+    config.data.mean = (127.5, 127.5, 127.5)
+    config.data.std = (127.5, 127.5, 127.5)
+
+    # Over all devices.
+    config.batch_size = 128
+    config.epochs = 200
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 0.1
+    config.optimizer.momentum = 0.9
+    config.optimizer.nesterov = True
+    # Coupled, on every parameter.
+    config.optimizer.weight_decay = 5e-4
+    # The learning rate is multiplied by drop_factor at these fractions of the epochs.
+    config.optimizer.drop_at = (0.5, 0.75)
+    config.optimizer.drop_factor = 0.1
+    # Empty the momentum at each drop.
+    config.optimizer.restart_momentum = True
+
+    # Type of the computation; parameters, statistics and losses are float32 always.
+    config.dtype = "float32"
+    # Statistics of a batch "per_device" or "synchronised" over all devices.
+    config.batch_norm = "per_device"
+
+    config.log_every_steps = 100
+    config.evaluate_every_epochs = 1
+
+    config.checkpoint = ml_collections.ConfigDict()
+    # Saved after every evaluation, and every so many steps between; 0 for never.
+    config.checkpoint.every_steps = 0
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_best = 1
+    # Go on with a work directory that was started with another configuration.
+    config.checkpoint.allow_config_change = False
+    return config
+
+
+_CHOICES = {
+    "teacher.batch_norm": ("batch", "running"),
+    "data.remainder": ("keep", "drop"),
+    "data.padding_mode": augment.PADDING_MODES,
+    "dtype": ("float32", "bfloat16"),
+    "batch_norm": ("per_device", "synchronised"),
+}
+
+#: Smallest value a number may have.
+_AT_LEAST = {
+    "data.padding": 0,
+    "batch_size": 1,
+    "epochs": 1,
+    "log_every_steps": 1,
+    "evaluate_every_epochs": 1,
+    "checkpoint.every_steps": 0,
+    "checkpoint.keep_last": 1,
+    "checkpoint.keep_best": 0,
+    "optimizer.learning_rate": 0,
+    "optimizer.weight_decay": 0,
+}
+
+
+def field(config: ml_collections.ConfigDict, path: str):
+    """Returns the value of a field given as "optimizer.momentum"."""
+    for name in path.split("."):
+        config = config[name]
+    return config
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+    """Refuses what cannot work, before anything is read or written.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    for path, choices in _CHOICES.items():
+        if field(config, path) not in choices:
+            raise ValueError(f"{path}={field(config, path)!r} is none of {choices}")
+    for path, least in _AT_LEAST.items():
+        if not field(config, path) >= least:
+            raise ValueError(f"{path}={field(config, path)} is less than {least}")
+    if not 0 < config.data.train_fraction <= 1:
+        raise ValueError(
+            f"data.train_fraction={config.data.train_fraction} is not in (0, 1]"
+        )
+    for path in ("data.mean", "data.std"):
+        if len(field(config, path)) != 3:
+            raise ValueError(
+                f"{path}={field(config, path)} must have 3 values, one a colour"
+            )
+    if not all(value > 0 for value in config.data.std):
+        raise ValueError(f"data.std={config.data.std} must be positive")
+    if not all(0 <= value < 1 for value in config.optimizer.drop_at):
+        raise ValueError(
+            f"optimizer.drop_at={config.optimizer.drop_at} must be fractions in [0, 1)"
+        )
+    classes = datasets.num_classes(config.data.name)
+    _check_network("model", config.model, classes)
+    distill.build(config.methods)
+    if config.methods:
+        _check_network("teacher.model", config.teacher.model, classes)
+        if not config.teacher.checkpoint:
+            raise ValueError(
+                f"teacher.checkpoint='' but methods={sorted(config.methods)} need a "
+                "trained teacher: name the work directory of its training"
+            )
+
+
+def _check_network(path: str, name: str, num_classes: int) -> None:
+    try:
+        models.build(name, num_classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,88 @@
+"""Evaluation on a whole split: every example once, whatever the batch size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kdjax import step as step_lib
+from kdjax.data.batches import WholeSplit
+
+
+class Evaluation(NamedTuple):
+    """What a network does on a split.
+
+    Attributes:
+      metrics: means over the examples: `loss` in nats, `accuracy`, and `agreement`,
+        the share of examples classified as the teacher does, if there is a teacher.
+      prediction: the class it gives each example, [N] int32.
+    """
+
+    metrics: dict[str, float]
+    prediction: np.ndarray
+
+
+class Evaluator:
+    """Evaluates networks of one shape on one split."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        split: WholeSplit,
+        devices: Sequence[jax.Device],
+        *,
+        teacher_prediction: np.ndarray | None = None,
+    ):
+        """Prepares the evaluation; it is compiled at the first call.
+
+        Args:
+          network: built for any batch size.
+          split: what to evaluate on.
+          devices: where to run.
+          teacher_prediction: the teacher's classes, [N], to compare with.
+        """
+        self._split = split
+        self._network = network
+        self._teacher_prediction = teacher_prediction
+        self._step = step_lib.data_parallel(
+            self._evaluate_batch,
+            devices,
+            in_axes=(None, None, 0, 0),
+            out_axes=(None, 0),
+        )
+
+    def __call__(self, variables: Mapping[str, Any]) -> Evaluation:
+        """Evaluates a network with its running statistics."""
+        sums, prediction = [], []
+        for index, mask in self._split.batches:
+            batch_sums, classes = self._step(variables, self._split.split, index, mask)
+            sums.append(batch_sums)
+            prediction.append(classes)
+        total = jax.tree.map(lambda *x: sum(map(float, x)), *jax.device_get(sums))
+        count = self._split.num_examples
+        prediction = np.concatenate([np.ravel(x) for x in prediction])[:count]
+        metrics = {name: value / count for name, value in total.items()}
+        if self._teacher_prediction is not None:
+            metrics["agreement"] = float(
+                np.mean(prediction == self._teacher_prediction)
+            )
+        return Evaluation(metrics, prediction)
+
+    def _evaluate_batch(self, variables, split, index, mask):
+        batch = self._split.take(split, index, mask)
+        outputs, _ = step_lib.forward(
+            self._network, variables, batch.image, train=False
+        )
+        prediction = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        loss = optax.softmax_cross_entropy_with_integer_labels(
+            outputs.logits, batch.label
+        )
+        sums = {
+            "loss": jnp.sum(mask * loss),
+            "accuracy": jnp.sum(mask * (prediction == batch.label)),
+        }
+        return jax.lax.psum(sums, step_lib.DEVICES), prediction

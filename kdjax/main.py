@@ -1,0 +1,61 @@
+"""Command line: trains what a configuration file describes.
+
+  python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 --workdir=DIR
+"""
+
+import pathlib
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from kdjax import train
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "File under configs/, and after a colon what it is to be made for."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this run.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> None:
+    """Runs the experiment; a user's mistake ends it with one line and status 2."""
+    if len(argv) > 1:
+        _refuse(f"unexpected argument {argv[1]!r}")
+    cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    if not flags.FLAGS["verbosity"].present:
+        # Orbax tells of every checkpoint at the level of information.
+        logging.set_verbosity(logging.WARNING)
+    try:
+        result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        logging.debug("", exc_info=True)
+        _refuse(error)
+    if result is None:
+        print(f"{_WORKDIR.value}: stopped and saved; the same command goes on")
+        return
+    print(
+        f"{_WORKDIR.value}: test accuracy {result['final_test_accuracy']:.2%} at the "
+        f"last step {result['final_step']}, best {result['best_test_accuracy']:.2%} "
+        f"at step {result['best_step']}"
+    )
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Parses the flags; misspelt and wrongly typed overrides raise many ways."""
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
+        _refuse(e)
+
+
+def _refuse(error: object) -> None:
+    print(f"kdjax: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)

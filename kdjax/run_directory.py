@@ -1,0 +1,124 @@
+"""A work directory: what it must hold before, while and after a run."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import ml_collections
+
+CONFIG = "config.json"
+RESULT = "result.json"
+
+#: Fields that say where things lie or how often to look, and not what is trained.
+_MAY_DIFFER = (
+    "data.data_dir",
+    "teacher.checkpoint",
+    "checkpoint.every_steps",
+    "checkpoint.keep_last",
+    "checkpoint.keep_best",
+    "checkpoint.allow_config_change",
+)
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Turns a configuration into what JSON gives back for it."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Reads the configuration of a work directory; None if it has none."""
+    path = workdir / CONFIG
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Reads the result of a finished run; None if it is not finished."""
+    path = workdir / RESULT
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a work directory that belongs to another configuration.
+
+    Raises:
+      ValueError: names the directory and the fields that differ, with both values; or
+        says that the directory holds something else than a run.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"workdir={workdir} is not a directory")
+    before = read_config(workdir)
+    if before is None:
+        if workdir.exists() and any(workdir.iterdir()):
+            raise ValueError(f"workdir={workdir} is not empty and holds no run")
+        return
+    if config.checkpoint.allow_config_change:
+        return
+    before, now = _flatten(before), _flatten(as_json(config))
+    differ = [
+        f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
+        for path in sorted(before.keys() | now.keys())
+        if path not in _MAY_DIFFER and before.get(path) != now.get(path)
+    ]
+    if differ:
+        raise ValueError(
+            f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}"
+        )
+
+
+def create(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the directory, if need be, and records the configuration in it."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / CONFIG, as_json(config))
+
+
+def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
+    """Records what a finished run measured."""
+    write_json(workdir / RESULT, result)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a JSON file atomically: whole, or not at all."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def provenance() -> dict[str, Any]:
+    """Says what a run was made with: device kind, versions and git revision."""
+    return {
+        "device_kind": jax.devices()[0].device_kind,
+        "num_devices": jax.device_count(),
+        "versions": {
+            "python": sys.version.split()[0],
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str:
+    """Returns the revision of this code, marked "-dirty" with uncommitted changes."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    here = pathlib.Path(__file__).parent
+    try:
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

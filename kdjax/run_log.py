@@ -1,0 +1,116 @@
+"""What a run says while it trains, and what it measured in the end."""
+
+import pathlib
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from kdjax import metrics, writers
+from kdjax.data.batches import TrainBatches
+
+#: Seconds between two looks of the progress bar at the newest metrics.
+_REFRESH_S = 1.0
+
+
+class RunLog:
+    """Turns a run's metrics into records and hands them to the writers.
+
+    A record has `step` (updates made), `epoch`, `split` and numbers. Train records are
+    means over the steps since the last one; `learning_rate` is that of the last step.
+    """
+
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        *,
+        description: str,
+        batches: TrainBatches,
+        total_steps: int,
+        log_every: int,
+        schedule: Callable[[int], Any],
+        resume_step: int | None,
+    ):
+        """Opens the writers.
+
+        Args:
+          workdir: where they write.
+          description: a word or two before the progress bar.
+          batches: of the training split; they tell steps from images and epochs.
+          total_steps: updates of the whole run.
+          log_every: steps between two train records.
+          schedule: learning rate over steps.
+          resume_step: step of the checkpoint that the run goes on from, or None.
+        """
+        self._batches = batches
+        self._total_steps = total_steps
+        self._log_every = log_every
+        self._schedule = schedule
+        self._path = workdir / writers.METRICS
+        self._bar = writers.ProgressBar(
+            description,
+            total_images=batches.images_before(total_steps),
+            done_images=batches.images_before(resume_step or 0),
+        )
+        self._writers = [
+            writers.MetricsFile(workdir, resume_step=resume_step),
+            writers.TensorBoard(workdir, resume_step=resume_step),
+            self._bar,
+        ]
+        self._last_look = time.monotonic()
+        self._images, self._seconds = 0, 0.0
+        self._clock: tuple[int, float] | None = None
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    def step_done(self, step: int, sums: metrics.Sums) -> None:
+        """Waits for a step and logs it if its turn has come.
+
+        Raises:
+          FloatingPointError: if it is time to look and something is not finite.
+        """
+        jax.block_until_ready(sums)
+        self._bar.advance(self._batches.size(step - 1))
+        now = time.monotonic()
+        if self._clock is None:
+            # The first step after a pause may have been compiled; it does not count.
+            self._clock = self._batches.images_before(step), now
+        if step % self._log_every == 0 or step == self._total_steps:
+            rate = float(self._schedule(step - 1))
+            self._write("train", step, {**metrics.means(sums), "learning_rate": rate})
+        elif now - self._last_look > _REFRESH_S:
+            self._last_look = now
+            self._bar.show("train", metrics.means(sums))
+
+    def pause(self, step: int) -> None:
+        """Stops the clock of images/s while something else than training goes on."""
+        if self._clock is not None:
+            images, since = self._clock
+            self._images += self._batches.images_before(step) - images
+            self._seconds += time.monotonic() - since
+            self._clock = None
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Training images per second in this process; None before the first pause."""
+        return self._images / self._seconds if self._seconds else None
+
+    def evaluated(self, split: str, step: int, found: Mapping[str, float]) -> None:
+        """Logs an evaluation: of the student ("test") or the teacher ("teacher_test")."""
+        self._write(split, step, found)
+
+    def test_records(self) -> list[dict[str, Any]]:
+        """Returns the records of all evaluations of the student so far."""
+        return [r for r in writers.read(self._path) if r["split"] == "test"]
+
+    def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
+        epoch = step / self._batches.steps_per_epoch
+        record = {"step": step, "epoch": epoch, "split": split, **values}
+        for writer in self._writers:
+            writer.write(record)
