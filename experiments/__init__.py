@@ -1,0 +1,1 @@
+"""Scripts that make tables, plots and benchmarks out of runs."""
