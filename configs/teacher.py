@@ -13,4 +13,4 @@ from kdjax import recipes
 
 def get_config(argument: str = "wrn_28_4") -> ml_collections.ConfigDict:
     """Returns the experiment for "network" or "network,data"."""
-    return recipes.alone(argument)
+    return recipes.alone(argument, recipes.TEACHER)

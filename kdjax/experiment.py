@@ -183,9 +183,7 @@ class Experiment:
         objective = step_lib.data_parallel(
             self._objective, self._devices, in_axes=(None, None, None, 0)
         )
-        _, measured = jax.eval_shape(
-            objective, params, batch_stats, self.frozen, batch
-        )
+        _, measured = jax.eval_shape(objective, params, batch_stats, self.frozen, batch)
         return step_lib.metric_names(measured.terms)
 
 

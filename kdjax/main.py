@@ -1,10 +1,12 @@
 """Command line: trains what a configuration file describes.
 
-  python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 --workdir=DIR
+python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 --workdir=DIR
 """
 
 import pathlib
+import re
 import sys
+from typing import NoReturn
 
 import jax
 from absl import app, flags, logging
@@ -45,15 +47,33 @@ def main(argv: list[str]) -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; misspelt and wrongly typed overrides raise many ways."""
+    """Parses the flags, and turns the many errors of configurations into one line."""
     try:
-        return flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as e:
-        _refuse(e)
+        arguments = flags.FLAGS(argv)
+    except (AttributeError, KeyError) as error:
+        _refuse(_unknown_field(str(error.args[0]), argv))
+    except (flags.Error, TypeError, ValueError, OSError) as error:
+        _refuse(error)
+    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    if not pathlib.Path(path).is_file():
+        _refuse(f"--config={path}: there is no such file")
+    return arguments
 
 
-def _refuse(error: object) -> None:
-    print(f"kdjax: {error}", file=sys.stderr)
+def _unknown_field(message: str, argv: list[str]) -> str:
+    """Finds the override that ml_collections speaks of: it names the last part only."""
+    name = re.search(r"\w+", message).group()
+    field = re.compile(rf"--config\.(.*\.)?{name}(=|$)")
+    override = next(filter(field.match, argv), f"a --config override of {name}")
+    suggestion = re.search(r"Did you mean .*\?", message)
+    return f"{override}: no such field. {suggestion.group() if suggestion else ''}"
+
+
+def _refuse(error: object) -> NoReturn:
+    """Ends the program with one line and status 2."""
+    # An error in a configuration file comes with its traceback before it.
+    *_, reason = re.split(r"^\w+(?:Error|Exception): ", str(error), flags=re.MULTILINE)
+    print("kdjax:", " ".join(reason.split()), file=sys.stderr)
     sys.exit(2)
 
 

@@ -102,7 +102,7 @@ class RunLog:
         return self._images / self._seconds if self._seconds else None
 
     def evaluated(self, split: str, step: int, found: Mapping[str, float]) -> None:
-        """Logs an evaluation: of the student ("test") or the teacher ("teacher_test")."""
+        """Logs an evaluation: "test" of the network trained, "teacher_test"."""
         self._write(split, step, found)
 
     def test_records(self) -> list[dict[str, Any]]:

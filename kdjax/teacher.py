@@ -132,9 +132,9 @@ def outputs_on(
     @jax.jit
     def outputs(image):
         image = augment.normalise(image, mean=config.mean, std=config.std)
-        return step_lib.forward(
-            teacher.network, teacher.variables, image, train=train
-        )[0]
+        return step_lib.forward(teacher.network, teacher.variables, image, train=train)[
+            0
+        ]
 
     batch_size = min(batch_size, len(split.label))
     for start in range(0, len(split.label) - batch_size + 1, batch_size):

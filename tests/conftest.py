@@ -1,4 +1,4 @@
-"""A strict session: several CPU devices, no silent broadcasting, warnings are errors."""
+"""A strict session: four CPU devices, no silent broadcasting, warnings as errors."""
 
 import pathlib
 

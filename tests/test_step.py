@@ -25,7 +25,9 @@ TOLERANCE = {
 
 
 def part(arrays, prefix):
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    return {
+        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    }
 
 
 def nhwc(array):
@@ -154,9 +156,7 @@ def test_margins_and_features_are_the_authors(golden_step):
         ),
     ):
         outputs, _ = step_lib.forward(network, variables, image, train=True)
-        assert_output_close(
-            outputs.logits, g.arrays[f"train/{name}_logits"], tolerance
-        )
+        assert_output_close(outputs.logits, g.arrays[f"train/{name}_logits"], tolerance)
         for stage, feature in enumerate(outputs.features.pre, start=1):
             expected = nhwc(g.arrays[f"train/{name}_feat{stage}"])
             # Stored in float32.

@@ -186,9 +186,7 @@ class WholeSplit:
         mask = (place < self.num_examples).astype(np.float32)
         index = np.where(mask, place, 0).astype(np.int32)
         shared_out = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-        self.batches = jax.device_put(
-            list(zip(index, mask, strict=True)), shared_out
-        )
+        self.batches = jax.device_put(list(zip(index, mask, strict=True)), shared_out)
 
     def take(self, split: Split, index: jax.Array, mask: jax.Array) -> Batch:
         """Cuts one device's share; called inside an evaluation step."""

@@ -11,11 +11,9 @@ memory, nothing of them ever being unpacked to disk or run:
   (lists of N ints); `meta`, the names as two lists.
 """
 
-import io
 import lzma
 import os
 import pathlib
-import pickle
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -24,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from kdjax.data import array_pickle
 
 NUM_RECORDS = {"train": 50_000, "test": 10_000}
 _NUM_CLASSES = {"label": 100, "coarse_label": 20}
@@ -184,13 +184,15 @@ def _parse_python(members: dict[str, bytes], num_records: Mapping[str, int]) -> 
     for split, num in num_records.items():
         name = f"cifar-100-python/{split}"
         # Popped: the pixels take 150 MB wherever they stand.
-        content = _unpickle(name, members.pop(name))
-        planes = _plane_table(name, content.pop(b"data", None), num)
+        content = array_pickle.read_dict(name, members.pop(name))
+        planes = array_pickle.uint8_array(
+            f"{name}: data", content.pop(b"data", None), (num, _NUM_PIXEL_BYTES)
+        )
         label = _label_list(name, content, b"fine_labels", num)
         coarse_label = _label_list(name, content, b"coarse_labels", num)
         records[split] = _records(name, planes, label, coarse_label)
     name = "cifar-100-python/meta"
-    meta = _unpickle(name, members[name])
+    meta = array_pickle.read_dict(name, members[name])
     for feature, kind in (("label", b"fine"), ("coarse_label", b"coarse")):
         names = meta.get(kind + b"_label_names")
         class_names[feature] = _names(name, names, feature)
@@ -224,70 +226,6 @@ def _names(name: str, names: Any, feature: str) -> list[str]:
             f"{name} holds {found} different names for {feature}, expected {expected}"
         )
     return [n.decode() for n in names]
-
-
-class _Kept:
-    """Keeps what a pickle says of a numpy array or of its type.
-
-    Stands in for numpy's own classes, which believe the type flags and the object
-    pointers they find in a pickle, and so are no safer than running it.
-    """
-
-    state: Any = None
-
-    def __init__(self, *args: Any):
-        self.args = args
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-_ADMITTED = {
-    "numpy.core.multiarray._reconstruct": _Kept,
-    "numpy._core.multiarray._reconstruct": _Kept,  # Its name since numpy 2.
-    "numpy.ndarray": _Kept,
-    "numpy.dtype": _Kept,
-    # How Python 3 writes bytes in protocol 2.
-    "_codecs.encode": lambda text, encoding: text.encode("latin1"),
-}
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads plain containers and numpy arrays, and runs nothing a pickle names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in of an admitted global, and refuses all others."""
-        full_name = f"{module}.{name}"
-        if full_name not in _ADMITTED:
-            raise pickle.UnpicklingError(
-                f"it asks for {full_name!r}, and only numpy arrays are admitted"
-            )
-        return _ADMITTED[full_name]
-
-
-def _unpickle(name: str, content: bytes) -> dict[Any, Any]:
-    """Reads a pickled dict whose strings are bytes, as Python 2 wrote them."""
-    try:
-        result = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # A damaged pickle raises nearly anything.
-        raise ValueError(f"{name} is not a readable pickle: {error}") from error
-    if not isinstance(result, dict):
-        raise ValueError(f"{name} holds no dict")
-    return result
-
-
-def _plane_table(name: str, array: Any, num: int) -> np.ndarray:
-    """Returns the pixels of a pickled array as uint8 [num, 3072]."""
-    expected = (num, _NUM_PIXEL_BYTES)
-    match array:
-        case _Kept(
-            state=(_, shape, _Kept(args=("u1" | b"u1", *_)), order, bytes() as raw)
-        ):
-            if shape != expected or len(raw) != num * _NUM_PIXEL_BYTES:
-                raise ValueError(f"{name}: data has shape {shape}, expected {expected}")
-            pixels = np.frombuffer(raw, np.uint8)
-            return pixels.reshape(expected, order="F" if order else "C")
-    raise ValueError(f"{name}: data is no uint8 array")
 
 
 def _label_list(name: str, content: dict[Any, Any], key: bytes, num: int) -> np.ndarray:

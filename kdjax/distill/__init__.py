@@ -50,9 +50,8 @@ def build(
     Raises:
       ValueError: if a method or one of its hyperparameters is unknown or impossible.
     """
-    return {
-        name: METHODS[name](
-            **hyperparameters(name, **given), dtype=dtype, axis_name=axis_name
-        )
-        for name, given in settings.items()
-    }
+    methods = {}
+    for name, given in settings.items():
+        chosen = hyperparameters(name, **given)
+        methods[name] = METHODS[name](**chosen, dtype=dtype, axis_name=axis_name)
+    return methods

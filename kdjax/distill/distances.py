@@ -1,7 +1,7 @@
 """Distances d between a student's and a teacher's transformed features.
 
-All are pure and have the form `(student, teacher, *, hyperparameters) -> [B]`: one value
-an example, not reduced over the batch, not weighted, and with no gradient stopped.
+All are pure and have the form `(student, teacher, *, hyperparameters) -> [B]`: one
+value an example, not reduced over the batch, not weighted, with no gradient stopped.
 """
 
 import jax

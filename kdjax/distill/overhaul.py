@@ -47,14 +47,15 @@ def margins(scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
         z = mean / sigma
         density = np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
         negative_share = special.ndtr(-z)
-        margin = np.where(
-            negative_share > _RARE, mean - sigma * density / negative_share, -3 * sigma
-        )
+        expected = mean - sigma * (density / negative_share)
+        margin = np.where(negative_share > _RARE, expected, -3 * sigma)
     return np.where(sigma == 0, np.minimum(mean, 0), margin)
 
 
 @jax.jit
-def _negative_sums(features: tuple[jax.Array, ...]) -> list[tuple[jax.Array, jax.Array]]:
+def _negative_sums(
+    features: tuple[jax.Array, ...],
+) -> list[tuple[jax.Array, jax.Array]]:
     """Sums and counts the negative responses of each stage, [C] and [C]."""
     axes = (0, 1, 2)
     return [
@@ -165,7 +166,9 @@ class Overhaul(Method):
         )
         terms = {}
         for stage, (ours, theirs, margin) in enumerate(stages, start=1):
-            distance = distances.partial_l2(ours, transforms.margin_relu(theirs, margin))
+            distance = distances.partial_l2(
+                ours, transforms.margin_relu(theirs, margin)
+            )
             terms[f"stage_{stage}"] = 2.0 ** (stage - len(stages)) * distance
         return terms, updates["batch_stats"]
 

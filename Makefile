@@ -1,0 +1,31 @@
+PYTHON ?= python3
+BIN = .venv/bin
+DEMO = runs/demo
+
+.PHONY: demo test test-slow lint clean
+
+demo: .venv/installed  ## a teacher, a student alone and a distilled one, on digits
+	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
+	  --methods=none,overhaul --seeds=3 --out=$(DEMO)
+	$(BIN)/python -m experiments.report --runs=$(DEMO)
+
+test: .venv/installed  ## the test suite
+	$(BIN)/python -m pytest
+
+test-slow: .venv/installed  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  f"kdjax needs Python 3.11 or newer, not {sys.version.split()[0]}: \
+	  make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv

@@ -1,0 +1,190 @@
+"""Makes a table and learning curves out of run folders.
+
+    python -m experiments.report --runs=runs/digits --out=experiments/results/digits
+
+Every folder below `--runs` that holds a `config.json` counts as a run. The table is
+printed and written as `table.md` and `table.csv`, the curves as `curves.png`, into
+`--out` (the `--runs` folder if not given). Nothing is trained and jax is not imported.
+"""
+
+import argparse
+import csv
+import shlex
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tabulate
+
+from experiments import curves, pairs, runs, summary
+
+_DASH = "\N{EM DASH}"
+_CAPTION = (
+    "Test accuracy in percent, mean ± sample sd over n seeds. The last epoch is the "
+    "headline; the best epoch is chosen on the test split and shown for comparison "
+    "only.",
+    "Gain: percentage points over the student alone after the last epoch, paired by "
+    "seed, [95 % t-interval]; intervals are not corrected for the number of methods.",
+)
+_TERMINAL = (
+    "method",
+    "network",
+    "n",
+    "last epoch",
+    "gain [95 %]",
+    "best epoch",
+    "params",
+    "img/s",
+    "wall",
+)
+
+
+def cells(values: Mapping[str, Any]) -> dict[str, str]:
+    """Formats a record for people, by heading."""
+    sd, gain = values["last_epoch_sd"], values["gain"]
+    gain_text = "" if values["role"] != pairs.METHOD else _DASH
+    if gain is not None:
+        gain_text = f"{gain:+.2f}"
+        if values["gain_low"] is not None:
+            gain_text += f" [{values['gain_low']:.2f}, {values['gain_high']:.2f}]"
+    speed = values["images_per_s"]
+    return {
+        "method": values["method"],
+        "network": values["network"],
+        "n": str(values["n"]),
+        "last epoch": f"{values['last_epoch_accuracy']:.2f} ± "
+        + (_DASH if sd is None else f"{sd:.2f}"),
+        "gain [95 %]": gain_text,
+        "best epoch": f"{values['best_epoch_accuracy']:.2f}",
+        "params": f"{values['parameters']:,}",
+        "extra while training": f"{values['extra_parameters_while_training']:,}",
+        "train images": f"{values['train_images']:,}",
+        "epochs": f"{values['epochs']:g}",
+        "batch": str(values["batch_size"]),
+        "img/s": _DASH if speed is None else f"{speed:,.0f}",
+        "wall": _duration(values["wall_s"]),
+    }
+
+
+def terminal(blocks: Sequence[pairs.Block], unfinished: Sequence[str]) -> str:
+    """Renders the tables for a terminal of 120 columns."""
+    parts = []
+    for block in blocks:
+        rows = [cells(summary.record(block, row)) for row in block.rows]
+        table = _table([{h: row[h] for h in _TERMINAL} for row in rows], "simple", 30)
+        parts.append(
+            "\n".join([block.title, "", table, "", *summary.notes(block)]).rstrip()
+        )
+    parts.append("\n".join(textwrap.fill(line, 100) for line in _CAPTION))
+    parts.append("\n".join(unfinished))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown(
+    blocks: Sequence[pairs.Block], unfinished: Sequence[str], command: str
+) -> str:
+    """Renders the tables and where their numbers come from as a Markdown page."""
+    parts = ["# Results"]
+    for block in blocks:
+        rows = [cells(summary.record(block, row)) for row in block.rows]
+        parts += [f"## {block.title}", _table(rows, "pipe")]
+        parts += ["\n".join(f"- {line}" for line in summary.notes(block))]
+    results = [
+        run.result for b in blocks for row in b.rows for run in row.runs.values()
+    ]
+    devices = sorted({r.devices for r in results})
+    revisions = sorted({r.git_revision for r in results})
+    versions = sorted({item for r in results for item in r.versions.items()})
+    parts += [
+        *_CAPTION,
+        "![Test accuracy by epoch](curves.png)",
+        "## Where the numbers come from",
+        "\n".join(
+            [
+                f"- Devices: {', '.join(devices)}",
+                f"- Versions: {', '.join(' '.join(item) for item in versions)}",
+                f"- Git revision: {', '.join(revisions)}",
+                f"- Made by: `{command}`",
+                *(f"- {line}" for line in unfinished),
+            ]
+        ),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report; returns the exit status, 2 if there is nothing to report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--runs", type=Path, help="folder to search for runs")
+    parser.add_argument("--out", type=Path, help="folder to write to; default: --runs")
+    flags = parser.parse_args(arguments)
+    out = flags.out or flags.runs
+    try:
+        blocks, unfinished = _collect(flags.runs)
+        out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    command = shlex.join([*parser.prog.split(), f"--runs={flags.runs}", f"--out={out}"])
+    page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
+    page.write_text(markdown(blocks, unfinished, command), encoding="utf-8")
+    _write_csv(blocks, sheet)
+    curves.draw(blocks, plot)
+    print(terminal(blocks, unfinished))
+    print("wrote", page, sheet, plot)
+    return 0
+
+
+def _collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
+    """Returns the blocks of finished runs and one line for each unfinished run."""
+    if source is None:
+        raise ValueError("--runs=DIR is missing: the folder to search for runs")
+    found, unusable = runs.read_runs(source)
+    blocks, left_out = pairs.arrange(found)
+    for warning in unusable + left_out:
+        print(f"warning: {warning}", file=sys.stderr)
+    unfinished = [
+        f"unfinished: {run.name} (step {run.step})" for run in found if not run.result
+    ]
+    if not blocks:
+        raise ValueError(
+            f"no finished run under --runs={source} ({len(unfinished)} unfinished)"
+        )
+    return blocks, unfinished
+
+
+def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:
+    records = [summary.record(block, row) for block in blocks for row in block.rows]
+    with file.open("w", newline="", encoding="utf-8") as sheet:
+        writer = csv.DictWriter(sheet, records[0])
+        writer.writeheader()
+        writer.writerows(records)
+
+
+def _table(rows: list[dict[str, str]], style: str, widest: int | None = None) -> str:
+    align = ["left" if h in ("method", "network") else "right" for h in rows[0]]
+    return tabulate.tabulate(
+        rows,
+        headers="keys",
+        tablefmt=style,
+        colalign=align,
+        disable_numparse=True,
+        maxcolwidths=[widest] + [None] * (len(align) - 1),
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

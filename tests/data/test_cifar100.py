@@ -1,0 +1,438 @@
+import gzip
+import io
+import os
+import pickle
+import re
+import sys
+import tarfile
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from kdjax.data import cifar100
+
+COUNTS = {"train": 7, "test": 3}
+NAMES = {
+    "fine": [f"fish_{k}" for k in range(100)],
+    "coarse": [f"animal_{k}" for k in range(20)],
+}
+
+
+def make_table(split):
+    """Makes records as published, uint8 [N, 3074], no two alike."""
+    num = COUNTS[split]
+    rng = np.random.default_rng(num)
+    table = rng.integers(0, 256, (num, 3074), np.uint8)
+    table[:, 0] = rng.integers(0, 20, num)
+    table[:, 1] = rng.integers(0, 100, num)
+    table[0, :2] = 19, 99
+    return table
+
+
+def expected_image(record):
+    """Puts the planes of one record together the slow way."""
+    image = np.zeros((32, 32, 3), np.uint8)
+    for row in range(32):
+        for column in range(32):
+            for channel in range(3):
+                offset = 2 + 1024 * channel + 32 * row + column
+                image[row, column, channel] = record[offset]
+    return image
+
+
+def binary_members():
+    members = {f"{split}.bin": make_table(split).tobytes() for split in COUNTS}
+    for kind, names in NAMES.items():
+        members[f"{kind}_label_names.txt"] = "".join(f"{n}\n" for n in names).encode()
+    return {f"cifar-100-binary/{name}": data for name, data in members.items()}
+
+
+def python_dicts():
+    dicts = {}
+    for split in COUNTS:
+        table = make_table(split)
+        dicts[split] = {
+            b"filenames": [b"image_%d.png" % k for k in range(len(table))],
+            b"batch_label": b"batch 1 of 1",
+            b"fine_labels": table[:, 1].tolist(),
+            b"coarse_labels": table[:, 0].tolist(),
+            b"data": table[:, 2:],
+        }
+    dicts["meta"] = {
+        b"fine_label_names": [name.encode() for name in NAMES["fine"]],
+        b"coarse_label_names": [name.encode() for name in NAMES["coarse"]],
+    }
+    return dicts
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes strings the way Python 2 did: opcodes Python 3 reads but never writes."""
+
+    def save_string(self, string):
+        data = string if isinstance(string, bytes) else string.encode("latin1")
+        if len(data) < 256:
+            self.write(pickle.SHORT_BINSTRING + bytes([len(data)]) + data)
+        else:
+            self.write(pickle.BINSTRING + len(data).to_bytes(4, "little") + data)
+        self.memoize(string)
+
+    dispatch: ClassVar = {
+        **pickle._Pickler.dispatch,
+        bytes: save_string,
+        str: save_string,
+    }
+
+
+def python2_dumps(value):
+    stream = io.BytesIO()
+    Python2Pickler(stream, protocol=2).dump(value)
+    return stream.getvalue().replace(b"numpy._core.", b"numpy.core.")
+
+
+def python3_dumps(value):
+    return pickle.dumps(value, protocol=2)
+
+
+def python_members(dumps=python2_dumps, **changes):
+    dicts = python_dicts() | changes
+    return {f"cifar-100-python/{name}": dumps(value) for name, value in dicts.items()}
+
+
+def write_tar(path, members, mode="w:gz"):
+    with tarfile.open(path, mode) as tar:
+        folder = tarfile.TarInfo(next(iter(members)).split("/")[0])
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+def check(archive):
+    assert archive.class_names == {
+        "label": NAMES["fine"],
+        "coarse_label": NAMES["coarse"],
+    }
+    assert archive.records.keys() == COUNTS.keys()
+    for split, records in archive.records.items():
+        table = make_table(split)
+        assert records.image.dtype == np.uint8
+        np.testing.assert_array_equal(
+            records.image, [expected_image(record) for record in table]
+        )
+        np.testing.assert_array_equal(records.label, table[:, 1])
+        np.testing.assert_array_equal(records.coarse_label, table[:, 0])
+
+
+def test_published_counts_are_the_default():
+    assert cifar100.NUM_RECORDS == {"train": 50_000, "test": 10_000}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_reads_binary_archive_whatever_its_name(tmp_path, mode):
+    path = write_tar(tmp_path / "cifar-100-python.tar.gz", binary_members(), mode)
+    check(cifar100.read_archive(path, COUNTS))
+
+
+@pytest.mark.parametrize("dumps", [python2_dumps, python3_dumps])
+def test_reads_python_archive_whatever_its_name(tmp_path, dumps):
+    path = write_tar(tmp_path / "cifar-100-binary.tar.gz", python_members(dumps))
+    check(cifar100.read_archive(path, COUNTS))
+
+
+def test_python2_pickles_of_the_tests_are_what_they_claim():
+    written = python_members()["cifar-100-python/train"]
+    assert b"cnumpy.core.multiarray\n_reconstruct\n" in written
+    assert b"_codecs" not in written
+    assert (
+        pickle.loads(written, encoding="bytes").keys() == python_dicts()["train"].keys()
+    )
+
+
+def test_reads_pixels_pickled_in_fortran_order(tmp_path):
+    dicts = python_dicts()
+    dicts["train"][b"data"] = np.asfortranarray(dicts["train"][b"data"])
+    path = write_tar(tmp_path / "a.tar.gz", python_members(**dicts))
+    check(cifar100.read_archive(path, COUNTS))
+
+
+def test_reads_members_named_with_a_leading_dot_and_ignores_others(tmp_path):
+    members = {f"./{name}": data for name, data in binary_members().items()}
+    members |= {"./cifar-100-binary/._train.bin": b"x", "./train.bin": b"y"}
+    check(cifar100.read_archive(write_tar(tmp_path / "a", members), COUNTS))
+
+
+class ListArray:
+    """Pickles as a uint8 array of the right shape, its bytes given as a list."""
+
+    def __reduce__(self):
+        function, args, state = np.zeros((7, 3072), np.uint8).__reduce__()
+        return function, args, (*state[:-1], [0] * len(state[-1]))
+
+
+def changed(name, key, value, dumps=python2_dumps):
+    """Makes the members of a python archive with one field replaced."""
+    dicts = python_dicts()
+    dicts[name][key] = value
+    return python_members(dumps, **dicts)
+
+
+def with_label(column, value):
+    table = make_table("test")
+    table[2, column] = value
+    return binary_members() | {"cifar-100-binary/test.bin": table.tobytes()}
+
+
+def with_names(names):
+    text = "".join(f"{name}\n" for name in names)
+    return binary_members() | {"cifar-100-binary/fine_label_names.txt": text.encode()}
+
+
+def without(members, *names):
+    return {name: data for name, data in members.items() if name not in names}
+
+
+BAD_MEMBERS = {
+    "no member": (lambda: {"cifar-10-batches-bin/a.bin": b""}, "holds neither cifar-1"),
+    "no test.bin": (
+        lambda: without(binary_members(), "cifar-100-binary/test.bin"),
+        "lacks cifar-100-binary/test.bin",
+    ),
+    "only train": (
+        lambda: without(
+            python_members(), "cifar-100-python/test", "cifar-100-python/meta"
+        ),
+        "lacks cifar-100-python/meta and cifar-100-python/test",
+    ),
+    "short train.bin": (
+        lambda: binary_members() | {"cifar-100-binary/train.bin": bytes(7 * 3074 - 1)},
+        "train.bin holds 21517 bytes, expected 21518 (7 records of 3074)",
+    ),
+    "long test.bin": (
+        lambda: binary_members() | {"cifar-100-binary/test.bin": bytes(4 * 3074)},
+        "test.bin holds 12296 bytes, expected 9222 (3 records of 3074)",
+    ),
+    "label 100": (
+        lambda: with_label(1, 100),
+        "test.bin: record 2 has label 100, expected 0..99",
+    ),
+    "coarse label 20": (
+        lambda: with_label(0, 20),
+        "test.bin: record 2 has coarse_label 20, expected 0..19",
+    ),
+    "99 names": (
+        lambda: with_names([f"name_{k}" for k in range(99)]),
+        "fine_label_names.txt holds 99 different names for label, expected 100",
+    ),
+    "two names the same": (
+        lambda: with_names([f"name_{min(k, 98)}" for k in range(100)]),
+        "fine_label_names.txt holds 99 different names for label, expected 100",
+    ),
+    "one name twice more": (
+        lambda: with_names([f"name_{min(k, 99)}" for k in range(101)]),
+        "fine_label_names.txt holds 100 different names for label, expected 100",
+    ),
+    "negative label": (
+        lambda: changed("test", b"fine_labels", [0, -1, 0]),
+        "cifar-100-python/test: record 1 has label -1, expected 0..99",
+    ),
+    "pickled label 100": (
+        lambda: changed("test", b"fine_labels", [0, 1, 100]),
+        "cifar-100-python/test: record 2 has label 100, expected 0..99",
+    ),
+    "huge label": (
+        lambda: changed("test", b"coarse_labels", [10**30, 1, 1]),
+        "cifar-100-python/test: record 0 has coarse_label 1000",
+    ),
+    "labels missing": (
+        lambda: changed("train", b"fine_labels", None),
+        "cifar-100-python/train: fine_labels is no list of ints",
+    ),
+    "labels not ints": (
+        lambda: changed("train", b"fine_labels", [0.5] * 7),
+        "cifar-100-python/train: fine_labels is no list of ints",
+    ),
+    "too few labels": (
+        lambda: changed("train", b"coarse_labels", [1] * 6),
+        "cifar-100-python/train holds 6 coarse_labels, expected 7",
+    ),
+    "pixels missing": (
+        lambda: changed("train", b"data", None),
+        "cifar-100-python/train: data is no uint8 array",
+    ),
+    "pixels not uint8": (
+        lambda: changed("train", b"data", np.zeros((7, 3072), np.int8)),
+        "cifar-100-python/train: data is no uint8 array",
+    ),
+    "pixels as objects": (
+        lambda: changed("train", b"data", np.full((7, 3072), None)),
+        "cifar-100-python/train: data is no uint8 array",
+    ),
+    "pixels as a list": (
+        lambda: changed("train", b"data", ListArray(), python3_dumps),
+        "cifar-100-python/train: data is no uint8 array",
+    ),
+    "wrong shape": (
+        lambda: changed("train", b"data", np.zeros((14, 1536), np.uint8)),
+        "train: data has shape (14, 1536), expected (7, 3072)",
+    ),
+    "wrong number of images": (
+        lambda: changed("train", b"data", np.zeros((8, 3072), np.uint8)),
+        "train: data has shape (8, 3072), expected (7, 3072)",
+    ),
+    "names missing": (
+        lambda: changed("meta", b"fine_label_names", None),
+        "cifar-100-python/meta holds no list of names for label",
+    ),
+    "no dict": (
+        lambda: python_members(train=[1, 2]),
+        "cifar-100-python/train holds no dict",
+    ),
+    "cut pickle": (
+        lambda: python_members(dumps=lambda value: python2_dumps(value)[:-9]),
+        "cifar-100-python/train is not a readable pickle: ",
+    ),
+    "key that is none": (
+        lambda: python_members(dumps=lambda value: b"}]K\x01s."),
+        "cifar-100-python/train is not a readable pickle: unhashable type",
+    ),
+    "no pickle": (
+        lambda: python_members(dumps=lambda value: b"\n\nhello"),
+        "cifar-100-python/train is not a readable pickle: ",
+    ),
+}
+
+
+def refusal(path):
+    """Reads a bad archive; returns what the error says after the path."""
+    one_line = rf"\A{re.escape(str(path))}: .+\Z"
+    with pytest.raises(ValueError, match=one_line) as raised:
+        cifar100.read_archive(path, COUNTS)
+    return str(raised.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize("case", BAD_MEMBERS)
+def test_refuses_bad_members(tmp_path, case):
+    make_members, message = BAD_MEMBERS[case]
+    path = write_tar(tmp_path / "a.tar.gz", make_members())
+    assert message in refusal(path)
+
+
+def test_refuses_missing_file_and_folder(tmp_path):
+    assert refusal(tmp_path / "a.tar.gz") == "cannot be read: No such file or directory"
+    assert refusal(tmp_path) == "cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>" * 99, gzip.compress(b"a")]
+)
+def test_refuses_what_is_no_tar(tmp_path, content):
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(content)
+    assert refusal(path).startswith("not a whole tar archive: ")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("fraction", [0.0005, 0.1, 0.7])
+def test_refuses_cut_archive(tmp_path, mode, fraction):
+    path = write_tar(tmp_path / "a.tar.gz", binary_members(), mode)
+    os.truncate(path, int(path.stat().st_size * fraction))
+    assert refusal(path).startswith("not a whole tar archive: ")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_refuses_archive_damaged_inside(tmp_path, mode):
+    path = write_tar(tmp_path / "a.tar.gz", binary_members(), mode)
+    content = path.read_bytes()
+    for start in range(20, len(content) - 600, 500):
+        path.write_bytes(content[:start] + b"\xff" * 600 + content[start + 600 :])
+        assert refusal(path)
+
+
+def test_refuses_archive_with_one_changed_pixel(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    write_tar(tmp_path / "a.tar", binary_members(), "w")
+    # Stored rather than compressed, so that only the checksum can tell.
+    content = bytearray(gzip.compress((tmp_path / "a.tar").read_bytes(), 0))
+    content[content.index(make_table("train")[3].tobytes()) + 100] ^= 1
+    path.write_bytes(content)
+    assert "CRC check failed" in refusal(path)
+
+
+class Call:
+    """Pickles as a call, which an ordinary unpickler makes while reading."""
+
+    def __init__(self, function, *args):
+        self.reduced = (function, args)
+
+    def __reduce__(self):
+        return self.reduced
+
+
+@pytest.mark.parametrize("member", ["train", "test", "meta"])
+def test_runs_nothing_that_a_pickle_asks_for(tmp_path, member):
+    trace = tmp_path / "trace"
+    evil = python_dicts()[member] | {b"evil": Call(os.system, f"touch {trace}")}
+    dumps = python3_dumps
+    path = write_tar(tmp_path / "a.tar.gz", python_members(dumps, **{member: evil}))
+    message = refusal(path)
+    assert not trace.exists()
+    assert message == (
+        f"cifar-100-python/{member} is not a readable pickle: it asks for"
+        f" '{os.system.__module__}.system', and only numpy arrays are admitted"
+    )
+    # The same pickle does run where nothing stops it.
+    pickle.loads(dumps(evil), encoding="bytes")
+    assert trace.exists()
+
+
+@pytest.mark.parametrize(
+    "function", [eval, getattr, __import__, np.load, np.frombuffer, os.remove]
+)
+def test_admits_no_other_global(tmp_path, function):
+    name = f"{function.__module__}.{function.__name__}"
+    name = name.replace("builtins", "__builtin__")  # Its name in protocol 2.
+    evil = {b"data": Call(function, "x")}
+    path = write_tar(tmp_path / "a", python_members(python3_dumps, train=evil))
+    assert f"it asks for '{name}', and" in refusal(path)
+
+
+def test_prepared_set_is_what_the_stock_builder_reads(tmp_path):
+    tensorflow_was_loaded = "tensorflow" in sys.modules
+    tfds.disable_progress_bar()
+    path = write_tar(tmp_path / "a.tar.gz", binary_members())
+    cifar100.Cifar100(
+        archive=cifar100.read_archive(path, COUNTS),
+        data_dir=tmp_path / "sets",
+        file_format="array_record",
+    ).download_and_prepare(download_dir=tmp_path / "downloads")
+
+    builder = tfds.builder(
+        "cifar100", data_dir=tmp_path / "sets", file_format="array_record"
+    )
+    assert type(builder) is tfds.image_classification.Cifar100
+    assert builder.info.features["label"].names == NAMES["fine"]
+    assert builder.info.features["coarse_label"].names == NAMES["coarse"]
+    for split, num in COUNTS.items():
+        table = make_table(split)
+        examples = list(builder.as_data_source(split))
+        assert sorted(example["id"].decode() for example in examples) == [
+            f"{split}_{index:05d}" for index in range(num)
+        ]
+        for example in examples:
+            record = table[int(example["id"].decode().removeprefix(f"{split}_"))]
+            np.testing.assert_array_equal(example["image"], expected_image(record))
+            assert example["label"] == record[1]
+            assert example["coarse_label"] == record[0]
+    assert ("tensorflow" in sys.modules) == tensorflow_was_loaded
+
+
+def test_stock_builder_stays_registered():
+    assert tfds.builder_cls("cifar100") is tfds.image_classification.Cifar100
+    assert issubclass(cifar100.Cifar100, tfds.image_classification.Cifar100)
+    assert cifar100.Cifar100.name == "cifar100"
+    assert cifar100.Cifar100.VERSION == tfds.image_classification.Cifar100.VERSION

@@ -1,0 +1,277 @@
+import errno
+import io
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+
+from kdjax.data import cifar100, prepare, tfds_source
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+COUNTS = {"train": 6, "test": 4}
+
+
+def make_table(num):
+    """Makes binary records, uint8 [N, 3074], that begin with their own number."""
+    table = np.random.default_rng(num).integers(0, 256, (num, 3074), np.uint8)
+    table[:, 0] = np.arange(num)
+    table[:, 1] = 99 - 10 * np.arange(num)
+    table[:, 2] = np.arange(num)
+    return table
+
+
+def write_archive(path):
+    members = {
+        f"{split}.bin": make_table(num).tobytes() for split, num in COUNTS.items()
+    }
+    for kind, num in (("fine", 100), ("coarse", 20)):
+        names = "".join(f"name_{k}\n" for k in range(num))
+        members[f"{kind}_label_names.txt"] = names.encode()
+    members = {f"cifar-100-binary/{name}": data for name, data in members.items()}
+    with tarfile.open(path, "w:gz") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path, monkeypatch):
+    """Writes a good archive and lets its few images pass for all of them."""
+    for split, num in COUNTS.items():
+        monkeypatch.setitem(cifar100.NUM_RECORDS, split, num)
+    return write_archive(tmp_path / "good.tar.gz")
+
+
+def contents(folder):
+    """Returns all that lies under a folder, files with what they hold."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def refusal(capsys, *argv):
+    """Runs the command line in vain; returns the one line it prints."""
+    assert prepare.main(["cifar100", *map(str, argv)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("prepare: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1
+    return err.removeprefix("prepare: ").removesuffix("\n")
+
+
+def test_what_is_prepared_is_what_is_loaded(archive, tmp_path, capfd):
+    data_dir = tmp_path / "new" / "sets"
+    assert (
+        prepare.main(["cifar100", f"--archive={archive}", f"--data_dir={data_dir}"])
+        == 0
+    )
+    assert capfd.readouterr() == (
+        f"cifar100/3.0.2 lies in {data_dir}/cifar100/3.0.2:"
+        " 6 train and 4 test images\n",
+        "",
+    )
+    # Nothing else: no downloads, nothing incomplete.
+    assert [path.name for path in data_dir.iterdir()] == ["cifar100"]
+    assert [path.name for path in (data_dir / "cifar100").iterdir()] == ["3.0.2"]
+
+    splits = tfds_source.load("cifar100", str(data_dir))
+    for name, num in COUNTS.items():
+        image, label = splits[name]
+        number = image[:, 0, 0, 0]
+        np.testing.assert_array_equal(np.sort(number), np.arange(num))
+        table = make_table(num)[number]
+        np.testing.assert_array_equal(
+            image.transpose(0, 3, 1, 2).reshape(num, 3072), table[:, 2:]
+        )
+        np.testing.assert_array_equal(label, table[:, 1])
+
+
+def test_leaves_alone_what_is_prepared_already(archive, tmp_path, capsys):
+    data_dir = tmp_path / "sets"
+    argv = ["cifar100", f"--archive={archive}", f"--data_dir={data_dir}"]
+    assert prepare.main(argv) == 0
+    before = contents(data_dir)
+    said = capsys.readouterr().out
+    assert prepare.main(argv) == 0
+    assert prepare.main(["cifar100", f"--data_dir={data_dir}"]) == 0
+    again = said.replace("\n", "; it was there before and is left as it is\n")
+    assert capsys.readouterr() == (again * 2, "")
+    assert contents(data_dir) == before
+
+
+class Call:
+    def __reduce__(self):
+        return os.system, ("exit",)
+
+
+def write_evil(path):
+    with tarfile.open(path, "w:gz") as tar:
+        for name in ("train", "test", "meta"):
+            data = pickle.dumps(Call(), protocol=2)
+            info = tarfile.TarInfo(f"cifar-100-python/{name}")
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+
+
+BAD_ARCHIVES = {
+    "missing": (lambda path: None, "cannot be read: No such file or directory"),
+    "no tar": (lambda path: path.write_bytes(b"hello"), "not a whole tar archive: "),
+    "cut": (
+        lambda path: os.truncate(write_archive(path), 9000),
+        "not a whole tar archive: Compressed file ended before",
+    ),
+    "too few images": (
+        write_archive,
+        "cifar-100-binary/train.bin holds 18444 bytes, expected 153700000",
+    ),
+    "evil": (
+        write_evil,
+        "cifar-100-python/train is not a readable pickle: it asks for",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_refuses_bad_archive_and_makes_nothing(tmp_path, capsys, case):
+    write, message = BAD_ARCHIVES[case]
+    path, data_dir = tmp_path / "a.tar.gz", tmp_path / "sets"
+    write(path)
+    said = refusal(capsys, f"--archive={path}", f"--data_dir={data_dir}")
+    assert said.startswith(f"{path}: {message}")
+    assert not data_dir.exists()
+
+
+def test_refuses_folder_that_cannot_be_written(archive, tmp_path, capsys):
+    data_dir = tmp_path / "file"
+    data_dir.write_text("precious")
+    for folder in (data_dir, data_dir / "below"):
+        said = refusal(capsys, f"--archive={archive}", f"--data_dir={folder}")
+        assert said.startswith(f"cannot write to {folder}: [Errno ")
+    assert data_dir.read_text() == "precious"
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("full")])
+def test_leaves_nothing_half_prepared(archive, tmp_path, capsys, monkeypatch, error):
+    complete = cifar100.Cifar100._generate_examples
+
+    def interrupted(self, split_prefix, records):
+        yield from complete(self, split_prefix, records)
+        raise error
+
+    monkeypatch.setattr(cifar100.Cifar100, "_generate_examples", interrupted)
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "other").write_text("precious")
+    said = refusal(capsys, f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}")
+    assert said.startswith(f"cannot write to {tmp_path / 'sets'}: ")
+    assert said.endswith("full")
+    folder = pathlib.Path("cifar100")
+    assert contents(tmp_path / "sets") == {
+        pathlib.Path("other"): b"precious",
+        folder: None,
+    }
+
+
+def test_refuses_folder_that_is_no_prepared_set(archive, tmp_path, capsys):
+    folder = tmp_path / "sets" / "cifar100" / "3.0.2"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("precious")
+    said = refusal(capsys, f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}")
+    assert said == f"{folder} is there, but no prepared set: remove it"
+    assert (folder / "notes.txt").read_text() == "precious"
+
+
+def test_refuses_set_prepared_in_another_file_format(archive, tmp_path, capsys):
+    argv = [f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
+    assert prepare.main(["cifar100", *argv]) == 0
+    capsys.readouterr()
+    description = tmp_path / "sets" / "cifar100" / "3.0.2" / "dataset_info.json"
+    text = description.read_text().replace('"array_record"', '"tfrecord"')
+    description.write_text(text)
+    assert "in the file format tfrecord, expected array_rec" in refusal(capsys, *argv)
+    assert description.read_text() == text
+
+
+def test_refuses_archive_of_another_set(archive, tmp_path, capsys):
+    argv = ["mnist", f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
+    assert prepare.main(argv) == 2
+    message = "prepare: --archive is known for cifar100 only, not for mnist\n"
+    assert capsys.readouterr() == ("", message)
+
+
+def run(*argv, code=None, path=()):
+    """Runs the command line, or code, in a process of its own."""
+    command = ["-c", code] if code else ["-m", "kdjax.data.prepare"]
+    return subprocess.run(
+        [sys.executable, "-W", "error", *command, *map(str, argv)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_says_what_to_do_without_tensorflow(tmp_path):
+    # Shadows TensorFlow where it is installed.
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('not here')")
+    result = run("cifar100", f"--data_dir={tmp_path / 'sets'}", path=[tmp_path])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == (
+        "prepare: downloading cifar100 needs TensorFlow: give --archive=PATH"
+        " (cifar100 only), or pip install tensorflow-cpu\n"
+    )
+    assert not (tmp_path / "sets").exists()
+
+
+OFFLINE = """
+def get(self, url, **kwargs):
+    raise requests.exceptions.ConnectionError("no route\\nto host")
+"""
+ANSWERS = """
+@contextlib.contextmanager
+def get(self, url, **kwargs):
+    yield types.SimpleNamespace(
+        url=url, headers={{}}, status_code={}, iter_content=lambda **kwargs: [b"wrong"]
+    )
+"""
+
+
+@pytest.mark.parametrize(
+    ("get", "reason"),
+    [
+        (OFFLINE, "no route to host"),
+        (ANSWERS.format(404), "Failed to get url https://www.cs.toronto.edu/~kriz/"),
+        (ANSWERS.format(200), "Artifact https://www.cs.toronto.edu/~kriz/"),
+    ],
+    ids=["offline", "not found", "another file"],
+)
+def test_says_that_a_download_failed(tmp_path, get, reason):
+    # As much of TensorFlow as TFDS looks at before the download.
+    (tmp_path / "tensorflow.py").write_text("class dtypes:\n  class DType: pass\n")
+    code = f"""
+import contextlib, sys, types
+import requests
+from kdjax.data import prepare
+{get}
+requests.Session.get = get
+sys.exit(prepare.main(sys.argv[1:]))
+"""
+    argv = ["cifar100", f"--data_dir={tmp_path / 'sets'}"]
+    result = run(*argv, code=code, path=[tmp_path])
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"prepare: cannot download cifar100: {reason}")
+    assert result.stderr.count("\n") == 1
+    assert not list((tmp_path / "sets" / "cifar100").iterdir())
+
+
+def test_unknown_set_ends_with_status_2():
+    result = run("cifar1000")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "prepare: TFDS knows no data set 'cifar1000'\n"

@@ -1,0 +1,188 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from kdjax.data import cifar100, tfds_source
+
+COUNTS = {"train": 1203, "test": 5}  # More than one block, and a rest.
+
+
+def make_archive():
+    """Makes images that hold their own number, and labels that follow from it."""
+    records = {}
+    for split, num in COUNTS.items():
+        image = np.zeros((num, 32, 32, 3), np.uint8)
+        image[:, 3, 4, 0] = np.arange(num) // 256
+        image[:, 3, 4, 2] = np.arange(num) % 256
+        records[split] = cifar100.Records(
+            image, np.arange(num) * 7 % 100, np.arange(num) % 20
+        )
+    names = {
+        "label": [f"fish_{k}" for k in range(100)],
+        "coarse_label": [f"animal_{k}" for k in range(20)],
+    }
+    return cifar100.Archive(records, names)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Prepares a small set once; tests only read it."""
+    tfds.disable_progress_bar()
+    data_dir = tmp_path_factory.mktemp("sets")
+    cifar100.Cifar100(
+        archive=make_archive(), data_dir=data_dir, file_format="array_record"
+    ).download_and_prepare(download_dir=tmp_path_factory.mktemp("downloads"))
+    return data_dir
+
+
+@pytest.fixture
+def changed(prepared, tmp_path):
+    """Gives a way to copy the prepared set with its description changed."""
+    version = pathlib.Path("cifar100", "3.0.2")
+
+    def change(file_name, old, new):
+        target = tmp_path / version
+        target.mkdir(parents=True)
+        for path in (prepared / version).iterdir():
+            (target / path.name).write_bytes(path.read_bytes())
+        text = (target / file_name).read_text()
+        assert old in text
+        (target / file_name).write_text(text.replace(old, new))
+        return str(tmp_path)
+
+    return change
+
+
+def test_loads_every_pixel_and_label_once(prepared):
+    splits = tfds_source.load("cifar100", str(prepared))
+    assert list(splits) == ["train", "test"]
+    for name, split in splits.items():
+        assert split.image.dtype == np.uint8
+        assert split.label.dtype == np.int32
+        assert split.label.shape == (COUNTS[name],)
+        number = 256 * split.image[:, 3, 4, 0].astype(int) + split.image[:, 3, 4, 2]
+        np.testing.assert_array_equal(np.sort(number), np.arange(COUNTS[name]))
+        written = make_archive().records[name]
+        np.testing.assert_array_equal(split.image, written.image[number])
+        np.testing.assert_array_equal(split.label, written.label[number])
+
+
+def test_loads_the_same_order_every_time(prepared):
+    first = tfds_source.load("cifar100", str(prepared))["train"]
+    second = tfds_source.load("cifar100", str(prepared))["train"]
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.label, second.label)
+
+
+def test_warns_of_nothing(prepared, capfd, caplog):
+    tfds_source.load("cifar100", str(prepared))
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Prepares a set that TFDS has no code for: one grey image a split."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    image = np.arange(48, dtype=np.uint8).reshape(6, 8)
+
+    def __init__(self, *, splits=("train", "test"), shape=(6, 8, 1), **kwargs):
+        self.splits = splits
+        self.shape = shape
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=self.shape),
+            "label": tfds.features.ClassLabel(num_classes=3),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples() for split in self.splits}
+
+    def _generate_examples(self):
+        yield 0, {"image": Image.fromarray(self.image), "label": 2}
+
+
+def prepare_blobs(tmp_path, **kwargs):
+    tfds.disable_progress_bar()
+    builder = Blobs(data_dir=tmp_path / "sets", **kwargs)
+    builder.download_and_prepare(download_dir=tmp_path / "downloads")
+    return str(tmp_path / "sets")
+
+
+def test_loads_any_set_and_makes_grey_images_coloured(tmp_path):
+    splits = tfds_source.load("blobs", prepare_blobs(tmp_path))
+    for split in splits.values():
+        assert split.image.shape == (1, 6, 8, 3)
+        for channel in range(3):
+            np.testing.assert_array_equal(split.image[0, :, :, channel], Blobs.image)
+        assert split.label == [2]
+
+
+def test_refuses_images_of_several_sizes(tmp_path):
+    data_dir = prepare_blobs(tmp_path, shape=(None, None, 1))
+    message = r"^blobs does not hold images of one size, each with a label$"
+    with pytest.raises(ValueError, match=message):
+        tfds_source.load("blobs", data_dir)
+
+
+def test_refuses_other_splits(tmp_path):
+    data_dir = prepare_blobs(tmp_path, splits=("train", "validation"))
+    message = r"^blobs has the splits train and validation, expected train and test$"
+    with pytest.raises(ValueError, match=message):
+        tfds_source.load("blobs", data_dir)
+
+
+def test_expands_the_home_folder(prepared, monkeypatch):
+    monkeypatch.setenv("HOME", str(prepared.parent))
+    splits = tfds_source.load("cifar100", f"~/{prepared.name}")
+    assert len(splits["train"].label) == COUNTS["train"]
+
+
+@pytest.mark.parametrize("folder", ["sets", "two words"])
+def test_says_how_to_prepare_what_is_missing(tmp_path, folder):
+    data_dir = str(tmp_path / folder)
+    with pytest.raises(FileNotFoundError) as raised:
+        tfds_source.load("cifar100", data_dir)
+    quoted = f"'{data_dir}'" if " " in folder else data_dir
+    assert str(raised.value) == (
+        f"data.data_dir='{data_dir}': cifar100 is not prepared in {data_dir};"
+        f" prepare it with: python -m kdjax.data.prepare cifar100 --data_dir={quoted}"
+    )
+    assert not pathlib.Path(data_dir).exists()
+
+
+def test_falls_back_on_the_default_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as raised:
+        tfds_source.load("cifar100")
+    assert str(raised.value) == (
+        f"data.data_dir is not set: cifar100 is not prepared in {tmp_path};"
+        f" prepare it with: python -m kdjax.data.prepare cifar100 --data_dir={tmp_path}"
+    )
+
+
+def test_refuses_unknown_set(tmp_path):
+    with pytest.raises(ValueError, match=r"^TFDS knows no data set 'cifar1000'$"):
+        tfds_source.load("cifar1000", str(tmp_path))
+
+
+def test_refuses_another_file_format(changed):
+    data_dir = changed("dataset_info.json", '"array_record"', '"tfrecord"')
+    message = r"holds cifar100 in the file format tfrecord, expected array_record: .*"
+    with pytest.raises(ValueError, match=message):
+        tfds_source.load("cifar100", data_dir)
+
+
+def test_takes_a_folder_without_description_for_not_prepared(changed):
+    data_dir = changed("features.json", "", "")
+    pathlib.Path(data_dir, "cifar100", "3.0.2", "dataset_info.json").unlink()
+    with pytest.raises(FileNotFoundError, match="cifar100 is not prepared in"):
+        tfds_source.load("cifar100", data_dir)

@@ -1,0 +1,114 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jax.test_util import check_grads
+
+from kdjax.distill import distances, transforms
+
+CASES = ["case0", "case1", "case2", "case3", "boundary"]
+
+
+def nhwc(array):
+    return array.transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_partial_l2_and_its_gradient_are_the_authors(golden, case):
+    arrays = golden("partial_l2", f"{case}/")
+    with jax.enable_x64(True):
+        student, teacher = (
+            jnp.asarray(nhwc(arrays[name])) for name in ("student", "teacher")
+        )
+        target = transforms.margin_relu(teacher, jnp.asarray(arrays["margin"]))
+        np.testing.assert_array_equal(target, nhwc(arrays["target"]))
+        value, gradient = jax.value_and_grad(
+            lambda s: jnp.sum(distances.partial_l2(s, target))
+        )(student)
+    assert value.dtype == jnp.float64
+    np.testing.assert_allclose(value, arrays["loss"], rtol=1e-10)
+    np.testing.assert_allclose(gradient, nhwc(arrays["grad_student"]), rtol=1e-9)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_partial_l2_in_float32(golden, case):
+    arrays = golden("partial_l2", f"{case}/")
+    student, target = (
+        jnp.asarray(nhwc(arrays[name]), jnp.float32) for name in ("student", "target")
+    )
+    value = jnp.sum(distances.partial_l2(student, target))
+    np.testing.assert_allclose(value, arrays["loss"], rtol=5e-6)
+
+
+def test_partial_l2_gives_one_value_an_example():
+    student = jnp.arange(24.0).reshape(2, 2, 2, 3)
+    values = distances.partial_l2(student, jnp.ones_like(student))
+    assert values.shape == (2,)
+    expected = [np.sum((np.arange(12.0) - 1) ** 2), np.sum(np.arange(11.0, 23.0) ** 2)]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+FINITE = st.floats(-1e3, 1e3, width=32)
+FEATURES = hnp.arrays(np.float32, (2, 3, 3, 4), elements=FINITE)
+
+
+@settings(deadline=None, max_examples=50)
+@given(FEATURES, FEATURES)
+def test_partial_l2_is_zero_where_both_are_silent(a, b):
+    student = -np.abs(np.minimum(a, b)) - np.abs(np.maximum(a, b))
+    teacher = np.minimum(student * 0.5, 0)
+    assert not np.any(distances.partial_l2(jnp.asarray(student), jnp.asarray(teacher)))
+
+
+@settings(deadline=None, max_examples=50)
+@given(FEATURES, FEATURES)
+def test_partial_l2_is_l2_where_the_teacher_responds(student, teacher):
+    teacher = np.abs(teacher) + np.float32(1e-3)
+    np.testing.assert_allclose(
+        distances.partial_l2(jnp.asarray(student), jnp.asarray(teacher)),
+        np.sum(np.square(student - teacher), axis=(1, 2, 3), dtype=np.float64),
+        rtol=1e-5,
+    )
+
+
+def test_partial_l2_jumps_only_where_the_teacher_crosses_zero():
+    """Along the student the value is continuous; along the teacher it jumps at 0."""
+    step = 1e-6
+    with jax.enable_x64(True):
+
+        def value(student, teacher):
+            student, teacher = (jnp.full((1, 1), x) for x in (student, teacher))
+            return float(distances.partial_l2(student, teacher)[0])
+
+        for teacher in (-0.7, 0.0, 0.4):
+            for student in np.linspace(-1, 1, 41):
+                jump = value(student + step, teacher) - value(student, teacher)
+                assert abs(jump) < 10 * step
+        for student in (-0.8, -0.1, 0.3):
+            for teacher in np.linspace(-0.99, 1.01, 41):
+                jump = value(student, teacher + step) - value(student, teacher)
+                assert abs(jump) < 10 * step
+        assert value(-0.5, 0.0) == 0
+        np.testing.assert_allclose(value(-0.5, step), 0.25, rtol=1e-5)
+
+
+def test_partial_l2_gradients_agree_with_finite_differences():
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0))
+        student, teacher = (jax.random.normal(k, (2, 3, 3, 2)) for k in keys)
+        check_grads(distances.partial_l2, (student, teacher), order=1, modes=["rev"])
+
+
+def test_partial_l2_of_bfloat16_is_summed_in_float32():
+    student = jnp.full((1, 64, 64, 16), 1.0, jnp.bfloat16)
+    value = distances.partial_l2(student, jnp.full_like(student, 2.0))
+    assert value.dtype == jnp.float32
+    assert float(value[0]) == 64 * 64 * 16
+
+
+def test_partial_l2_refuses_other_shapes():
+    with pytest.raises(ValueError, match=r"student \(1, 2\) and teacher \(1, 3\)"):
+        distances.partial_l2(jnp.zeros((1, 2)), jnp.zeros((1, 3)))

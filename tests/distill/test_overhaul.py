@@ -1,0 +1,191 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kdjax import models
+from kdjax.distill import METHODS, Outputs, Teacher, build, hyperparameters, overhaul
+from kdjax.models import Features
+
+
+@pytest.mark.parametrize("group", ["random0", "random1", "edge"])
+def test_margins_are_the_authors(golden, group):
+    arrays = golden("margins", f"{group}/")
+    found = overhaul.margins(arrays["gamma"], arrays["beta"])
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, arrays["margin_f64"], rtol=1e-12)
+    np.testing.assert_allclose(found, arrays["margin_f32"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("group", ["random0", "random1", "edge"])
+def test_margins_are_truncated_means_but_for_the_fallback(golden, group):
+    arrays = golden("margins", f"{group}/")
+    found = overhaul.margins(arrays["gamma"], arrays["beta"])
+    usual = ~arrays["fallback"]
+    np.testing.assert_allclose(
+        found[usual], arrays["truncated_mean_f64"][usual], rtol=1e-9
+    )
+    np.testing.assert_array_equal(
+        found[~usual], -3 * np.abs(arrays["gamma"][~usual].astype(np.float64))
+    )
+
+
+def test_margin_agrees_with_a_sampled_mean():
+    samples = np.random.default_rng(0).normal(0.4, 0.7, 2_000_000)
+    sampled = samples[samples < 0].mean()
+    found = overhaul.margins(np.asarray([-0.7]), np.asarray([0.4]))
+    np.testing.assert_allclose(found, sampled, rtol=3e-3)
+
+
+# Parameters are float32; the smallest are subnormal there and normal in float64.
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False, width=32)
+
+
+@settings(max_examples=300)
+@given(NUMBERS.filter(bool), NUMBERS)
+@example(1e-45, -1.0)
+@example(1e-45, 1e-45)
+@example(1.0, 3.0902)
+@example(-1e-38, 1e38)
+def test_margin_is_negative_for_every_batch_norm(scale, bias):
+    margin = overhaul.margins(np.asarray([scale]), np.asarray([bias]))
+    assert np.isfinite(margin)
+    assert margin < 0
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(-0.3, -0.3), (0.0, 0.0), (2.0, 0.0)])
+def test_margin_of_a_constant_channel_is_the_limit(bias, expected):
+    margin = overhaul.margins(np.zeros(1), np.asarray([bias]))
+    np.testing.assert_array_equal(margin, [expected])
+    nearby = overhaul.margins(np.asarray([1e-12]), np.asarray([bias]))
+    np.testing.assert_allclose(nearby, margin, atol=1e-11)
+
+
+def outputs_of(*features):
+    features = tuple(map(jnp.asarray, features))
+    return Outputs(jnp.zeros((2, 3)), Features(features, features, jnp.zeros((2, 4))))
+
+
+def test_measured_margins_are_means_of_all_negative_responses():
+    rng = np.random.default_rng(0)
+    batches = [
+        [rng.normal(0.2, 1, (4, 5, 5, 3)), np.abs(rng.normal(size=(4, 2, 2, 2)))]
+        for _ in range(3)
+    ]
+    # Unequal shares of negatives tell a mean of all from a mean of batches' means.
+    batches[0][0] -= 2
+    batches[2][0][...] = 1
+    teacher = Teacher(
+        "wrn_10_1", {}, lambda: iter([outputs_of(*features) for features in batches])
+    )
+    first, second = overhaul.measured_margins(teacher)
+    values = np.concatenate([features[0] for features in batches])
+    expected = [values[..., c][values[..., c] < 0].mean() for c in range(3)]
+    np.testing.assert_allclose(first, expected, rtol=1e-5)
+    np.testing.assert_array_equal(second, np.zeros(2))
+
+
+def test_measured_margins_approach_the_closed_form():
+    """On responses that are normal, as the closed form assumes."""
+    scale, bias = np.asarray([0.5, 1.5]), np.asarray([0.3, -0.4])
+    rng = np.random.default_rng(1)
+    feature = rng.normal(size=(64, 64, 64, 2)) * scale + bias
+    teacher = Teacher("wrn_10_1", {}, lambda: iter([outputs_of(feature)]))
+    (measured,) = overhaul.measured_margins(teacher)
+    np.testing.assert_allclose(measured, overhaul.margins(scale, bias), rtol=0.02)
+
+
+def test_constants_read_the_batch_norms_that_end_the_stages():
+    network = models.build("wrn_10_1", 10)
+    image = jnp.zeros((1, 8, 8, 3))
+    variables = network.init(jax.random.key(0), image, train=False)
+    variables["params"]["group2_block0"]["bn1"]["bias"] = jnp.full(16, -5.0)
+    teacher = Teacher("wrn_10_1", variables, lambda: iter(()))
+    first, second, third = overhaul.Overhaul().constants(teacher)["margins"]
+    assert (first.shape, second.shape, third.shape) == ((16,), (32,), (64,))
+    np.testing.assert_allclose(first, -5.0, rtol=1e-4)
+    # An untrained batch norm: half normal.
+    np.testing.assert_allclose(second, -np.sqrt(2 / np.pi), rtol=1e-6)
+    assert first.dtype == np.float32
+
+
+def test_connectors_map_to_the_teachers_widths():
+    student = outputs_of(np.zeros((2, 4, 4, 3)), np.zeros((2, 2, 2, 5)))
+    teacher = outputs_of(np.zeros((2, 4, 4, 7)), np.zeros((2, 2, 2, 5)))
+    method = overhaul.Overhaul()
+    variables = method.init(jax.random.key(0), student, teacher)
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    assert shapes == {
+        "stage1_conv": {"kernel": (1, 1, 3, 7)},
+        "stage1_bn": {"scale": (7,), "bias": (7,)},
+        # Connected even though the widths agree.
+        "stage2_conv": {"kernel": (1, 1, 5, 5)},
+        "stage2_bn": {"scale": (5,), "bias": (5,)},
+    }
+    constants = {"margins": (np.full(7, -1.0), np.full(5, -1.0))}
+    terms, stats = method.loss(variables, constants, student, teacher)
+    assert {name: term.shape for name, term in terms.items()} == {
+        "stage_1": (2,),
+        "stage_2": (2,),
+    }
+    assert jax.tree.structure(stats) == jax.tree.structure(variables["batch_stats"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "teacher", "student", "parameters"),
+    [
+        ("a", "wrn_28_4", "wrn_16_4", 86_912),
+        ("b", "wrn_28_4", "wrn_28_2", 43_904),
+        ("c", "wrn_28_4", "wrn_16_2", 43_904),
+        ("d", "wrn_28_4", "resnet56", 22_400),
+    ],
+)
+def test_connectors_have_as_many_parameters_as_the_authors(
+    setting, teacher, student, parameters
+):
+    image = jnp.zeros((1, 32, 32, 3))
+
+    def connectors(key):
+        outputs = [
+            Outputs(*network.init_with_output(key, image, train=False)[0])
+            for network in (models.build(student, 100), models.build(teacher, 100))
+        ]
+        return overhaul.Overhaul().init(key, *outputs)["params"]
+
+    shapes = jax.eval_shape(connectors, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+def test_stages_of_other_sizes_are_refused():
+    student, teacher = (
+        outputs_of(np.zeros((2, 4, 4, 3))),
+        outputs_of(np.zeros((2, 8, 8, 3))),
+    )
+    with pytest.raises(ValueError, match=r"\[\(4, 4\)\], the teacher's \[\(8, 8\)\]"):
+        overhaul.Overhaul().init(jax.random.key(0), student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"overhual": {}}, r"methods\.overhual is none of \['overhaul'\]"),
+        ({"overhaul": {"wieght": 1.0}}, r"methods\.overhaul\.wieght is none of"),
+        ({"overhaul": {"margin": "guess"}}, r"methods\.overhaul\.margin='guess'"),
+        ({"overhaul": {"axis_name": "x"}}, r"methods\.overhaul\.axis_name is none of"),
+    ],
+)
+def test_unknown_settings_are_refused(settings_, message):
+    with pytest.raises(ValueError, match=message):
+        build(settings_)
+
+
+def test_hyperparameters_are_the_published_defaults():
+    assert hyperparameters("overhaul") == {"weight": 1e-3, "margin": "closed_form"}
+    assert hyperparameters("overhaul", weight=1e-4)["weight"] == 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_fills_its_row_of_the_taxonomy(name):
+    assert all(METHODS[name].taxonomy)
