@@ -1,11 +1,11 @@
-"""OFD in a minute on a laptop: a hundred 8x8 digits, no download.
+"""OFD in a minute on a laptop: 96 of the 8x8 digits, no download.
 
     python -m kdjax.main --config=configs/teacher.py:wrn_16_2,digits \\
         --workdir=runs/digits_teacher
     python -m kdjax.main --config=configs/digits.py --workdir=runs/digits \\
         --config.teacher.checkpoint=runs/digits_teacher
 
-The teacher sees all 1,000 training digits, the student 100 of them. The argument is
+The teacher sees all 1,000 training digits, the student 96 of them. The argument is
 teacher-student. Figures over three seeds: the table in README.md, which `make demo`
 makes anew.
 """

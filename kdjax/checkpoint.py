@@ -69,6 +69,8 @@ class Checkpoints:
                 preservation_policy=policy,
                 # Without it the metrics that the policy reads are not stored.
                 best_fn=_accuracy,
+                # What a kill left half written.
+                cleanup_tmp_directories=True,
             ),
             handler_registry=registry,
         )

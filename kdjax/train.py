@@ -76,12 +76,13 @@ def train_and_evaluate(
     if experiment.teacher and resume_step is None:
         log.evaluated("teacher_test", 0, experiment.teacher_metrics)
 
+    made_with = {
+        **run_directory.provenance(),
+        "config": run_directory.as_json(config),
+    }
+
     def save(step: int, state: TrainState, test_accuracy: float | None) -> None:
-        metadata = {
-            "wall_s": time.monotonic() - started,
-            "config": run_directory.as_json(config),
-            **run_directory.provenance(),
-        }
+        metadata = {"wall_s": time.monotonic() - started, **made_with}
         checkpoints.save(step, state, metadata, test_accuracy)
 
     with log, checkpoints, _stop_requests() as stop_requested:
@@ -95,7 +96,12 @@ def train_and_evaluate(
     if not finished:
         return None
 
-    result = _result(experiment, log, parameters, wall_s=time.monotonic() - started)
+    result = {
+        **_figures(experiment, log),
+        "wall_s": time.monotonic() - started,
+        "parameters": parameters,
+        **made_with,
+    }
     run_directory.write_result(workdir, result)
     return result
 
@@ -175,10 +181,8 @@ def _count_parameters(experiment: Experiment, state: TrainState) -> dict[str, An
     }
 
 
-def _result(
-    experiment: Experiment, log: RunLog, parameters: dict[str, Any], *, wall_s: float
-) -> dict[str, Any]:
-    """Sums a finished run up; accuracies are fractions, the last epoch's is final."""
+def _figures(experiment: Experiment, log: RunLog) -> dict[str, Any]:
+    """Sums up what a run measured; accuracies are fractions, the last is final."""
     tests = log.test_records()
     # Of equal ones the latest, as the checkpoints keep it.
     best = max(tests, key=lambda record: (record["accuracy"], record["step"]))
@@ -189,15 +193,11 @@ def _result(
         "best_test_accuracy": best["accuracy"],
         "best_step": best["step"],
         "teacher_test_accuracy": teacher["accuracy"] if teacher else None,
-        "wall_s": wall_s,
         "images_per_s": log.images_per_s,
-        "parameters": parameters,
         "images": {
             "train": len(experiment.batches.split.label),
             "test": experiment.test.num_examples,
         },
-        **run_directory.provenance(),
-        "config": run_directory.as_json(experiment.config),
     }
 
 

@@ -4,7 +4,6 @@ What batch k holds is a function of (seed, k, global batch size) alone: no itera
 state to save, and the same examples on any number of devices.
 """
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -125,11 +124,15 @@ class TrainBatches:
         key = rngs.key(self._seed, "order", epoch)
         order = jax.random.permutation(key, self._num_examples).astype(jnp.int32)
         full, rest = jnp.split(order, [self._full_steps * self._batch_size])
-        share = functools.partial(_share, devices=self._devices)
         return Order(
-            full=share(full, steps=self._full_steps),
-            rest=share(rest, steps=1) if self._rest_size else None,
+            full=self._share(full, self._batch_size),
+            rest=self._share(rest, self._rest_size) if self._rest_size else None,
         )
+
+    def _share(self, order: jax.Array, batch_size: int) -> jax.Array:
+        """Shares places out to devices, [D, S, B]."""
+        share = (self._devices, batch_size // self._devices)
+        return order.reshape(order.size // batch_size, *share).swapaxes(0, 1)
 
     def take(self, split: Split, order: jax.Array, step: jax.Array) -> Batch:
         """Cuts this device's share of a step's batch; called inside the step.
@@ -194,8 +197,3 @@ class WholeSplit:
             split.image[index], mean=self._config.mean, std=self._config.std
         )
         return Batch(image, split.label[index], mask, index)
-
-
-def _share(order: jax.Array, *, steps: int, devices: int) -> jax.Array:
-    """Shares [S * D * B] places out to devices, [D, S, B]."""
-    return order.reshape(steps, devices, -1).swapaxes(0, 1)

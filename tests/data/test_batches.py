@@ -1,0 +1,77 @@
+import jax
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from kdjax import recipes
+from kdjax.data.batches import TrainBatches
+from kdjax.data.split import Split
+
+
+def batches(number, batch_size, *, remainder="keep", devices=1, seed=0):
+    config = recipes.digits().data
+    config.remainder = remainder
+    split = Split(
+        np.zeros((number, 8, 8, 3), np.uint8), np.arange(number, dtype=np.int32)
+    )
+    mesh = Mesh(np.asarray(jax.devices()[:devices]), ("devices",))
+    return TrainBatches(split, config, batch_size=batch_size, seed=seed, mesh=mesh)
+
+
+def examples(order):
+    parts = [order.full] if order.rest is None else [order.full, order.rest]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def test_an_epoch_holds_every_example_once_and_no_two_are_alike():
+    found = batches(50, 16)
+    first, second = (examples(found.order(epoch)) for epoch in (0, 1))
+    np.testing.assert_array_equal(np.sort(first), np.arange(50))
+    np.testing.assert_array_equal(np.sort(second), np.arange(50))
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(examples(batches(50, 16).order(0)), first)
+    assert not np.array_equal(examples(batches(50, 16, seed=1).order(0)), first)
+
+
+def test_the_last_batch_is_kept_as_a_smaller_one():
+    found = batches(50, 16)
+    assert found.steps_per_epoch == 4
+    assert [found.size(step) for step in range(5)] == [16, 16, 16, 2, 16]
+    assert [found.images_before(step) for step in (0, 3, 4, 6)] == [0, 48, 50, 82]
+    assert found.order(0).rest.shape == (1, 1, 2)
+
+
+def test_the_last_batch_is_dropped_by_choice():
+    found = batches(50, 16, remainder="drop")
+    assert found.steps_per_epoch == 3
+    assert found.order(0).rest is None
+    assert found.images_before(4) == 64
+
+
+def test_a_split_smaller_than_a_batch_is_one_batch():
+    found = batches(10, 16)
+    assert found.steps_per_epoch == 1
+    assert found.size(0) == 10
+    np.testing.assert_array_equal(np.sort(examples(found.order(3))), np.arange(10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"number": 48, "batch_size": 18, "devices": 4},
+            "batch_size=18 gives a batch of 18 images, which 4 devices",
+        ),
+        (
+            {"number": 50, "batch_size": 16, "devices": 4},
+            r"a last batch of 2 images, which 4 devices.*data\.remainder='drop'",
+        ),
+        (
+            {"number": 10, "batch_size": 16, "remainder": "drop"},
+            r"batch_size=16 is more than the 10 training images",
+        ),
+    ],
+)
+def test_batches_that_cannot_be_shared_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        batches(**arguments)

@@ -1,0 +1,133 @@
+"""Every configuration, and what is refused before anything is written."""
+
+import importlib
+import pathlib
+
+import pytest
+
+from kdjax import config as config_lib
+from kdjax import recipes, train
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+
+#: The arguments that the docstrings name; every file under configs/ is here.
+ARGUMENTS = {
+    "overhaul": [
+        None,
+        "wrn_28_4-wrn_16_4",
+        "wrn_28_4-wrn_28_2",
+        "wrn_28_4-wrn_16_2",
+        "wrn_28_4-resnet56",
+        "wrn_16_2-wrn_16_1,digits",
+    ],
+    "teacher": [None, "wrn_28_4", "wrn_16_2,digits"],
+    "student": [
+        None,
+        "wrn_16_4",
+        "wrn_28_2",
+        "wrn_16_2",
+        "resnet56",
+        "wrn_16_1,digits",
+    ],
+    "digits": [None, "wrn_16_2-resnet8"],
+}
+
+
+def load(name, argument=None):
+    module = importlib.import_module(f"configs.{name}")
+    return module.get_config() if argument is None else module.get_config(argument)
+
+
+def test_every_file_is_tested():
+    assert {path.stem for path in CONFIGS.glob("*.py")} == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [(name, argument) for name, given in ARGUMENTS.items() for argument in given],
+)
+def test_configurations_are_complete_and_sound(name, argument):
+    config = load(name, argument)
+    assert config.keys() == config_lib.default().keys()
+    if config.methods:
+        assert config.teacher.model
+        config.teacher.checkpoint = "somewhere"
+    config_lib.check(config)
+
+
+def test_the_ofd_recipe_is_the_released_one():
+    config = load("overhaul")
+    assert (config.batch_size, config.epochs) == (128, 200)
+    assert config.optimizer.to_dict() == {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "drop_at": (0.5, 0.75),
+        "drop_factor": 0.1,
+        "restart_momentum": True,
+    }
+    data = config.data
+    assert (data.padding, data.padding_mode, data.flip) == (4, "reflect", True)
+    assert data.mean == (125.3, 123.0, 113.9)
+    assert data.std == (63.0, 62.1, 66.7)
+    assert data.remainder == "keep"
+    assert config.teacher.batch_norm == "batch"
+    assert config.methods.overhaul.to_dict() == {
+        "weight": 1e-3,
+        "margin": "closed_form",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "message"),
+    [
+        ("overhaul", "wrn_16_2", "'wrn_16_2' names no pair"),
+        ("overhaul", "wrn_16_2-wrn_16_1,mnist", "data 'mnist' has no recipe"),
+        ("teacher", "wrn_16_2-wrn_16_1", "names a pair: give one network"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(name, argument, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, argument)
+
+
+BAD_VALUES = [
+    ("dtype", "float16", r"dtype='float16' is none of \('float32', 'bfloat16'\)"),
+    ("batch_norm", "frozen", "batch_norm='frozen' is none of"),
+    ("data.remainder", "pad", r"data\.remainder='pad' is none of"),
+    ("data.padding_mode", "edge", r"data\.padding_mode='edge' is none of"),
+    ("teacher.batch_norm", "eval", r"teacher\.batch_norm='eval' is none of"),
+    ("data.name", "mnist", r"data\.name='mnist' is none of \['cifar100', 'digits'\]"),
+    ("data.train_fraction", 0.0, r"data\.train_fraction=0\.0 is not in \(0, 1\]"),
+    ("data.train_fraction", 1.5, r"data\.train_fraction=1\.5 is not in \(0, 1\]"),
+    ("data.mean", (1.0,), r"data\.mean=\(1\.0,\) must have 3 values"),
+    ("data.std", (1.0, 0.0, 1.0), r"data\.std=\(1\.0, 0\.0, 1\.0\) must be positive"),
+    ("batch_size", 0, "batch_size=0 is less than 1"),
+    ("epochs", 0, "epochs=0 is less than 1"),
+    ("data.padding", -1, r"data\.padding=-1 is less than 0"),
+    ("optimizer.learning_rate", -0.1, r"optimizer\.learning_rate=-0\.1 is less than 0"),
+    (
+        "optimizer.learning_rate",
+        float("nan"),
+        r"optimizer\.learning_rate=nan is less than 0",
+    ),
+    ("optimizer.drop_at", (0.5, 1.0), r"optimizer\.drop_at=\(0\.5, 1\.0\) must be"),
+    ("model", "wrn_17_2", "model: no network is called 'wrn_17_2'"),
+    ("teacher.model", "", r"teacher\.model: no network is called ''"),
+    ("teacher.checkpoint", "", r"teacher\.checkpoint='' but methods=\['overhaul'\]"),
+    ("methods.overhaul.margin", "guess", r"methods\.overhaul\.margin='guess'"),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "message"), BAD_VALUES)
+def test_bad_values_are_refused_before_anything_is_written(
+    tmp_path, field, value, message
+):
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"overhaul": {}})
+    config.teacher.checkpoint = "somewhere"
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message) as error:
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()

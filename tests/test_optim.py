@@ -1,0 +1,57 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from kdjax import optim, recipes
+
+
+@pytest.mark.parametrize(
+    ("restart_at", "expected"), [((3,), "params_recreated"), ((), "params_kept")]
+)
+def test_sgd_is_pytorchs(golden, restart_at, expected):
+    arrays = golden("sgd_nesterov")
+    with jax.enable_x64(True):
+        rates = jnp.asarray(arrays["lr"])
+        optimizer = optim.sgd(
+            lambda step: rates[step],
+            momentum=float(arrays["momentum"]),
+            nesterov=True,
+            weight_decay=float(arrays["weight_decay"]),
+            restart_at=restart_at,
+        )
+        params = jnp.asarray(arrays["p0"])
+        state = optimizer.init(params)
+        for gradient, after in zip(arrays["grads"], arrays[expected], strict=True):
+            updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+            params = optax.apply_updates(params, updates)
+            np.testing.assert_allclose(params, after, rtol=1e-12)
+
+
+def test_restarting_is_not_keeping(golden):
+    arrays = golden("sgd_nesterov")
+    assert not np.allclose(arrays["params_recreated"], arrays["params_kept"])
+
+
+@pytest.mark.parametrize(
+    ("drop_at", "epochs", "expected"),
+    [
+        ((0.5, 0.75), 200, (1000, 1500)),
+        # epochs // 2 and epochs * 3 // 4.
+        ((0.5, 0.75), 7, (30, 50)),
+        ((0.3, 0.6, 0.8), 100, (300, 600, 800)),
+    ],
+)
+def test_drops_are_at_the_start_of_whole_epochs(drop_at, epochs, expected):
+    assert optim.drop_steps(drop_at, epochs, steps_per_epoch=10) == expected
+
+
+def test_the_ofd_recipe_has_the_published_schedule():
+    config = recipes.ofd()
+    _, schedule = optim.build(
+        config.optimizer, epochs=config.epochs, steps_per_epoch=391
+    )
+    steps = [0, 100 * 391 - 1, 100 * 391, 150 * 391 - 1, 150 * 391, 200 * 391 - 1]
+    rates = [float(schedule(step)) for step in steps]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)

@@ -1,0 +1,174 @@
+"""One device and four, the same global batch: the same training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+from kdjax import distill, models, optim, recipes
+from kdjax import step as step_lib
+from kdjax.data.batches import Batch, TrainBatches, WholeSplit
+from kdjax.data.split import Split
+from kdjax.evaluate import Evaluator
+from kdjax.metrics import Sums, means
+from kdjax.train_state import TrainState
+
+CLASSES = 10
+
+
+@pytest.fixture
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def train(num_devices, batch_norm, steps=2, batch_size=16):
+    """Distils for some steps; returns the state and the means of the metrics."""
+    axis_name = step_lib.DEVICES if batch_norm == "synchronised" else None
+    settings = {"dtype": jnp.float64, "axis_name": axis_name}
+    network = models.build("wrn_10_1", CLASSES, **settings)
+    methods = distill.build({"overhaul": {}}, **settings)
+    image = jax.random.normal(jax.random.key(0), (batch_size, 8, 8, 3), jnp.float64)
+    outputs, variables = network.init_with_output(jax.random.key(1), image, train=False)
+    variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
+    teacher = distill.Teacher("wrn_10_1", variables, lambda: iter(()))
+    outputs = distill.Outputs(*outputs)
+    learned = {
+        name: jax.tree.map(
+            lambda x: x.astype(jnp.float64),
+            method.init(jax.random.key(2), outputs, outputs),
+        )
+        for name, method in methods.items()
+    }
+    params, batch_stats = (
+        {
+            # Not the teacher's own values, which would end where they start.
+            "student": jax.tree.map(lambda x: 0.9 * x, variables[collection]),
+            "methods": {name: v[collection] for name, v in learned.items()},
+        }
+        for collection in ("params", "batch_stats")
+    )
+    optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    terms = ["cross_entropy", *(f"overhaul/stage_{i}" for i in (1, 2, 3))]
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        metrics=Sums.zeros(step_lib.metric_names(terms)),
+    )
+    frozen = step_lib.Frozen(
+        variables, {name: m.constants(teacher) for name, m in methods.items()}
+    )
+    objective = step_lib.make_objective(network, network, methods, teacher_train=True)
+    train_step = step_lib.data_parallel(
+        step_lib.make_train_step(
+            objective, optimizer, log_every=100, axis_name=step_lib.DEVICES
+        ),
+        jax.devices()[:num_devices],
+        in_axes=(None, None, 0),
+    )
+    batch = Batch(
+        image=image,
+        label=jnp.arange(batch_size, dtype=jnp.int32) % CLASSES,
+        mask=jnp.ones(batch_size),
+        index=jnp.arange(batch_size, dtype=jnp.int32),
+    )
+    share = jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch)
+    for _ in range(steps):
+        state, sums = train_step(state, frozen, share)
+    return jax.device_get(state), means(sums)
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_training_is_the_same_on_one_device_and_on_four():
+    one, one_means = train(1, "synchronised")
+    four, four_means = train(4, "synchronised")
+    assert one_means.keys() == four_means.keys()
+    for name, value in one_means.items():
+        np.testing.assert_allclose(four_means[name], value, rtol=1e-6, err_msg=name)
+    for part in ("params", "batch_stats", "opt_state"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10),
+            getattr(four, part),
+            getattr(one, part),
+        )
+
+
+@pytest.mark.usefixtures("double_precision")
+def test_statistics_per_device_are_another_training():
+    one, _ = train(1, "per_device")
+    four, _ = train(4, "per_device")
+    one, four = (s.params["student"]["stem"]["kernel"] for s in (one, four))
+    assert not np.allclose(one, four, rtol=1e-6)
+    assert np.isfinite(four).all()
+
+
+def mesh(num_devices):
+    return Mesh(np.asarray(jax.devices()[:num_devices]), (step_lib.DEVICES,))
+
+
+def some_images(number):
+    rng = np.random.default_rng(0)
+    return Split(
+        rng.integers(0, 256, (number, 8, 8, 3), np.uint8),
+        rng.integers(0, CLASSES, number).astype(np.int32),
+    )
+
+
+def data_config():
+    return recipes.ofd().data
+
+
+@pytest.mark.parametrize("step", [0, 2, 3, 5])
+def test_a_batch_is_the_same_on_one_device_and_on_four(step):
+    """Full batches and the smaller last one, in the first epoch and the second."""
+
+    def batch(num_devices):
+        size = {"batch_size": 16, "mesh": mesh(num_devices)}
+        batches = TrainBatches(some_images(40), data_config(), seed=5, **size)
+        order = batches.order(step // batches.steps_per_epoch)
+        taken = step_lib.data_parallel(
+            lambda split, order: batches.take(split, order, jnp.int32(step)),
+            jax.devices()[:num_devices],
+            in_axes=(None, 0),
+            out_axes=0,
+        )(batches.split, order.full if batches.is_full(step) else order.rest)
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
+        assert len(flat.label) == batches.size(step)
+        return flat
+
+    jax.tree.map(np.testing.assert_array_equal, batch(1), batch(4))
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+def test_evaluation_counts_every_example_once(num_devices):
+    """31 examples in batches of 8: the last is filled up."""
+    split = some_images(31)
+    network = models.build("wrn_10_1", CLASSES)
+    config = data_config()
+    mean, std = (np.asarray(v, np.float32) for v in (config.mean, config.std))
+    image = (split.image.astype(np.float32) - mean) / std
+    (logits, _), variables = network.init_with_output(
+        jax.random.key(0), jnp.asarray(image), train=False
+    )
+    whole = WholeSplit(split, config, batch_size=8, mesh=mesh(num_devices))
+    teacher_prediction = np.zeros(31, np.int32)
+    found = Evaluator(
+        network,
+        whole,
+        jax.devices()[:num_devices],
+        teacher_prediction=teacher_prediction,
+    )(variables)
+    prediction = np.argmax(np.asarray(logits), -1)
+    log_probability = np.asarray(jax.nn.log_softmax(logits))[np.arange(31), split.label]
+    np.testing.assert_array_equal(found.prediction, prediction)
+    assert found.metrics == pytest.approx(
+        {
+            "loss": -float(np.mean(log_probability)),
+            "accuracy": np.mean(prediction == split.label),
+            "agreement": np.mean(prediction == teacher_prediction),
+        },
+        rel=1e-5,
+    )

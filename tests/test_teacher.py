@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+
+from kdjax import recipes, teacher, train
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The work directory of a network for the ten digits, hardly trained."""
+    workdir = tmp_path_factory.mktemp("trained")
+    config = recipes.alone("wrn_10_1,digits", recipes.STUDENT)
+    config.epochs = 1
+    config.batch_size = 100
+    # So slow that the network stays at chance.
+    config.optimizer.learning_rate = 1e-12
+    train.train_and_evaluate(config, workdir)
+    return workdir
+
+
+def settings(checkpoint, model="wrn_10_1"):
+    config = recipes.distillation(f"{model}-wrn_10_1,digits", {"overhaul": {}})
+    config.teacher.checkpoint = str(checkpoint)
+    return config
+
+
+def test_loads_what_was_trained(trained):
+    loaded = teacher.load(settings(trained).teacher, 10)
+    kernel = loaded.variables["params"]["classifier"]["kernel"]
+    assert kernel.shape == (64, 10)
+    assert isinstance(kernel, np.ndarray)
+    assert loaded.variables["batch_stats"].keys() <= loaded.variables["params"].keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "num_classes", "message"),
+    [
+        ("wrn_16_1", 10, r"holds model='wrn_10_1', but teacher\.model='wrn_16_1'"),
+        (
+            "wrn_10_1",
+            100,
+            r"params/classifier/bias \(10,\) instead of \(100,\); "
+            r"params/classifier/kernel \(64, 10\) instead of \(64, 100\)$",
+        ),
+    ],
+)
+def test_another_network_is_refused_with_what_differs(
+    trained, model, num_classes, message
+):
+    with pytest.raises(ValueError, match=message):
+        teacher.load(settings(trained, model).teacher, num_classes)
+
+
+def test_a_directory_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"teacher\.checkpoint=.* is not the work dir"):
+        teacher.load(settings(tmp_path).teacher, 10)
+
+
+def test_a_run_without_a_checkpoint_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model": "wrn_10_1"}))
+    with pytest.raises(ValueError, match="holds no checkpoint yet"):
+        teacher.load(settings(tmp_path).teacher, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_teacher_at_chance_stops_the_run_before_it_starts(trained, tmp_path):
+    with pytest.raises(ValueError, match=r"test accuracy is [\d.]+%, no better than"):
+        train.train_and_evaluate(settings(trained), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("accuracy", "passes"), [(0.02, True), (0.012, False)])
+def test_chance_is_three_standard_errors_wide(accuracy, passes):
+    """On 10,000 images of 100 classes one standard error is 0.1 %."""
+    if passes:
+        teacher.check_above_chance(accuracy, 100, 10_000)
+        return
+    with pytest.raises(ValueError, match=r"1\.20%, no better than chance \(1\.00%\)"):
+        teacher.check_above_chance(accuracy, 100, 10_000)

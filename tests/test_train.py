@@ -1,0 +1,268 @@
+"""Whole runs on the digits, small enough for a laptop's CPU."""
+
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax import recipes, run_directory, train
+from kdjax.checkpoint import Checkpoints
+from kdjax.experiment import Experiment
+
+NETWORK = "wrn_10_1"
+
+
+def tiny(methods=None, **overrides):
+    """Returns a run of 6 steps in 2 epochs: 96 images, batches of 40, 40 and 16."""
+    if methods is None:
+        config = recipes.alone(f"{NETWORK},digits", recipes.STUDENT)
+    else:
+        config = recipes.distillation(f"{NETWORK}-{NETWORK},digits", methods)
+    config.epochs = 2
+    config.batch_size = 40
+    config.log_every_steps = 2
+    config.evaluate_every_epochs = 2
+    config.update_from_flattened_dict(overrides)
+    return config
+
+
+def records(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """The work directory of a trained teacher."""
+    workdir = tmp_path_factory.mktemp("teacher")
+    config = recipes.alone(f"{NETWORK},digits", recipes.TEACHER)
+    config.epochs = 2
+    config.batch_size = 100
+    train.train_and_evaluate(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory, teacher):
+    """A distillation that ran from the beginning to the end."""
+    workdir = tmp_path_factory.mktemp("unbroken")
+    config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
+    train.train_and_evaluate(config, workdir)
+    return workdir
+
+
+def final_state(workdir):
+    checkpoints = Checkpoints(workdir)
+    state = jax.device_get(checkpoints.restore_as_saved())
+    checkpoints.close()
+    return state
+
+
+def assert_bitwise_equal(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for (path, a), (_, b) in zip(
+        jax.tree.leaves_with_path(actual),
+        jax.tree.leaves_with_path(expected),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+
+
+def test_run_directory_holds_what_the_contract_says(unbroken, teacher):
+    names = {path.name for path in unbroken.iterdir()}
+    assert names == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "checkpoints",
+        "tensorboard",
+    }
+    result = run_directory.read_result(unbroken)
+    assert result["final_step"] == 6
+    assert 0 <= result["final_test_accuracy"] <= result["best_test_accuracy"] <= 1
+    found = run_directory.read_result(teacher)
+    assert result["teacher_test_accuracy"] == found["final_test_accuracy"]
+    assert result["parameters"]["teacher"] == result["parameters"]["student"]
+    # Three connectors: 16^2 + 32^2 + 64^2 weights, scales and biases.
+    assert result["parameters"]["method"] == {"overhaul": 5376 + 2 * 112}
+    assert result["images"] == {"train": 96, "test": 797}
+    assert result["config"] == run_directory.read_config(unbroken)
+    assert result["config"]["methods"]["overhaul"]["margin"] == "closed_form"
+    assert {"device_kind", "num_devices", "versions", "git_revision"} <= result.keys()
+
+
+def test_metrics_hold_train_and_test_records_in_order(unbroken):
+    found = [(r["split"], r["step"], r["epoch"]) for r in records(unbroken)]
+    assert found == [
+        ("teacher_test", 0, 0.0),
+        ("train", 2, 2 / 3),
+        ("train", 4, 4 / 3),
+        ("train", 6, 2.0),
+        ("test", 6, 2.0),
+    ]
+    trained = records(unbroken)[1]
+    stages = [trained[f"overhaul/stage_{i}"] for i in (1, 2, 3)]
+    expected = trained["cross_entropy"] + 1e-3 * sum(stages)
+    np.testing.assert_allclose(trained["loss"], expected, rtol=1e-5)
+    assert trained["learning_rate"] == pytest.approx(0.1)
+    assert {"loss", "accuracy", "agreement"} <= records(unbroken)[-1].keys()
+
+
+def test_tensorboard_holds_the_same_curves(unbroken):
+    (events,) = (unbroken / "tensorboard").iterdir()
+    content = events.read_bytes()
+    for curve in (b"train/loss", b"test/accuracy", b"train/overhaul/stage_1"):
+        assert curve in content
+
+
+def test_a_finished_run_is_left_alone(unbroken, teacher):
+    before = {p: p.stat().st_mtime_ns for p in unbroken.rglob("*")}
+    config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
+    result = train.train_and_evaluate(config, unbroken)
+    assert result == run_directory.read_result(unbroken)
+    assert {p: p.stat().st_mtime_ns for p in unbroken.rglob("*")} == before
+
+
+class StopAt:
+    """Stops a run before the given steps, one after the other, as a signal would."""
+
+    def __init__(self, monkeypatch, *steps):
+        self.steps = list(steps)
+        take_order = Experiment.__init__
+
+        def init(experiment, config):
+            take_order(experiment, config)
+            step = experiment.train_step
+
+            def counted(state, *args):
+                self.done = int(state.step) + 1
+                return step(state, *args)
+
+            experiment.train_step = counted
+            self.done = -1
+
+        monkeypatch.setattr(Experiment, "__init__", init)
+        monkeypatch.setattr(train, "_stop_requests", self)
+
+    def __call__(self):
+        return self
+
+    def __enter__(self):
+        return lambda: bool(self.steps) and self.done == self.steps[0]
+
+    def __exit__(self, *_):
+        self.steps = self.steps[1:]
+
+
+def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
+    tmp_path, unbroken, teacher, monkeypatch
+):
+    """In the middle of an interval of logging, of an epoch and at its end."""
+    config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
+    StopAt(monkeypatch, 1, 3, 5)
+    for _ in range(3):
+        assert train.train_and_evaluate(config, tmp_path) is None
+        assert not (tmp_path / "result.json").exists()
+    assert train.train_and_evaluate(config, tmp_path) is not None
+    assert_bitwise_equal(final_state(tmp_path), final_state(unbroken))
+    assert records(tmp_path) == records(unbroken)
+
+
+def test_what_a_kill_left_of_later_records_is_written_again(
+    tmp_path, unbroken, teacher, monkeypatch
+):
+    config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
+    StopAt(monkeypatch, 3)
+    train.train_and_evaluate(config, tmp_path)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "epoch": 1.3, "split": "train", "loss": 99}\n{"st')
+    train.train_and_evaluate(config, tmp_path)
+    assert records(tmp_path) == records(unbroken)
+
+
+def test_keeps_the_newest_and_the_best_checkpoints(tmp_path):
+    config = tiny(**{"epochs": 6, "evaluate_every_epochs": 1, "seed": 3})
+    config.checkpoint.keep_last = 1
+    config.checkpoint.every_steps = 2
+    result = train.train_and_evaluate(config, tmp_path)
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {result["final_step"], result["best_step"]}
+
+
+@pytest.fixture
+def compilations():
+    """A list that grows with every program XLA compiles or takes from its cache."""
+    found = []
+
+    def listen(event, duration, **details):
+        if event.endswith("/backend_compile_duration"):
+            found.append(details)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.parametrize(
+    ("remainder", "first_steps"), [("keep", {0, 2}), ("drop", {0})]
+)
+def test_the_step_is_compiled_once_for_each_size_of_batch(
+    tmp_path, monkeypatch, compilations, remainder, first_steps
+):
+    compiling_steps = set()
+    original = Experiment.__init__
+
+    def init(experiment, config):
+        original(experiment, config)
+        step = experiment.train_step
+
+        def watched(state, *args):
+            number, before = int(state.step), len(compilations)
+            result = step(state, *args)
+            if len(compilations) > before:
+                compiling_steps.add(number)
+            return result
+
+        experiment.train_step = watched
+
+    monkeypatch.setattr(Experiment, "__init__", init)
+    train.train_and_evaluate(tiny(**{"data.remainder": remainder}), tmp_path)
+    assert compiling_steps == first_steps
+
+
+def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
+    config = tiny(
+        {"overhaul": {"weight": 1e-3}},
+        **{"teacher.checkpoint": str(teacher), "optimizer.learning_rate": 1e30},
+    )
+    config.log_every_steps = 1
+    config.checkpoint.every_steps = 1
+    with pytest.raises(FloatingPointError, match=r"not finite at step \d") as error:
+        train.train_and_evaluate(config, tmp_path)
+    assert "overhaul/stage_1" in str(error.value)
+    assert not (tmp_path / "result.json").exists()
+    for leaf in jax.tree.leaves(final_state(tmp_path)["metrics"]["total"]):
+        assert np.isfinite(leaf)
+
+
+def test_measured_margins_train_too(tmp_path, teacher):
+    config = tiny(
+        {"overhaul": {"margin": "measured"}}, **{"teacher.checkpoint": str(teacher)}
+    )
+    config.epochs = 1
+    result = train.train_and_evaluate(config, tmp_path)
+    assert math.isfinite(result["final_test_accuracy"])
+
+
+def test_bfloat16_keeps_parameters_statistics_and_losses_in_float32(tmp_path, teacher):
+    config = tiny(
+        {"overhaul": {}}, **{"teacher.checkpoint": str(teacher), "dtype": "bfloat16"}
+    )
+    config.epochs = 1
+    train.train_and_evaluate(config, tmp_path)
+    state = final_state(tmp_path)
+    for part in ("params", "batch_stats", "metrics"):
+        types = {leaf.dtype for leaf in jax.tree.leaves(state[part])}
+        assert types <= {np.dtype(np.float32), np.dtype(np.int32)}, part
