@@ -14,10 +14,12 @@ cell that fails does not stop the others. What follows `--` is handed to every r
 """
 
 import dataclasses
+import math
 import os
 import pathlib
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -143,6 +145,7 @@ class Runner:
         """Takes the flags that every run gets."""
         self._overrides = overrides
         self._process: subprocess.Popen | None = None
+        self._seconds: dict[str, list[float]] = {}
         self.stopped = False
         signal.signal(signal.SIGTERM, self._stop)
         # The terminal sends it to the running cell too, which saves and ends.
@@ -156,28 +159,34 @@ class Runner:
     def run(self, cells: list[Cell]) -> list[str]:
         """Runs what is not done and returns a line on every failure."""
         failures = []
-        started, ran = time.monotonic(), 0
-        todo = sum(not cell.done for cell in cells)
         for number, cell in enumerate(cells, start=1):
             if cell.done:
                 continue
             if self.stopped:
                 break
-            left = ""
-            if ran:
-                seconds = (time.monotonic() - started) / ran * (todo - ran)
-                left = f", about {max(1, round(seconds / 60))} min to go"
-            print(f"[{number}/{len(cells)}] {cell.workdir}{left}", flush=True)
+            to_go = self._minutes([c for c in cells[number - 1 :] if not c.done])
+            print(f"[{number}/{len(cells)}] {cell.workdir}{to_go}", flush=True)
             if cell.teacher and not (cell.teacher / "result.json").exists():
                 failures.append(f"{cell.workdir}: no finished teacher {cell.teacher}")
                 continue
             command = [sys.executable, *cell.command(self._overrides)[1:]]
+            started = time.monotonic()
             self._process = subprocess.Popen(command)
             status = self._process.wait()
-            ran += 1
-            if not cell.done and not self.stopped:
+            if cell.done:
+                self._seconds.setdefault(cell.config, []).append(
+                    time.monotonic() - started
+                )
+            elif not self.stopped:
                 failures.append(f"{cell.workdir}: ended with status {status}")
         return failures
+
+    def _minutes(self, cells: list[Cell]) -> str:
+        """Guesses the time of the cells from finished ones, if all kinds are known."""
+        if not all(cell.config in self._seconds for cell in cells):
+            return ""
+        total = sum(statistics.fmean(self._seconds[cell.config]) for cell in cells)
+        return f", about {math.ceil(total / 60)} min to go"
 
 
 def main(argv: list[str]) -> int:

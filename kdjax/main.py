@@ -25,9 +25,11 @@ def main(argv: list[str]) -> None:
     """Runs the experiment; a user's mistake ends it with one line and status 2."""
     if len(argv) > 1:
         _refuse(f"unexpected argument {argv[1]!r}")
-    cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(cache))
+    if not jax.config.jax_compilation_cache_dir:
+        # Private to the user: what lies there is run.
+        cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax.config.update("jax_compilation_cache_dir", str(cache))
     if not flags.FLAGS["verbosity"].present:
         # Orbax tells of every checkpoint at the level of information.
         logging.set_verbosity(logging.WARNING)

@@ -1,6 +1,10 @@
 """A strict session: four CPU devices, no silent broadcasting, warnings as errors."""
 
+import atexit
+import os
 import pathlib
+import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -10,15 +14,16 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Many tests build the same step; they share what they compile, and so do the processes
+# that they start.
+CACHE = tempfile.mkdtemp(prefix="kdjax_test_cache_")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compilation_cache(tmp_path_factory):
-    """Lets tests share what they compile; many build the same step."""
-    folder = str(tmp_path_factory.mktemp("compilation_cache"))
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The whole distillation step against the overhaul paper's own code."""
 
 import contextlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -133,12 +134,13 @@ class GoldenStep:
         return self.batch(self.arrays["images"], self.arrays["labels"])
 
     def objective(self, teacher_train=True):
-        return step_lib.make_objective(
+        objective = step_lib.make_objective(
             self.student,
             self.teacher,
             {"overhaul": self.method},
             teacher_train=teacher_train,
         )
+        return jax.jit(objective)
 
 
 def test_margins_and_features_are_the_authors(golden_step):
@@ -155,13 +157,15 @@ def test_margins_and_features_are_the_authors(golden_step):
             },
         ),
     ):
-        outputs, _ = step_lib.forward(network, variables, image, train=True)
+        forward = jax.jit(functools.partial(step_lib.forward, network, train=True))
+        outputs, _ = forward(variables, image)
         assert_output_close(outputs.logits, g.arrays[f"train/{name}_logits"], tolerance)
         for stage, feature in enumerate(outputs.features.pre, start=1):
             expected = nhwc(g.arrays[f"train/{name}_feat{stage}"])
             # Stored in float32.
             assert_output_close(feature, expected, max(tolerance, 1e-7))
-        outputs, _ = step_lib.forward(network, variables, image, train=False)
+        forward = jax.jit(functools.partial(step_lib.forward, network, train=False))
+        outputs, _ = forward(variables, image)
         assert_output_close(outputs.logits, g.arrays[f"eval/{name}_logits"], tolerance)
     for stage, margin in enumerate(g.frozen.constants["overhaul"]["margins"], start=1):
         np.testing.assert_allclose(
@@ -193,7 +197,7 @@ def test_losses_are_the_authors(golden_step, teacher_train):
 
 def test_every_gradient_is_the_authors(golden_step):
     g = golden_step
-    gradient, _ = jax.grad(g.objective(), has_aux=True)(
+    gradient, _ = jax.jit(jax.grad(g.objective(), has_aux=True))(
         g.params, g.batch_stats, g.frozen, g.first_batch()
     )
     student = torch_import.from_state_dict(

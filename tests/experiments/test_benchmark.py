@@ -1,0 +1,66 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def benchmark(tmp_path):
+    """Returns a function that benchmarks a tiny step in a process of its own."""
+
+    def run(*arguments):
+        return subprocess.run(
+            [
+                *(sys.executable, "-m", "experiments.benchmark", "--teacher=wrn_10_1"),
+                *("--student=wrn_10_1", "--batch=4", "--image_size=8", "--classes=10"),
+                *("--rounds=2", "--steps=1", *arguments),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_prints_one_json_line_whose_figures_agree(benchmark, tmp_path):
+    anchor = tmp_path / "anchor.py"
+    anchor.write_text('print("warming up"); print(\'{"images_per_s": 1e9}\')')
+    done = benchmark(f"--anchor=fast={sys.executable} {anchor}")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    for part in ("distillation", "student", "teacher"):
+        assert report[f"{part}_ms"] > 0
+        assert report[f"{part}_images_per_s"] == pytest.approx(
+            4e3 / report[f"{part}_ms"], rel=0.01
+        )
+    floor = report["student_ms"] + report["teacher_ms"]
+    # A median of ratios of two rounds, against a ratio of medians.
+    assert report["overhead"] == pytest.approx(
+        report["distillation_ms"] / floor, rel=0.5
+    )
+    assert report["vs_fast"] == pytest.approx(0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--anchor=nothing"], "anchor='nothing' is not NAME=COMMAND"),
+        (["--anchor=bad=false"], "anchor 'false' ended with status 1"),
+        (["--teacher=lenet"], "no network is called 'lenet'"),
+        (["--method=magic"], "methods.magic is none of"),
+    ],
+)
+def test_mistakes_are_one_line(benchmark, arguments, message):
+    done = benchmark(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,153 @@
+"""The command line, as a person meets it: in a process of its own."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax import recipes, run_directory
+from kdjax.checkpoint import Checkpoints
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Returns a function that starts `kdjax.main` with a single device."""
+
+    def start(*arguments, config="configs/student.py:wrn_10_1,digits"):
+        return subprocess.Popen(
+            [sys.executable, "-m", "kdjax.main", f"--config={config}", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def run(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def wait_for_lines(process, workdir, number):
+    """Waits until a run has logged so many lines, while it goes on."""
+    metrics = workdir / "metrics.jsonl"
+    for _ in range(6000):
+        assert process.poll() is None, process.stderr.read()
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= number:
+            return
+        time.sleep(0.02)
+    pytest.fail("the run logs nothing")
+
+
+def final(workdir):
+    checkpoints = Checkpoints(workdir)
+    state = checkpoints.restore_as_saved()
+    checkpoints.close()
+    return state
+
+
+def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tmp_path):
+    """SIGKILL loses the steps since the last save, SIGTERM none."""
+    arguments = [
+        "--config.epochs=30",
+        "--config.log_every_steps=1",
+        "--config.checkpoint.every_steps=2",
+    ]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    status, out, err = run(command(f"--workdir={unbroken}", *arguments))
+    assert status == 0, err
+    assert "test accuracy" in out
+
+    process = command(f"--workdir={broken}", *arguments)
+    wait_for_lines(process, broken, 20)
+    process.kill()
+    process.communicate()
+    killed_at = len((broken / "metrics.jsonl").read_text().splitlines())
+    assert not (broken / "result.json").exists()
+
+    process = command(f"--workdir={broken}", *arguments)
+    wait_for_lines(process, broken, killed_at + 20)
+    process.send_signal(signal.SIGTERM)
+    status, out, err = run(process)
+    assert status == 0, err
+    assert "stopped and saved; the same command goes on" in out
+    assert "Traceback" not in err
+    assert not (broken / "result.json").exists()
+
+    status, _, err = run(command(f"--workdir={broken}", *arguments))
+    assert status == 0, err
+    metrics = [(d / "metrics.jsonl").read_text() for d in (unbroken, broken)]
+    assert metrics[0] == metrics[1]
+    expected, actual = final(unbroken), final(broken)
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--config.optimizer.learning_rat=1"],
+            '--config.optimizer.learning_rat=1: no such field. Did you mean "learning',
+        ),
+        (["--config.epochs=many"], "--config.epochs=many: invalid literal for int()"),
+        (["--config.batch_size=0"], "batch_size=0 is less than 1"),
+        (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),
+        (["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    command, tmp_path, arguments, message
+):
+    workdir = tmp_path / "run"
+    status, out, err = run(command(f"--workdir={workdir}", *arguments))
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert line.startswith("kdjax: ")
+    assert message in line
+    assert not workdir.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("configs/studnet.py", "--config=configs/studnet.py: there is no such file"),
+        ("configs/overhaul.py:wrn_16_2", "'wrn_16_2' names no pair"),
+    ],
+)
+def test_a_wrong_config_file_is_one_line(command, tmp_path, config, message):
+    status, _, err = run(command(f"--workdir={tmp_path / 'run'}", config=config))
+    assert status == 2
+    (line,) = err.splitlines()
+    assert message in line
+
+
+def test_another_configuration_overwrites_nothing(command, tmp_path):
+    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits", recipes.STUDENT))
+    before = (tmp_path / "config.json").read_text()
+    status, _, err = run(command(f"--workdir={tmp_path}", "--config.seed=1"))
+    assert status == 2
+    assert err.rstrip().endswith("another configuration: seed was 0 and is 1")
+    assert (tmp_path / "config.json").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_a_loss_that_is_not_finite_ends_with_one_line(command, tmp_path):
+    status, _, err = run(
+        command(f"--workdir={tmp_path}", "--config.optimizer.learning_rate=1e30")
+    )
+    assert status == 2
+    (line,) = [line for line in err.splitlines() if line.startswith("kdjax: ")]
+    assert "not finite at step" in line
+    assert "Traceback" not in err
+    assert not (tmp_path / "result.json").exists()
