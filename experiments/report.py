@@ -30,7 +30,7 @@ _CAPTION = (
 )
 _TERMINAL = (
     "method",
-    "network",
+    "images",
     "n",
     "last epoch",
     "gain [95 %]",
@@ -60,7 +60,7 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
         "best epoch": f"{values['best_epoch_accuracy']:.2f}",
         "params": f"{values['parameters']:,}",
         "extra while training": f"{values['extra_parameters_while_training']:,}",
-        "train images": f"{values['train_images']:,}",
+        "images": f"{values['train_images']:,}",
         "epochs": f"{values['epochs']:g}",
         "batch": str(values["batch_size"]),
         "img/s": _DASH if speed is None else f"{speed:,.0f}",

@@ -48,7 +48,8 @@ def digits() -> ml_collections.ConfigDict:
     config.data.std = (96.0, 96.0, 96.0)
     config.batch_size = 32
     config.epochs = 40
-    config.log_every_steps = 10
+    config.log_every_steps = 6
+    config.evaluate_every_epochs = 2
     return config
 
 

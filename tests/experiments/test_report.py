@@ -470,7 +470,7 @@ def test_terminal_table(tmp_path, capsys):
     line = next(line for line in out.splitlines() if line.startswith("overhaul "))
     assert re.split(r"\s{2,}", line) == [
         "overhaul",
-        "wrn_16_1",
+        "288",
         "3",
         "93.00 ± 2.00",
         "+2.00 [-0.48, 4.48]",
