@@ -64,10 +64,15 @@ class TensorBoard:
     """TensorBoard event files with one curve a metric."""
 
     def __init__(self, workdir: pathlib.Path, *, resume_step: int | None):
-        """Opens a new event file that hides earlier events after `resume_step`."""
+        """Opens a new event file that hides earlier events after `resume_step`.
+
+        Args:
+          workdir: the work directory.
+          resume_step: None hides all earlier events.
+        """
         self._writer = tensorboardX.SummaryWriter(
             str(workdir / TENSORBOARD),
-            purge_step=None if resume_step is None else resume_step + 1,
+            purge_step=0 if resume_step is None else resume_step + 1,
         )
 
     def write(self, record: dict[str, Any]) -> None:

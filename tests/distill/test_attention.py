@@ -1,0 +1,535 @@
+"""The attention network and its graphs against the authors' own functions."""
+
+import contextlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+
+from kdjax import step as step_lib
+from kdjax.distill import attention
+from kdjax.distill.attention import AttentionNetwork
+
+#: Agreement by type, of the largest entry of an array. What batch norms make of the
+#: statistics of a few vectors is known less well in float32: their variance is the small
+#: difference of two large means.
+TOLERANCE = {
+    "float64": {"loss": 1e-9, "transfer": 1e-9, "training": 1e-9},
+    "float32": {"loss": 2e-6, "transfer": 1e-5, "training": 2e-4},
+}
+
+MODULES = {
+    "Attention__Sfc": ("sender", "dense"),
+    "Attention__Sbn": ("sender", "bn"),
+    "Attention__Rfc": ("receiver", "dense"),
+    "Attention__Rbn": ("receiver", "bn"),
+    "Estimator__fc0": ("hidden", "dense"),
+    "Estimator__bn0": ("hidden", "bn"),
+    "Estimator__fc1": ("output",),
+}
+LEAVES = {
+    "weights": ("params", "kernel"),
+    "biases": ("params", "bias"),
+    "gamma": ("params", "scale"),
+    "beta": ("params", "bias"),
+    "moving_mean": ("batch_stats", "mean"),
+    "moving_variance": ("batch_stats", "var"),
+}
+
+
+def part(arrays, prefix):
+    return {
+        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    }
+
+
+def from_release(arrays):
+    """Turns "<scope>__<layer>__<leaf>" into the paths of the network's variables."""
+    flat = {}
+    for name, array in arrays.items():
+        module, leaf = name.rsplit("__", 1)
+        collection, leaf = LEAVES[leaf]
+        flat[(collection, *MODULES[module], leaf)] = array
+    return traverse_util.unflatten_dict(flat)
+
+
+def assert_close(actual, expected, tolerance):
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert actual.shape == expected.shape
+    np.testing.assert_allclose(
+        actual, expected, rtol=0, atol=tolerance * np.abs(expected).max()
+    )
+
+
+def assert_trees_close(actual, expected, tolerance):
+    actual, expected = map(traverse_util.flatten_dict, (actual, expected))
+    assert actual.keys() == expected.keys()
+    for path, value in actual.items():
+        assert_close(value, expected[path], tolerance)
+
+
+def unit(key, *shape):
+    x = jax.random.normal(key, shape)
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def make(heads=4, front_channels=5, back_channels=8, batch=6, **settings):
+    """Returns a new network, its variables, and unit vectors."""
+    network = AttentionNetwork(front_channels, back_channels, heads, **settings)
+
+    @jax.jit
+    def draw(key):
+        keys = jax.random.split(key, 3)
+        front, back = (
+            unit(keys[0], batch, front_channels),
+            unit(keys[1], batch, back_channels),
+        )
+        kept = jnp.ones((heads, batch, 1), bool)
+        return network.init(keys[2], front, back, kept, train=True), front, back
+
+    return network, *draw(jax.random.key(0))
+
+
+class Released:
+    """One case of the golden file, with kdjax's network and variables in one type."""
+
+    def __init__(self, arrays, dtype):
+        self.arrays = arrays
+        self.dtype = jnp.dtype(dtype)
+        self.tolerance = TOLERANCE[dtype]
+        self.network = AttentionNetwork(
+            arrays["V_front"].shape[1],
+            arrays["V_back"].shape[1],
+            int(arrays["num_head"]),
+            dtype=self.dtype,
+        )
+        self.variables = jax.tree.map(self.cast, from_release(part(arrays, "param__")))
+        self.front, self.back = (
+            self.cast(arrays["V_front"]),
+            self.cast(arrays["V_back"]),
+        )
+        self.kept = attention.kept_heads(self.cast(arrays["head_noise"]))
+
+    def cast(self, array):
+        return jnp.asarray(array, self.dtype)
+
+    def train(self, params):
+        """Returns the estimate in training mode and the new running statistics."""
+        estimate, updates = self.network.apply(
+            self.variables | {"params": params},
+            self.front,
+            self.back,
+            self.kept,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return estimate, updates["batch_stats"]
+
+    def logits(self, front, back):
+        return self.network.apply(
+            self.variables, front, back, train=False, method="logits"
+        )
+
+    def check(self, actual, name, kind):
+        assert_close(actual, self.arrays[name], self.tolerance[kind])
+
+
+@pytest.fixture(
+    params=[
+        (case, dtype)
+        for dtype in ("float64", "float32")
+        for case in ("case0", "case1", "case2")
+    ],
+    ids="-".join,
+)
+def released(request, golden):
+    case, dtype = request.param
+    with contextlib.ExitStack() as stack:
+        if dtype == "float64":
+            stack.enter_context(jax.enable_x64(True))
+        stack.enter_context(jax.default_matmul_precision("highest"))
+        yield Released(golden("mhan", f"{case}__"), dtype)
+
+
+def test_training_is_the_authors(released):
+    r = released
+
+    def objective(params):
+        """Returns the loss and, by name, everything on the way to it."""
+        seen = {}
+
+        def note(call, args, kwargs, context):
+            result = call(*args, **kwargs)
+            name = context.module.name or context.method_name
+            seen[name] = {"input": args[0], "result": result}
+            return result
+
+        with nn.intercept_methods(note):
+            estimate, batch_stats = r.train(params)
+        cosine_loss = jnp.mean(attention.estimation_loss(estimate, r.back))
+        # In kdjax a weight decay of the optimizer.
+        penalty = 5e-4 * optax.tree.norm(params, squared=True)
+        losses = {
+            "cosine_loss": cosine_loss,
+            "l2_penalty": penalty,
+            "mha_loss": cosine_loss + penalty,
+        }
+        logits = seen["logits"]["result"]
+        values = {
+            "logits_train": logits,
+            "graph_train_masked": jax.nn.softmax(logits) * r.kept,
+            "estimator_hidden": jax.nn.relu(seen["hidden"]["result"]),
+            "estimator_heads": seen["output"]["input"],
+            "V_back_hat": estimate,
+        }
+        return losses["mha_loss"], (losses, values, batch_stats)
+
+    np.testing.assert_array_equal(r.kept, r.arrays["head_mask"] == 1)
+    gradient, (losses, values, batch_stats) = jax.jit(
+        jax.grad(objective, has_aux=True)
+    )(r.variables["params"])
+    assert values["V_back_hat"].dtype == r.dtype
+    for name, value in losses.items():
+        r.check(value, name, "loss")
+    for name, value in values.items():
+        r.check(value, name, "training")
+    assert_trees_close(
+        gradient,
+        from_release(part(r.arrays, "dmha__"))["params"],
+        r.tolerance["training"],
+    )
+    assert_trees_close(
+        batch_stats, biased(r.arrays, n=len(r.front)), r.tolerance["transfer"]
+    )
+
+
+def biased(arrays, *, n):
+    """Returns the running statistics that the release would have with Flax's variance.
+
+    TensorFlow's running variance follows the unbiased variance of n vectors, Flax's the
+    biased one.
+    """
+    before, after = (
+        traverse_util.flatten_dict(from_release(part(arrays, prefix))["batch_stats"])
+        for prefix in ("param__", "bn_after__")
+    )
+    for path, old in before.items():
+        if path[-1] == "var":
+            after[path] = 0.9 * old + (after[path] - 0.9 * old) * (n - 1) / n
+    return traverse_util.unflatten_dict(after)
+
+
+def test_transfer_is_the_authors(released):
+    r = released
+    front, back = (
+        r.cast(r.arrays[name]) for name in ("V_front_student", "V_back_student")
+    )
+
+    def objective(front, back):
+        """Returns the divergence and, by name, everything on the way to it."""
+        teacher, student = r.logits(r.front, r.back), r.logits(front, back)
+        rows = attention.graph_divergence(student, teacher, smoothing="tanh")
+        assert rows.shape == (len(back),)
+        july = attention.graph_divergence(student, teacher, smoothing="centred_tanh")
+        return jnp.sum(rows), {
+            "logits_teacher": teacher,
+            "logits_student": student,
+            "graph_teacher": attention.graph(teacher, teacher, smoothing="tanh"),
+            "graph_student": attention.graph(student, teacher, smoothing="tanh"),
+            "kl": jnp.sum(rows),
+            "kl_first_release": jnp.sum(july),
+        }
+
+    gradients, values = jax.jit(jax.grad(objective, argnums=(0, 1), has_aux=True))(
+        front, back
+    )
+    for name, value in values.items():
+        r.check(value, name, "transfer")
+    r.check(gradients[0], "dkl_dV_front_student", "transfer")
+    r.check(gradients[1], "dkl_dV_back_student", "transfer")
+
+
+def test_parameters_are_as_many_as_the_authors():
+    """Of the two networks of the ResNet on CIFAR-100."""
+
+    def parameters(key):
+        return [
+            AttentionNetwork(front, back).init(
+                key,
+                jnp.zeros((2, front)),
+                jnp.zeros((2, back)),
+                jnp.ones((8, 2, 1)),
+                train=True,
+            )["params"]
+            for front, back in ((64, 128), (128, 256))
+        ]
+
+    shapes = jax.eval_shape(parameters, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_269_696
+
+
+def test_weights_start_as_the_authors():
+    kernel = attention.truncated_fan_out(jax.random.key(0), (1000, 200))
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_allclose(jnp.max(jnp.abs(kernel)), 2 * 0.013**0.5, rtol=1e-3)
+    np.testing.assert_allclose(jnp.std(kernel), 1.0029 * 0.1, rtol=1e-2)
+    _, variables, *_ = make(heads=2, front_channels=40, back_channels=60)
+    params = variables["params"]
+    for module, width in (("sender", 100), ("receiver", 100), ("hidden", 50)):
+        kernel = params[module]["dense"]["kernel"]
+        assert kernel.shape[-1] == width
+        np.testing.assert_allclose(jnp.std(kernel), (2 / width) ** 0.5, rtol=0.1)
+    np.testing.assert_allclose(
+        jnp.std(params["output"]["kernel"]), (2 / 60) ** 0.5, rtol=0.1
+    )
+    assert not jnp.any(params["output"]["bias"])
+
+
+@pytest.mark.parametrize("heads", [1, 2, 4, 8, 16])
+def test_any_number_of_heads_learns(heads):
+    network, variables, front, back = make(heads)
+
+    def objective(params, key):
+        noise = attention.head_noise(
+            key, heads=heads, position=jnp.arange(6), batch_size=6
+        )
+        estimate, _ = network.apply(
+            variables | {"params": params},
+            front,
+            back,
+            attention.kept_heads(noise),
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.mean(attention.estimation_loss(estimate, back))
+
+    @jax.jit
+    def update(params, key):
+        loss, gradient = jax.value_and_grad(objective)(params, key)
+        params = jax.tree.map(lambda p, g: p - 0.3 * g, params, gradient)
+        return params, loss, optax.tree.norm(gradient["sender"])
+
+    params, losses = variables["params"], []
+    for key in jax.random.split(jax.random.key(1), 30):
+        params, loss, norm = update(params, key)
+        losses.append(loss)
+        # The attention learns too, of a single head as of many.
+        assert norm > 0
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("heads", [2, 3, 8])
+def test_half_of_the_heads_are_kept(heads):
+    noise = attention.head_noise(
+        jax.random.key(0), heads=heads, position=jnp.arange(4000), batch_size=4000
+    )
+    kept = attention.kept_heads(noise)
+    assert kept.shape == (heads, 4000, 1)
+    assert kept.dtype == bool
+    number = np.sum(kept, axis=0)
+    assert number.min() == 1
+    assert number.max() == heads - 1
+    np.testing.assert_allclose(np.mean(kept), 0.5, atol=0.02)
+
+
+def test_a_head_at_the_mean_is_dropped_unless_it_is_the_only_one():
+    assert not np.any(attention.kept_heads(jnp.ones((2, 3, 1))))
+    assert np.all(attention.kept_heads(jnp.ones((1, 3, 1))))
+
+
+def test_noise_does_not_depend_on_how_the_batch_is_spread():
+    draw = {"heads": 3, "batch_size": 8}
+    whole = attention.head_noise(jax.random.key(0), position=jnp.arange(8), **draw)
+    some = jnp.asarray([5, 2])
+    np.testing.assert_array_equal(
+        attention.head_noise(jax.random.key(0), position=some, **draw), whole[:, some]
+    )
+
+
+def test_dropped_heads_do_not_matter():
+    """An estimate from no head at all is the direction of the last bias."""
+    network, variables, front, back = make()
+    variables["params"]["output"]["bias"] = jnp.arange(8.0)
+
+    def estimate(kept):
+        return network.apply(variables, front, back, kept, train=False)
+
+    none = jnp.zeros((4, 6, 1), bool)
+    direction = np.arange(8.0) / np.linalg.norm(np.arange(8.0))
+    np.testing.assert_allclose(estimate(none), np.tile(direction, (6, 1)), rtol=1e-6)
+    some = estimate(none.at[1, 2].set(True))
+    changed = np.any(np.abs(some - direction[None]) > 1e-3, axis=-1)
+    np.testing.assert_array_equal(changed, np.arange(6) == 2)
+
+
+def test_the_graph_of_a_permuted_batch_is_permuted():
+    network, variables, front, back = make()
+    order = jnp.asarray([3, 0, 5, 1, 4, 2])
+    for train in (False, True):
+
+        def logits(front, back, train=train):
+            found = network.apply(
+                variables,
+                front,
+                back,
+                train=train,
+                method="logits",
+                mutable=["batch_stats"],
+            )
+            return found[0]
+
+        np.testing.assert_allclose(
+            logits(front[order], back[order]),
+            logits(front, back)[:, order][:, :, order],
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
+@pytest.mark.parametrize("smoothing", sorted(attention.SMOOTHINGS))
+def test_divergence_is_0_for_equal_logits_and_positive_otherwise(smoothing):
+    keys = jax.random.split(jax.random.key(0), 20)
+    teacher = jax.random.normal(jax.random.key(1), (3, 4, 7))
+    same = attention.graph_divergence(teacher, teacher, smoothing=smoothing)
+    np.testing.assert_array_equal(same, np.zeros(4))
+    for key in keys:
+        student = 2 * jax.random.normal(key, teacher.shape)
+        found = attention.graph_divergence(student, teacher, smoothing=smoothing)
+        assert np.all(found > 0)
+
+
+def test_divergence_by_hand():
+    """One row of two edges; the second row is equal and adds nothing."""
+    with jax.enable_x64(True):
+        student = jnp.arctanh(jnp.asarray([[[np.log(2) / 2, -np.log(2) / 2], [0, 0]]]))
+        found = attention.graph_divergence(
+            student, jnp.zeros((1, 2, 2)), smoothing="tanh"
+        )
+    expected = 2 / 3 * np.log(4 / 3) + 1 / 3 * np.log(2 / 3)
+    np.testing.assert_allclose(found, [expected, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("smoothing", sorted(attention.SMOOTHINGS))
+def test_huge_logits_leave_everything_finite(smoothing):
+    sign = jnp.where(jnp.arange(24).reshape(2, 3, 4) % 2 == 0, 1.0, -1.0)
+    student, teacher = 1e30 * sign, -1e30 * sign
+    found = attention.graph(student, teacher, smoothing=smoothing)
+    np.testing.assert_allclose(np.sum(found, axis=-1), np.ones((2, 3)), rtol=1e-6)
+    assert np.max(found) / np.min(found) < np.exp(2) * 1.001
+    value, gradient = jax.value_and_grad(
+        lambda x: jnp.sum(attention.graph_divergence(x, teacher, smoothing=smoothing))
+    )(student)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_estimates_of_equal_vectors_are_finite():
+    """Batch norms see no variance, and the estimate may be 0."""
+    network, variables, *_ = make()
+    front, back = jnp.zeros((6, 5)), jnp.zeros((6, 8))
+    kept = jnp.ones((4, 6, 1), bool)
+
+    def loss(params):
+        estimate, _ = network.apply(
+            variables | {"params": params},
+            front,
+            back,
+            kept,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.mean(attention.estimation_loss(estimate, back))
+
+    value, gradient = jax.value_and_grad(loss)(variables["params"])
+    assert float(value) == 1
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_bfloat16_ends_in_float32():
+    network, variables, front, back = make(dtype=jnp.bfloat16)
+    kept = jnp.ones((4, 6, 1), bool)
+    logits = network.apply(variables, front, back, train=False, method="logits")
+    estimate = network.apply(variables, front, back, kept, train=False)
+    assert logits.dtype == estimate.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(estimate, axis=-1), np.ones(6), rtol=1e-6)
+
+
+def test_local_rows_with_all_columns_are_rows_of_the_whole():
+    network, variables, front, back = make()
+    whole = network.apply(variables, front, back, train=False, method="logits")
+    rows = network.apply(variables, front, back[2:4], train=False, method="logits")
+    assert rows.shape == (4, 2, 6)
+    np.testing.assert_allclose(rows, whole[:, 2:4], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        attention.graph_divergence(rows, 2 * rows, smoothing="centred_tanh"),
+        attention.graph_divergence(whole, 2 * whole, smoothing="centred_tanh")[2:4],
+        rtol=1e-4,
+    )
+
+
+def test_training_is_the_same_on_one_device_and_on_four():
+    with jax.enable_x64(True):
+        network, variables, front, back = make(
+            batch=8, dtype=jnp.float64, axis_name=step_lib.DEVICES
+        )
+        variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
+
+        def run(num_devices):
+            share = 8 // num_devices
+
+            def local(variables, front, back):
+                front = jax.lax.all_gather(front, step_lib.DEVICES, tiled=True)
+                first = share * jax.lax.axis_index(step_lib.DEVICES)
+                noise = attention.head_noise(
+                    jax.random.key(0),
+                    heads=4,
+                    position=first + jnp.arange(share),
+                    batch_size=8,
+                )
+
+                def objective(params):
+                    estimate, updates = network.apply(
+                        variables | {"params": params},
+                        front,
+                        back,
+                        attention.kept_heads(noise),
+                        train=True,
+                        mutable=["batch_stats"],
+                    )
+                    loss = jnp.mean(attention.estimation_loss(estimate, back))
+                    return loss, updates["batch_stats"]
+
+                found = jax.value_and_grad(objective, has_aux=True)(variables["params"])
+                return jax.lax.pmean(found, step_lib.DEVICES)
+
+            spread = step_lib.data_parallel(
+                local, jax.devices()[:num_devices], in_axes=(None, 0, 0)
+            )
+            return spread(
+                variables,
+                front.reshape(num_devices, share, -1),
+                back.reshape(num_devices, share, -1),
+            )
+
+        one, four = run(1), run(4)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), one, four
+    )
+
+
+def test_vectors_of_other_lengths_are_refused():
+    network, variables, front, back = make()
+    with pytest.raises(ValueError, match=r"lengths \(8, 5\), .* made for \(5, 8\)"):
+        network.apply(variables, back, front, train=False, method="logits")
+    with pytest.raises(ValueError, match=r"estimate \(2, 3\) and back \(2, 4\)"):
+        attention.estimation_loss(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+    with pytest.raises(
+        ValueError, match=r"student \(1, 2, 3\) and teacher \(1, 2, 4\)"
+    ):
+        attention.graph_divergence(
+            jnp.zeros((1, 2, 3)), jnp.zeros((1, 2, 4)), smoothing="tanh"
+        )
