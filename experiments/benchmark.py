@@ -25,10 +25,9 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags, logging
 
-from kdjax import distill, metrics, models, optim, rngs
+from kdjax import distill, metrics, models, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
-from kdjax.train_state import TrainState
 
 _TEACHER = flags.DEFINE_string("teacher", "wrn_16_2", "Network that teaches.")
 _STUDENT = flags.DEFINE_string("student", "wrn_16_1", "Network that learns.")
@@ -125,22 +124,16 @@ def subjects(
         objective = step_lib.make_objective(
             networks[student], networks[teacher], methods, teacher_train=True
         )
-        params, batch_stats = (
-            {
-                "student": jax.tree.map(jnp.copy, variables[student][collection]),
-                "methods": {name: learned[name][collection] for name in methods},
-            }
-            for collection in ("params", "batch_stats")
+        state = train_state.create(
+            jax.tree.map(jnp.copy, variables[student]),
+            {name: learned[name] for name in methods},
+            optimizer,
         )
-        _, measured = jax.eval_shape(objective, params, batch_stats, frozen, batch)
+        _, measured = jax.eval_shape(
+            objective, state.params, state.batch_stats, frozen, batch
+        )
         names = step_lib.metric_names(measured.terms)
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=optimizer.init(params),
-            metrics=metrics.Sums.zeros(names),
-        )
+        state = state.replace(metrics=metrics.Sums.zeros(names))
         train_step = step_lib.make_train_step(objective, optimizer, log_every=100)
         return Subject(jax.jit(train_step, donate_argnums=0), state, frozen, batch)
 

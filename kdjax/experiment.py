@@ -8,13 +8,14 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax import distill, metrics, models, optim, rngs
+from kdjax import distill, models, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets
 from kdjax.data.batches import Batch, TrainBatches, WholeSplit
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
+from kdjax.metrics import Sums
 from kdjax.train_state import TrainState
 
 
@@ -141,8 +142,7 @@ class Experiment:
     def initial_state(self) -> TrainState:
         """Makes the state before the first step, the same on every device."""
         seed = self.config.seed
-        image_shape = (1, *self.batches.split.image.shape[1:])
-        image = jnp.zeros(image_shape, jnp.float32)
+        image = jnp.zeros((1, *self._image_shape))
         init = jax.jit(lambda key: self.student.init(key, image, train=False))
         student = init(rngs.key(seed, "student"))
         learned = {}
@@ -152,30 +152,20 @@ class Experiment:
                 _output_shapes(self.student, student, image),
                 _output_shapes(self.teacher.network, self.teacher.variables, image),
             )
-        params, batch_stats = (
-            {
-                "student": student.get(collection, {}),
-                "methods": {k: v.get(collection, {}) for k, v in learned.items()},
-            }
-            for collection in ("params", "batch_stats")
-        )
-        state = TrainState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=self._optimizer.init(params),
-            metrics=metrics.Sums.zeros(
-                self._metric_names(params, batch_stats, image_shape)
-            ),
-        )
+        state = train_state.create(student, learned, self._optimizer)
+        state = state.replace(metrics=Sums.zeros(self._metric_names(state)))
         # Placed where the step leaves it, or the second step would compile anew.
         return jax.device_put(state, self._replicated)
 
-    def _metric_names(self, params, batch_stats, image_shape) -> list[str]:
+    @property
+    def _image_shape(self) -> tuple[int, ...]:
+        return self.batches.split.image.shape[1:]
+
+    def _metric_names(self, state: TrainState) -> list[str]:
         """Lists what the step measures, from the shapes of its objective."""
         share = (len(self._devices), 1)
         batch = Batch(
-            image=jax.ShapeDtypeStruct((*share, *image_shape[1:]), jnp.float32),
+            image=jax.ShapeDtypeStruct((*share, *self._image_shape), jnp.float32),
             label=jax.ShapeDtypeStruct(share, jnp.int32),
             mask=jax.ShapeDtypeStruct(share, jnp.float32),
             index=jax.ShapeDtypeStruct(share, jnp.int32),
@@ -183,7 +173,9 @@ class Experiment:
         objective = step_lib.data_parallel(
             self._objective, self._devices, in_axes=(None, None, None, 0)
         )
-        _, measured = jax.eval_shape(objective, params, batch_stats, self.frozen, batch)
+        _, measured = jax.eval_shape(
+            objective, state.params, state.batch_stats, self.frozen, batch
+        )
         return step_lib.metric_names(measured.terms)
 
 

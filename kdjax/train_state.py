@@ -1,9 +1,14 @@
 """Everything that changes in training, and nothing else."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.struct
 import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax.metrics import Sums
 
 
 @flax.struct.dataclass
@@ -17,12 +22,42 @@ class TrainState:
       params: `student`, and under `methods` what each method learns, float32.
       batch_stats: running statistics in the same layout.
       opt_state: the optimizer's state.
-      metrics: sums since the last logged step (`metrics.Sums`), so that a resumed run
-        logs the very numbers of an unbroken one.
+      metrics: sums since the last logged step, so that a resumed run logs the very
+        numbers of an unbroken one.
     """
 
     step: jax.Array
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     opt_state: Any
-    metrics: Any
+    metrics: Sums
+
+
+def create(
+    student: Mapping[str, Any],
+    learned: Mapping[str, Mapping[str, Any]],
+    optimizer: optax.GradientTransformation,
+    metric_names: Iterable[str] = (),
+) -> TrainState:
+    """Makes the state before the first step.
+
+    Args:
+      student: variables of the student.
+      learned: variables of each method; a missing collection is an empty one.
+      optimizer: of all parameters.
+      metric_names: what the step measures.
+    """
+    params, batch_stats = (
+        {
+            "student": student.get(collection, {}),
+            "methods": {name: v.get(collection, {}) for name, v in learned.items()},
+        }
+        for collection in ("params", "batch_stats")
+    )
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        opt_state=optimizer.init(params),
+        metrics=Sums.zeros(metric_names),
+    )

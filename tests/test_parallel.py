@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from kdjax import distill, models, optim, recipes
+from kdjax import distill, models, optim, recipes, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch, TrainBatches, WholeSplit
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
-from kdjax.metrics import Sums, means
-from kdjax.train_state import TrainState
+from kdjax.metrics import means
 
 CLASSES = 10
 
@@ -41,22 +40,12 @@ def train(num_devices, batch_norm, steps=2, batch_size=16):
         )
         for name, method in methods.items()
     }
-    params, batch_stats = (
-        {
-            # Not the teacher's own values, which would end where they start.
-            "student": jax.tree.map(lambda x: 0.9 * x, variables[collection]),
-            "methods": {name: v[collection] for name, v in learned.items()},
-        }
-        for collection in ("params", "batch_stats")
-    )
+    # Not the teacher's own values, which would end where they start.
+    student = jax.tree.map(lambda x: 0.9 * x, variables)
     optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     terms = ["cross_entropy", *(f"overhaul/stage_{i}" for i in (1, 2, 3))]
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
-        metrics=Sums.zeros(step_lib.metric_names(terms)),
+    state = train_state.create(
+        student, learned, optimizer, step_lib.metric_names(terms)
     )
     frozen = step_lib.Frozen(
         variables, {name: m.constants(teacher) for name, m in methods.items()}

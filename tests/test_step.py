@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from kdjax import models, optim
+from kdjax import models, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 from kdjax.distill import overhaul
-from kdjax.metrics import Sums
 from kdjax.models import torch_import
-from kdjax.train_state import TrainState
 
 #: Agreement by type: losses, logits and features of the largest entry, gradients by
 #: relative L2 norm a tensor.
@@ -88,14 +86,17 @@ class GoldenStep:
         self.teacher_variables = self.variables(self.teacher, "teacher/")
         student = self.variables(self.student, "student/")
         connectors = self.cast(connectors_from_torch(part(arrays, "connector/")))
-        self.params = {
-            "student": student["params"],
-            "methods": {"overhaul": connectors["params"]},
-        }
-        self.batch_stats = {
-            "student": student["batch_stats"],
-            "methods": {"overhaul": connectors["batch_stats"]},
-        }
+        self.optimizer = optim.sgd(
+            float(arrays["steps/lr"]), momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
+        terms = ["cross_entropy", *(f"overhaul/stage_{i}" for i in (1, 2, 3))]
+        self.state = train_state.create(
+            student,
+            {"overhaul": connectors},
+            self.optimizer,
+            step_lib.metric_names(terms),
+        )
+        self.params, self.batch_stats = self.state.params, self.state.batch_stats
         self.method = overhaul.Overhaul(dtype=self.dtype)
         # As `Overhaul.constants` makes them, but not rounded to float32.
         margins = [
@@ -247,20 +248,10 @@ def test_running_statistics_are_the_authors(golden_step):
 
 def test_four_updates_are_the_authors(golden_step):
     g = golden_step
-    optimizer = optim.sgd(
-        float(g.arrays["steps/lr"]), momentum=0.9, nesterov=True, weight_decay=5e-4
-    )
-    terms = ["cross_entropy", *(f"overhaul/stage_{i}" for i in (1, 2, 3))]
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=g.params,
-        batch_stats=g.batch_stats,
-        opt_state=optimizer.init(g.params),
-        metrics=Sums.zeros(step_lib.metric_names(terms)),
-    )
     train_step = jax.jit(
-        step_lib.make_train_step(g.objective(), optimizer, log_every=1)
+        step_lib.make_train_step(g.objective(), g.optimizer, log_every=1)
     )
+    state = g.state
     batches = [g.first_batch()] + [
         g.batch(images, labels)
         for images, labels in zip(
