@@ -192,7 +192,8 @@ def head_noise(
 def kept_heads(noise: jax.Array) -> jax.Array:
     """Keeps the heads of a row whose number is above the mean of the row's heads.
 
-    Each is kept with probability 1/2, at least one is kept and one dropped.
+    Of several heads each is kept with probability 1/2, and at least one is kept and one
+    dropped.
 
     Original: `drop_head`.
     Differs from the original in: a single head is kept. Its number is never above its
@@ -240,8 +241,8 @@ def _centred_tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.tanh(logits - jnp.mean(teacher_logits, axis=-1, keepdims=True))
 
 
-#: What bounds the logits of a graph, by name: `tanh` as in the last release,
-#: `centred_tanh` as in the first (July 2019, behind the published accuracies), which
+#: What bounds the logits of a graph, by name: `tanh` as last released; `centred_tanh`
+#: as first released (July 2019, when the release's own accuracy was measured), which
 #: takes the mean of the teacher's row off both networks' logits.
 SMOOTHINGS = {"tanh": _tanh, "centred_tanh": _centred_tanh}
 
