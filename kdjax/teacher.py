@@ -118,7 +118,7 @@ def outputs_on(
     """Walks over the images of a split in order, not augmented, on one device.
 
     Args:
-      teacher: the network; without synchronised batch norms.
+      teacher: the network; statistics of a batch are those of the one device.
       split: the images.
       config: the `data` part of a configuration.
       batch_size: size of every batch; a smaller one at the end is left out, since its
@@ -128,13 +128,12 @@ def outputs_on(
     Yields:
       The outputs on each batch.
     """
+    network = teacher.network.clone(axis_name=None)
 
     @jax.jit
     def outputs(image):
         image = augment.normalise(image, mean=config.mean, std=config.std)
-        return step_lib.forward(teacher.network, teacher.variables, image, train=train)[
-            0
-        ]
+        return step_lib.forward(network, teacher.variables, image, train=train)[0]
 
     batch_size = min(batch_size, len(split.label))
     for start in range(0, len(split.label) - batch_size + 1, batch_size):

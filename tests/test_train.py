@@ -263,7 +263,8 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
 
 def test_measured_margins_train_too(tmp_path, teacher):
     config = tiny(
-        {"overhaul": {"margin": "measured"}}, **{"teacher.checkpoint": str(teacher)}
+        {"overhaul": {"margin": "measured"}},
+        **{"teacher.checkpoint": str(teacher), "batch_norm": "synchronised"},
     )
     config.epochs = 1
     result = train.train_and_evaluate(config, tmp_path)

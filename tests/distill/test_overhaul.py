@@ -170,7 +170,7 @@ def test_stages_of_other_sizes_are_refused():
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({"overhual": {}}, r"methods\.overhual is none of \['overhaul'\]"),
+        ({"overhual": {}}, r"methods\.overhual is none of .*'overhaul'"),
         ({"overhaul": {"wieght": 1.0}}, r"methods\.overhaul\.wieght is none of"),
         ({"overhaul": {"margin": "guess"}}, r"methods\.overhaul\.margin='guess'"),
         ({"overhaul": {"axis_name": "x"}}, r"methods\.overhaul\.axis_name is none of"),
