@@ -89,10 +89,11 @@ def train_and_evaluate(
         try:
             finished = _train(experiment, state, log, save, stop_requested)
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"{error}; the newest checkpoint in {workdir} is of step "
-                f"{checkpoints.latest_step}"
-            ) from None
+            kept = checkpoints.latest_step
+            place = (
+                "no checkpoint" if kept is None else f"the checkpoint of step {kept}"
+            )
+            raise FloatingPointError(f"{error}; {workdir} keeps {place}") from None
     if not finished:
         return None
 

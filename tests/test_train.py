@@ -256,6 +256,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
     with pytest.raises(FloatingPointError, match=r"not finite at step \d") as error:
         train.train_and_evaluate(config, tmp_path)
     assert "overhaul/stage_1" in str(error.value)
+    assert str(error.value).endswith(f"{tmp_path} keeps the checkpoint of step 1")
     assert not (tmp_path / "result.json").exists()
     for leaf in jax.tree.leaves(final_state(tmp_path)["metrics"]["total"]):
         assert np.isfinite(leaf)
