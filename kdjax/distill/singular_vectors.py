@@ -212,8 +212,9 @@ def _by_subspace(x: jax.Array, rank: int) -> jax.Array:
 
     2R + 4 vectors are carried. An error in one of the first R shrinks, with each of as
     many products as the type has bits, by the ratio of the first eigenvalue left out to
-    that vector's own: a ratio of 1/2 gives it to the last digit. Maps after a ReLU are
-    at 1/2 or below; what is left where a spectrum is flat is the direction within it.
+    that vector's own: a ratio of 1/2 gives it to the last digit. The first vector
+    of a map after its ReLU is always found so; where the spectrum is flat beyond it, as
+    in an untrained network, the fourth may be off by 1e-3 in float32.
     """
     gram = _gram(x)
     size = gram.shape[-1]

@@ -184,6 +184,15 @@ def test_every_variant_is_zero_at_the_teacher_and_finite_anywhere(settings):
         assert any(np.any(gradient != 0) for gradient in gradients)
 
 
+def test_several_vectors_are_weighted_by_their_singular_values():
+    """The first direction agrees, the second, half as strong, has a cosine of 0.6."""
+    teacher = [jnp.asarray([[2.0, 0, 0], [0, 1.0, 0]]).reshape(1, 2, 1, 3)]
+    student = [jnp.asarray([[2.0, 0, 0], [0, 0.6, 0.8]]).reshape(1, 2, 1, 3)]
+    method = kd_svd.KdSvd(transfer="direct", student_vectors=2, teacher_vectors=2)
+    terms = terms_of(method, student, teacher)
+    np.testing.assert_allclose(terms["point_1"], [(2 - 2 * 0.6) / 5], rtol=1e-5)
+
+
 def test_direct_loss_is_a_squared_distance():
     student = jnp.asarray([[[1.0], [2.0]], [[0.0], [0.0]]])
     teacher = jnp.asarray([[[0.0], [4.0]], [[0.0], [1.0]]])

@@ -144,6 +144,29 @@ def test_released_gradient_is_twice_the_exact_one_of_tall_maps():
     assert worst(released, 2 * np.asarray(exact)) < 1e-9
 
 
+def test_close_singular_values_keep_their_gradient_in_float32():
+    """A thousandth apart, the damping of what drowns in rounding does not show."""
+    x = np.diag(np.sqrt([1, 0.999, 0.2, 0.1])).astype(np.float32).reshape(1, 2, 2, 4)
+    weights = np.ones((1, 4, 1), np.float32)
+    gradients = []
+    for dtype in ("float32", "float64"):
+        with jax.enable_x64(dtype == "float64"):
+            _, pullback = jax.vjp(
+                functools.partial(singular_vectors.compress, rank=1),
+                jnp.asarray(x, dtype),
+            )
+            gradients += pullback(jnp.asarray(weights, dtype))
+    assert worst(*gradients) < 5e-4
+
+
+def test_exact_gradient_is_finite_for_vectors_that_are_not_the_first():
+    """As of a flat spectrum, where a value left out may exceed a kept one."""
+    x = jnp.diag(jnp.asarray([3.0, 2.0, 1.0]))[None]
+    second = jnp.asarray([0.0, 1.0, 0.0]).reshape(1, 3, 1)
+    found = singular_vectors.exact_gradient(x, second, jnp.ones_like(second))
+    assert np.all(np.isfinite(found))
+
+
 # Maps of all kinds. Few shapes, so that each is compiled once.
 SHAPES = [(2, 4, 3, 6), (2, 2, 3, 9)]
 KINDS = ["dead channels", "twin channels", "twin positions", "rank 1", "constant"]
