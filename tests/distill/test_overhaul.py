@@ -100,7 +100,8 @@ def test_measured_margins_approach_the_closed_form():
 def test_constants_read_the_batch_norms_that_end_the_stages():
     network = models.build("wrn_10_1", 10)
     image = jnp.zeros((1, 8, 8, 3))
-    variables = network.init(jax.random.key(0), image, train=False)
+    init = jax.jit(lambda key: network.init(key, image, train=False))
+    variables = init(jax.random.key(0))
     variables["params"]["group2_block0"]["bn1"]["bias"] = jnp.full(16, -5.0)
     teacher = Teacher("wrn_10_1", variables, lambda: iter(()))
     first, second, third = overhaul.Overhaul().constants(teacher)["margins"]
