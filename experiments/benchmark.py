@@ -134,12 +134,7 @@ def subjects(
         )
         names = step_lib.metric_names(measured.terms)
         state = state.replace(metrics=metrics.Sums.zeros(names))
-        train_step = step_lib.make_train_step(
-            objective,
-            optimizer,
-            log_every=100,
-            clips=any(m.combination == "clip" for m in methods.values()),
-        )
+        train_step = step_lib.make_train_step(objective, optimizer, log_every=100)
         return Subject(jax.jit(train_step, donate_argnums=0), state, frozen, batch)
 
     @jax.jit
