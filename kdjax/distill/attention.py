@@ -9,6 +9,8 @@ where the student's graph is drawn to the teacher's.
 Source of everything here: Lee and Song, "Graph-based Knowledge Distillation by
 Multi-head Attention Network" (BMVC 2019); original: KD_methods_with_TF at its last
 revision, `nets/Relation.py`, whose functions are named below. A is the number of heads.
+
+A building block: no method of this package uses it yet.
 """
 
 import functools
