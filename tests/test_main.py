@@ -57,6 +57,12 @@ def final(workdir):
     return state
 
 
+def assert_ended_alike(broken, unbroken):
+    metrics = [(d / "metrics.jsonl").read_text() for d in (broken, unbroken)]
+    assert metrics[0] == metrics[1]
+    jax.tree.map(np.testing.assert_array_equal, final(broken), final(unbroken))
+
+
 def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tmp_path):
     """SIGKILL loses the steps since the last save, SIGTERM none."""
     arguments = [
@@ -87,10 +93,27 @@ def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tm
 
     status, _, err = run(command(f"--workdir={broken}", *arguments))
     assert status == 0, err
-    metrics = [(d / "metrics.jsonl").read_text() for d in (unbroken, broken)]
-    assert metrics[0] == metrics[1]
-    expected, actual = final(unbroken), final(broken)
-    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+    assert_ended_alike(broken, unbroken)
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_instants_ends_bitwise_as_an_unbroken_one(
+    command, tmp_path
+):
+    """In its start, in a step, in an evaluation or while it saves."""
+    arguments = ["--config.epochs=200", "--config.checkpoint.every_steps=1"]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    status, _, err = run(command(f"--workdir={unbroken}", *arguments))
+    assert status == 0, err
+    instants = np.random.default_rng(0).uniform(1, 15, 10)
+    for instant in instants:
+        process = command(f"--workdir={broken}", *arguments)
+        time.sleep(instant)
+        process.kill()
+        process.communicate()
+    status, _, err = run(command(f"--workdir={broken}", *arguments))
+    assert status == 0, err
+    assert_ended_alike(broken, unbroken)
 
 
 @pytest.mark.parametrize(
