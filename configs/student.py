@@ -14,4 +14,4 @@ from kdjax import recipes
 
 def get_config(argument: str = "wrn_16_2") -> ml_collections.ConfigDict:
     """Returns the experiment for "network" or "network,data"."""
-    return recipes.alone(argument, recipes.STUDENT)
+    return recipes.alone(argument)

@@ -134,7 +134,12 @@ def subjects(
         )
         names = step_lib.metric_names(measured.terms)
         state = state.replace(metrics=metrics.Sums.zeros(names))
-        train_step = step_lib.make_train_step(objective, optimizer, log_every=100)
+        train_step = step_lib.make_train_step(
+            objective,
+            optimizer,
+            log_every=100,
+            clips=any(m.combination == "clip" for m in methods.values()),
+        )
         return Subject(jax.jit(train_step, donate_argnums=0), state, frozen, batch)
 
     @jax.jit

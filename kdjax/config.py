@@ -34,6 +34,8 @@ def default() -> ml_collections.ConfigDict:
     # Random crops of the image padded by so many pixels, "reflect" or "zero".
     config.data.padding = 0
     config.data.padding_mode = "reflect"
+    # Where to crop is drawn "per_image" or "per_batch".
+    config.data.crop = "per_image"
     config.data.flip = False
     # Of each colour, in units of the pixels 0..255.
     config.data.mean = (127.5, 127.5, 127.5)
@@ -77,6 +79,7 @@ _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
     "data.remainder": ("keep", "drop"),
     "data.padding_mode": augment.PADDING_MODES,
+    "data.crop": augment.CROPS,
     "dtype": ("float32", "bfloat16"),
     "batch_norm": ("per_device", "synchronised"),
 }

@@ -128,6 +128,8 @@ class Experiment:
             self._objective,
             self._optimizer,
             log_every=self.config.log_every_steps,
+            clips=any(m.combination == "clip" for m in self.methods.values()),
+            steps_per_epoch=self.batches.steps_per_epoch,
             axis_name=step_lib.DEVICES,
         )
 

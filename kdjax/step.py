@@ -10,6 +10,7 @@ import optax
 
 from kdjax.data.batches import Batch
 from kdjax.distill import Method, Outputs
+from kdjax.distill.clipping import clip_to_task
 from kdjax.metrics import Sums
 from kdjax.train_state import TrainState
 
@@ -27,6 +28,18 @@ class Frozen(NamedTuple):
 
     teacher: Any = None
     constants: Mapping[str, Any] = {}
+
+
+class Losses(NamedTuple):
+    """The loss of a batch, by how the gradients of its parts meet.
+
+    Attributes:
+      task: cross-entropy and the terms of methods whose gradient is simply added.
+      clipped: terms whose gradient is clipped to the task's.
+    """
+
+    task: jax.Array
+    clipped: jax.Array
 
 
 class Measured(NamedTuple):
@@ -58,8 +71,8 @@ def make_objective(
     methods: Mapping[str, Method],
     *,
     teacher_train: bool,
-) -> Callable[..., tuple[jax.Array, Measured]]:
-    """Builds the loss of a batch: cross-entropy plus the methods' weighted terms.
+) -> Callable[..., tuple[Losses, Measured]]:
+    """Builds the loss of a batch: cross-entropy and the methods' weighted terms.
 
     Args:
       student: the network that learns.
@@ -68,8 +81,8 @@ def make_objective(
       teacher_train: batch norms of the teacher use the statistics of the batch.
 
     Returns:
-      `objective(params, batch_stats, frozen, batch) -> (loss, Measured)`. The terms are
-      not weighted by their method's weight.
+      `objective(params, batch_stats, frozen, batch) -> (Losses, Measured)`. The terms
+      measured are not weighted by their method's weight.
     """
 
     def objective(params, batch_stats, frozen: Frozen, batch: Batch):
@@ -83,7 +96,8 @@ def make_objective(
                 ours.logits, batch.label
             )
         }
-        loss = jnp.mean(terms["cross_entropy"])
+        task = jnp.mean(terms["cross_entropy"])
+        losses = {"sum": task, "clip": jnp.zeros_like(task)}
         method_stats = {}
         if methods:
             # The teacher's running statistics go nowhere, and neither does a gradient.
@@ -99,19 +113,23 @@ def make_objective(
             found, method_stats[name] = method.loss(
                 variables, frozen.constants[name], ours, theirs
             )
-            loss += method.weight * sum(jnp.mean(term) for term in found.values())
+            total = sum(jnp.mean(term) for term in found.values())
+            losses[method.combination] += method.weight * total
             terms |= {f"{name}/{term}": value for term, value in found.items()}
         stats = {"student": student_stats, "methods": method_stats}
-        return loss, Measured(stats, ours.logits, terms)
+        losses = Losses(task=losses["sum"], clipped=losses["clip"])
+        return losses, Measured(stats, ours.logits, terms)
 
     return objective
 
 
 def make_train_step(
-    objective: Callable[..., tuple[jax.Array, Measured]],
+    objective: Callable[..., tuple[Losses, Measured]],
     optimizer: optax.GradientTransformation,
     *,
     log_every: int,
+    clips: bool = False,
+    steps_per_epoch: int = 1,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Sums]]:
     """Builds one update of the student and of what the methods learn with it.
@@ -120,6 +138,9 @@ def make_train_step(
       objective: from `make_objective`.
       optimizer: takes the gradient of all parameters.
       log_every: steps after which the sums of metrics start anew.
+      clips: whether a method has its gradient clipped to the task's. It costs a second
+        backward pass of the same forward pass.
+      steps_per_epoch: length of the epochs that the clipping counts.
       axis_name: device axis over which gradients, running statistics and metrics are
         averaged; None on a single device.
 
@@ -128,23 +149,37 @@ def make_train_step(
       sums in the new state once more, for a caller that donates the state.
     """
 
+    def mean_over_devices(tree):
+        # Every device holds an equal share, so the mean of means is the mean.
+        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
+
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
-        (loss, measured), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params, state.batch_stats, frozen, batch
+        losses, pull_back, measured = jax.vjp(
+            lambda params: objective(params, state.batch_stats, frozen, batch),
+            state.params,
+            has_aux=True,
         )
-        batch_stats = measured.batch_stats
+        one, zero = jnp.ones_like(losses.task), jnp.zeros_like(losses.task)
+        (gradient,) = mean_over_devices(pull_back(Losses(one, zero)))
+        if clips:
+            (added,) = mean_over_devices(pull_back(Losses(zero, one)))
+            epoch = state.step // steps_per_epoch
+            gradient = {
+                "student": clip_to_task(
+                    gradient["student"], added["student"], epoch=epoch
+                ),
+                # The task does not reach what the methods learn.
+                "methods": jax.tree.map(jnp.add, gradient["methods"], added["methods"]),
+            }
         accuracy = jnp.mean(jnp.argmax(measured.logits, -1) == batch.label)
         values = {name: jnp.mean(term) for name, term in measured.terms.items()}
-        values |= {"loss": loss, "accuracy": accuracy}
-        count = batch.label.size
-        if axis_name is not None:
-            # Every device holds an equal share, so the mean of means is the mean.
-            gradient, batch_stats, values = jax.lax.pmean(
-                (gradient, batch_stats, values), axis_name
-            )
-            count *= jax.lax.axis_size(axis_name)
+        values |= {"loss": losses.task + losses.clipped, "accuracy": accuracy}
+        batch_stats, values = mean_over_devices((measured.batch_stats, values))
         values["gradient_norm"] = optax.tree.norm(gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        count = batch.label.size
+        if axis_name is not None:
+            count *= jax.lax.axis_size(axis_name)
         metrics = state.metrics.reset_if(state.step % log_every == 0).add(
             {name: value * count for name, value in values.items()},
             count,

@@ -20,6 +20,11 @@ ARGUMENTS = {
         "wrn_28_4-resnet56",
         "wrn_16_2-wrn_16_1,digits",
     ],
+    "kd_svd": [
+        None,
+        "wrn_22_4-wrn_10_4",
+        "wrn_28_4-wrn_16_2,digits",
+    ],
     "teacher": [None, "wrn_28_4", "wrn_16_2,digits"],
     "student": [
         None,
@@ -92,7 +97,18 @@ def test_arguments_that_make_no_sense_are_refused(name, argument, message):
         load(name, argument)
 
 
+def test_the_mhgd_recipe_is_the_released_one():
+    config = load("kd_svd")
+    assert (config.batch_size, config.epochs) == (128, 100)
+    assert config.optimizer.drop_at == (0.3, 0.6, 0.8)
+    assert not config.optimizer.restart_momentum
+    assert config.data.crop == "per_batch"
+    assert config.data.mean == (112.4776, 124.1058, 129.3773)
+    assert config.teacher.batch_norm == "running"
+
+
 BAD_VALUES = [
+    ("data.crop", "never", r"data\.crop='never' is none of"),
     ("dtype", "float16", r"dtype='float16' is none of \('float32', 'bfloat16'\)"),
     ("batch_norm", "frozen", "batch_norm='frozen' is none of"),
     ("data.remainder", "pad", r"data\.remainder='pad' is none of"),

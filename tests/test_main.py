@@ -156,7 +156,7 @@ def test_a_wrong_config_file_is_one_line(command, tmp_path, config, message):
 
 
 def test_another_configuration_overwrites_nothing(command, tmp_path):
-    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits", recipes.STUDENT))
+    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits"))
     before = (tmp_path / "config.json").read_text()
     status, _, err = run(command(f"--workdir={tmp_path}", "--config.seed=1"))
     assert status == 2

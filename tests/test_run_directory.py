@@ -7,7 +7,7 @@ from kdjax import recipes, run_directory
 
 @pytest.fixture
 def config():
-    return recipes.alone("wrn_10_1,digits", recipes.STUDENT)
+    return recipes.alone("wrn_10_1,digits")
 
 
 def test_another_configuration_is_refused_and_named(tmp_path, config):

@@ -10,7 +10,7 @@ from kdjax import recipes, teacher, train
 def trained(tmp_path_factory):
     """The work directory of a network for the ten digits, hardly trained."""
     workdir = tmp_path_factory.mktemp("trained")
-    config = recipes.alone("wrn_10_1,digits", recipes.STUDENT)
+    config = recipes.alone("wrn_10_1,digits")
     config.epochs = 1
     config.batch_size = 100
     # So slow that the network stays at chance.

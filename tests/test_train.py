@@ -17,7 +17,7 @@ NETWORK = "wrn_10_1"
 def tiny(methods=None, **overrides):
     """Returns a run of 6 steps in 2 epochs: 96 images, batches of 40, 40 and 16."""
     if methods is None:
-        config = recipes.alone(f"{NETWORK},digits", recipes.STUDENT)
+        config = recipes.alone(f"{NETWORK},digits")
     else:
         config = recipes.distillation(f"{NETWORK}-{NETWORK},digits", methods)
     config.epochs = 2
@@ -168,6 +168,20 @@ def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
     assert train.train_and_evaluate(config, tmp_path) is not None
     assert_bitwise_equal(final_state(tmp_path), final_state(unbroken))
     assert records(tmp_path) == records(unbroken)
+
+
+def test_a_run_with_clipped_gradients_resumes_bitwise_too(
+    tmp_path, teacher, monkeypatch
+):
+    """The clipping counts epochs from the state's step."""
+    config = tiny({"kd_svd": {}}, **{"teacher.checkpoint": str(teacher)})
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    train.train_and_evaluate(config, unbroken)
+    StopAt(monkeypatch, 2)
+    assert train.train_and_evaluate(config, broken) is None
+    assert train.train_and_evaluate(config, broken) is not None
+    assert_bitwise_equal(final_state(broken), final_state(unbroken))
+    assert records(broken) == records(unbroken)
 
 
 def test_what_a_kill_left_of_later_records_is_written_again(

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+#: What draws a crop of its own, by the name used in `data.crop`.
+CROPS = ("per_image", "per_batch")
+
 #: How coordinates outside an image are filled, by the name used in `data.padding_mode`.
 PADDING_MODES = ("reflect", "zero")
 
@@ -17,6 +20,7 @@ def random_crop_flip(
     padding: int,
     mode: str,
     flip: bool,
+    crop: str = "per_image",
 ) -> jax.Array:
     """Pads, mirrors half of the images and crops them back to their size.
 
@@ -36,6 +40,7 @@ def random_crop_flip(
       padding: pixels added on each side.
       mode: "reflect" (without repeating the border) or "zero".
       flip: whether to mirror left to right at all.
+      crop: "per_image", or "per_batch": one place for all, as in the code of MHGD.
 
     Returns:
       [B, H, W, 3] of the type of `image`.
@@ -43,7 +48,7 @@ def random_crop_flip(
     height, width = image.shape[1:3]
     crop_key, flip_key = jax.random.split(key)
     offset = jax.random.randint(crop_key, (batch_size, 2), 0, 2 * padding + 1)
-    offset = offset[position] - padding
+    offset = offset[position if crop == "per_image" else position * 0] - padding
     row = offset[:, :1] + np.arange(height)[None]
     column = offset[:, 1:] + np.arange(width)[None]
     if flip:

@@ -157,6 +157,7 @@ class TrainBatches:
             padding=self._config.padding,
             mode=self._config.padding_mode,
             flip=self._config.flip,
+            crop=self._config.crop,
         )
         image = augment.normalise(image, mean=self._config.mean, std=self._config.std)
         return Batch(image, split.label[index], jnp.ones(share), index)

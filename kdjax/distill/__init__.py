@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from kdjax.distill.kd_svd import KdSvd
 from kdjax.distill.method import Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.overhaul import Overhaul
 
@@ -11,6 +12,7 @@ __all__ = ["METHODS", "Method", "Outputs", "Taxonomy", "Teacher", "build"]
 
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {
+    "kd_svd": KdSvd,
     "overhaul": Overhaul,
 }
 

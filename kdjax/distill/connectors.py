@@ -13,7 +13,7 @@ from kdjax.models import layers
 class Connectors(nn.Module):
     """One 1x1 convolution and batch norm a stage, without an activation.
 
-    Used even where the widths agree. The batch norms follow the batch in training, as
+    The batch norms follow the batch in training, as
     the student's do, and never take part in an evaluation.
 
     Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019);
@@ -21,30 +21,30 @@ class Connectors(nn.Module):
     Differs from the original in: nothing but the layout of the arrays.
 
     Attributes:
-      channels: the teacher's width at each stage.
+      channels: the teacher's width at each stage; None passes a stage through.
       dtype: type of the computation.
       axis_name: device axis of synchronised batch norms, or None.
     """
 
-    channels: Sequence[int]
+    channels: Sequence[int | None]
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
         """Maps [B, H, W, C_student] of each stage to [B, H, W, C_teacher]."""
-        connected = []
-        for stage, (x, width) in enumerate(
-            zip(features, self.channels, strict=True), start=1
-        ):
-            x = layers.convolution(
-                width, 1, dtype=self.dtype, name=f"stage{stage}_conv"
-            )(x)
-            x = layers.batch_norm(
+        connected = list(features)
+        for index, width in enumerate(self.channels):
+            if width is None:
+                continue
+            stage = f"stage{index + 1}"
+            x = layers.convolution(width, 1, dtype=self.dtype, name=f"{stage}_conv")(
+                features[index]
+            )
+            connected[index] = layers.batch_norm(
                 True,
                 axis_name=self.axis_name,
                 dtype=self.dtype,
-                name=f"stage{stage}_bn",
+                name=f"{stage}_bn",
             )(x)
-            connected.append(x)
         return tuple(connected)

@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 
@@ -54,10 +54,14 @@ class Method(abc.ABC):
     computation and the device axis of synchronised batch norms.
 
     Attributes:
+      taxonomy: the method's row in the table of methods.
+      combination: how its gradient meets the task's: "sum" adds it, "clip" clips it
+        first, variable by variable, to the norm of the task's.
       weight: factor on the sum of the method's terms in the training loss.
     """
 
     taxonomy: ClassVar[Taxonomy]
+    combination: ClassVar[Literal["sum", "clip"]] = "sum"
 
     weight: float
     dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})

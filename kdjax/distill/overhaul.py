@@ -173,5 +173,6 @@ class Overhaul(Method):
         return terms, updates["batch_stats"]
 
     def _connectors(self, teacher: Outputs) -> Connectors:
+        # Used even where the widths agree.
         widths = tuple(x.shape[-1] for x in teacher.features.pre)
         return Connectors(widths, dtype=self.dtype, axis_name=self.axis_name)

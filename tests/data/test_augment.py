@@ -67,6 +67,24 @@ def test_an_example_depends_on_its_place_in_the_batch_alone():
     np.testing.assert_array_equal(part, whole[np.asarray([12, 3])])
 
 
+def test_a_crop_per_batch_is_the_same_for_all():
+    results = augment.random_crop_flip(
+        jax.random.key(0),
+        jnp.asarray(image(32)),
+        position=jnp.arange(32),
+        batch_size=32,
+        padding=PADDING,
+        mode="reflect",
+        flip=True,
+        crop="per_batch",
+    )
+    expected = crops("reflect")
+    found = {expected[np.asarray(result).tobytes()] for result in results}
+    assert {flip for flip, _, _ in found} == {False, True}
+    # A place in the mirror image is another one in the image.
+    assert len(found) == 2
+
+
 def test_no_padding_and_no_flip_is_the_image():
     result = augment.random_crop_flip(
         jax.random.key(0),

@@ -1,0 +1,301 @@
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.distill import kd_svd, singular_vectors
+from kdjax.distill.method import Outputs
+from kdjax.models import Features
+
+POINTS = range(3)
+
+
+def outputs_of(*features):
+    features = tuple(map(jnp.asarray, features))
+    return Outputs(jnp.zeros((2, 3)), Features(features, features, jnp.zeros((2, 4))))
+
+
+def terms_of(method, student, teacher):
+    terms, stats = method.loss({}, {}, outputs_of(*student), outputs_of(*teacher))
+    assert stats == {}
+    return terms
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def total_and_gradients(method, student, teacher):
+    def total(student):
+        terms = terms_of(method, student, teacher)
+        return sum(map(jnp.sum, terms.values())), terms
+
+    return jax.value_and_grad(total, has_aux=True)(student)
+
+
+def worst(found, expected):
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
+
+
+def test_loss_of_vectors_is_the_authors(golden):
+    arrays = golden("kdsvd_loss")
+    with jax.enable_x64(True):
+        student, teacher = (
+            [jnp.asarray(arrays[f"V_{side}{point}"]) for point in POINTS]
+            for side in "st"
+        )
+        for pair, (front, back) in enumerate(itertools.pairwise(POINTS)):
+            for side, vectors in (("s", student), ("t", teacher)):
+                found = kd_svd.radial_basis(vectors[back], vectors[front])
+                assert worst(found, arrays[f"rbf_{side}_pair{pair}"]) < 1e-12
+            loss = kd_svd.kd_svd_loss(
+                (student[front], student[back]), (teacher[front], teacher[back])
+            )
+            assert loss.shape == (5,)
+            np.testing.assert_allclose(
+                jnp.sum(loss), arrays[f"loss_pair{pair}"], rtol=1e-9
+            )
+
+        def total(student):
+            pairs = zip(
+                itertools.pairwise(student), itertools.pairwise(teacher), strict=True
+            )
+            return sum(jnp.sum(kd_svd.kd_svd_loss(*pair)) for pair in pairs)
+
+        value, gradients = jax.value_and_grad(total)(student)
+    np.testing.assert_allclose(value, arrays["loss_total"], rtol=1e-9)
+    for point, gradient in enumerate(gradients):
+        assert worst(gradient, arrays[f"dL_dVs{point}"]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("route", "gradient", "dtype"),
+    [
+        ("subspace", "exact", "float64"),
+        ("subspace", "released", "float64"),
+        ("gram", "exact", "float64"),
+        ("svd", "released", "float64"),
+        ("subspace", "exact", "float32"),
+    ],
+)
+def test_loss_of_maps_is_the_authors(golden, route, gradient, dtype):
+    arrays = golden("kdsvd_loss")
+    name = {"exact": "exact", "released": "kdtf"}[gradient]
+    value, slope = {"float64": (1e-9, 1e-7), "float32": (1e-5, 5e-5)}[dtype]
+    method = kd_svd.KdSvd(route=route, gradient=gradient)
+    with jax.enable_x64(dtype == "float64"):
+        student, teacher = (
+            [jnp.asarray(arrays[f"x_{side}{point}"], dtype) for point in POINTS]
+            for side in "st"
+        )
+        (total, terms), gradients = total_and_gradients(method, student, teacher)
+    assert total.dtype == dtype
+    np.testing.assert_allclose(total, arrays["loss_total"], rtol=value)
+    assert sorted(terms) == ["pair_1", "pair_2"]
+    for pair in (0, 1):
+        term = np.asarray(terms[f"pair_{pair + 1}"])
+        assert term.shape == (5,)
+        np.testing.assert_allclose(term.sum(), arrays[f"loss_pair{pair}"], rtol=value)
+    for point, found in enumerate(gradients):
+        assert worst(found, arrays[f"dL_dx_s{point}_{name}"]) < slope
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def first_release(student, teacher, count):
+    """Returns vectors whose common sign is the student's, and their weights."""
+    target = singular_vectors.compress(teacher, count, route="gram")
+    found = singular_vectors.align(
+        singular_vectors.compress(student, count + 1, route="gram"), target
+    )
+    sign = jnp.sign(jnp.max(found, 1) + jnp.min(found, 1))
+    share = (sign * singular_vectors.shares(teacher, target))[:, None]
+    return found * share, target * share
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_several_vectors_have_the_weights_of_the_first_release(golden, count):
+    """That release of KD-SVD is not offered itself.
+
+    There the teacher takes on the student's sign, and the loss is half as large times
+    the root of the number of vectors.
+    """
+    arrays = golden("kdsvd_loss")
+    with jax.enable_x64(True):
+        student, teacher = zip(
+            *(
+                first_release(arrays[f"x_s{point}"], arrays[f"x_t{point}"], count)
+                for point in POINTS
+            ),
+            strict=True,
+        )
+        pairs = zip(
+            itertools.pairwise(student), itertools.pairwise(teacher), strict=True
+        )
+        loss = sum(jnp.sum(kd_svd.kd_svd_loss(*pair)) for pair in pairs)
+        loss *= 0.5 * np.sqrt(count)
+    np.testing.assert_allclose(loss, arrays[f"sskd_loss_k{count}"], rtol=1e-9)
+
+
+def post_relu(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [
+        jnp.asarray(np.maximum(rng.normal(0.3, 1, shape), 0), jnp.float32)
+        for shape in shapes
+    ]
+
+
+MAPS = [(2, 4, 4, 5), (2, 2, 2, 6)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gradient": "released"},
+        {"gradient": "projection", "teacher_vectors": 3},
+        {"transfer": "direct", "teacher_vectors": 2},
+    ],
+)
+def test_every_variant_is_zero_at_the_teacher_and_finite_anywhere(settings):
+    method = kd_svd.KdSvd(**settings)
+    student, teacher = post_relu(0, *MAPS), post_relu(1, *MAPS)
+    (total, _), _ = total_and_gradients(method, teacher, teacher)
+    np.testing.assert_allclose(total, 0, atol=1e-8)
+    # A dead image, a dead channel, twin channels; a dead map of the teacher.
+    student[0] = student[0].at[0].set(0)
+    student[1] = student[1].at[..., 0].set(0).at[..., 2].set(student[1][..., 1])
+    teacher[1] = teacher[1].at[1].set(0)
+    kinds = [(1, "float32"), (1e4, "float32"), (1e-6, "float32")]
+    kinds += [] if settings else [(1, "bfloat16")]
+    for scale, dtype in kinds:
+        scaled = [(x * scale).astype(dtype) for x in student]
+        (total, terms), gradients = total_and_gradients(method, scaled, teacher)
+        names = "point" if settings.get("transfer") == "direct" else "pair"
+        assert sorted(terms) == [f"{names}_{n + 1}" for n in range(len(terms))]
+        for term in terms.values():
+            assert term.shape == (2,)
+            assert term.dtype == jnp.float32
+        assert np.isfinite(total)
+        assert total > 0
+        for gradient in gradients:
+            assert np.all(np.isfinite(np.asarray(gradient, np.float32)))
+        assert any(np.any(gradient != 0) for gradient in gradients)
+
+
+def test_several_vectors_are_weighted_by_their_singular_values():
+    """The first direction agrees, the second, half as strong, has a cosine of 0.6."""
+    teacher = [jnp.asarray([[2.0, 0, 0], [0, 1.0, 0]]).reshape(1, 2, 1, 3)]
+    student = [jnp.asarray([[2.0, 0, 0], [0, 0.6, 0.8]]).reshape(1, 2, 1, 3)]
+    method = kd_svd.KdSvd(transfer="direct", student_vectors=2, teacher_vectors=2)
+    terms = terms_of(method, student, teacher)
+    np.testing.assert_allclose(terms["point_1"], [(2 - 2 * 0.6) / 5], rtol=1e-5)
+
+
+def test_direct_loss_is_a_squared_distance():
+    student = jnp.asarray([[[1.0], [2.0]], [[0.0], [0.0]]])
+    teacher = jnp.asarray([[[0.0], [4.0]], [[0.0], [1.0]]])
+    np.testing.assert_allclose(kd_svd.direct_loss(student, teacher), [5, 1])
+
+
+def test_an_example_does_not_depend_on_the_others():
+    method = kd_svd.KdSvd()
+    student, teacher = post_relu(0, *MAPS), post_relu(1, *MAPS)
+    _, together = total_and_gradients(method, student, teacher)
+    for image in range(2):
+        alone = [[x[image : image + 1] for x in maps] for maps in (student, teacher)]
+        _, gradients = total_and_gradients(method, *alone)
+        for found, expected in zip(gradients, together, strict=True):
+            assert worst(found, expected[image : image + 1]) < 1e-4
+
+
+def test_connected_widths_learn():
+    student = outputs_of(*post_relu(0, (2, 4, 4, 3), (2, 2, 2, 6)))
+    teacher = outputs_of(*post_relu(1, (2, 4, 4, 5), (2, 2, 2, 6)))
+    method = kd_svd.KdSvd(widths="connect")
+    variables = method.init(jax.random.key(0), student, teacher)
+    assert variables["params"]["stage1_conv"]["kernel"].shape == (1, 1, 3, 5)
+
+    def total(params):
+        terms, stats = method.loss(variables | {"params": params}, {}, student, teacher)
+        return jnp.sum(terms["pair_1"]), stats
+
+    gradient, stats = jax.jit(jax.grad(total, has_aux=True))(variables["params"])
+    assert jax.tree.structure(stats) == jax.tree.structure(variables["batch_stats"])
+    assert np.any(gradient["stage1_conv"]["kernel"] != 0)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+
+
+def test_nothing_is_learned_where_the_widths_agree():
+    maps = outputs_of(*post_relu(0, *MAPS))
+    assert kd_svd.KdSvd().init(jax.random.key(0), maps, maps) == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "student", "teacher", "message"),
+    [
+        (
+            {},
+            [(4, 4, 5), (2, 2, 8)],
+            [(4, 4, 5), (2, 2, 6)],
+            r"widths='refuse'.*student's are \[5, 8\], the teacher's \[5, 6\]",
+        ),
+        ({}, [(4, 4, 5)] * 3, [(4, 4, 5)] * 2, "student has 3, the teacher 2"),
+        ({}, [(4, 4, 5)], [(4, 4, 5)], r"transfer='relation' needs two .* not 1"),
+        (
+            {"gradient": "projection"},
+            [(4, 4, 5), (2, 2, 6)],
+            [(4, 4, 5), (4, 4, 6)],
+            r"projection' .*\[\(4, 4\), \(2, 2\)\], the teacher's \[\(4, 4\), \(4, 4\)",
+        ),
+        (
+            {},
+            [(4, 4, 5), (1, 3, 6)],
+            [(4, 4, 5), (1, 3, 6)],
+            r"student_vectors=4 is more than .* \(1, 3\) with 6 channels",
+        ),
+        (
+            {"teacher_vectors": 6},
+            [(4, 4, 5), (4, 4, 6)],
+            [(4, 4, 5), (4, 4, 6)],
+            r"teacher_vectors=6 is more than .* \(4, 4\) with 5 channels",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_compared_are_refused(
+    settings, student, teacher, message
+):
+    outputs = [
+        outputs_of(*(np.zeros((2, *shape)) for shape in shapes))
+        for shapes in (student, teacher)
+    ]
+    with pytest.raises(ValueError, match=message):
+        kd_svd.KdSvd(**settings).init(jax.random.key(0), *outputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"route": "x"}, r"methods\.kd_svd\.route='x' is none of \['gram', 'subspace'"),
+        ({"gradient": "x"}, r"gradient='x' is none of \['exact', 'projection', 'rele"),
+        ({"transfer": "x"}, r"transfer='x' is none of \['direct', 'relation'\]"),
+        ({"widths": "x"}, r"widths='x' is none of \['connect', 'refuse'\]"),
+        ({"student_vectors": 0}, "student_vectors=0 is less than 1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        kd_svd.KdSvd(**settings)
+
+
+def test_losses_refuse_other_shapes():
+    one, other = jnp.zeros((2, 3, 1)), jnp.zeros((2, 4, 1))
+    with pytest.raises(ValueError, match=r"\(2, 3, 1\) and teacher \(2, 4, 1\)"):
+        kd_svd.kd_svd_loss((one, one), (one, other))
+    with pytest.raises(ValueError, match=r"\(2, 3, 1\) and teacher \(2, 4, 1\)"):
+        kd_svd.direct_loss(one, other)
+
+
+def test_the_row_of_the_taxonomy_is_filled():
+    assert all(kd_svd.KdSvd.taxonomy)
