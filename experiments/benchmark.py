@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags, logging
 
-from kdjax import distill, metrics, models, optim, rngs, train_state
+from kdjax import distill, metrics, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 
@@ -107,13 +107,15 @@ def subjects(
         init = jax.jit(lambda key, n=network: n.init(key, batch.image, train=False))
         variables[name] = init(key)
         outputs[name] = jax.eval_shape(
-            lambda v, n=network: step_lib.forward(n, v, batch.image, train=False)[0],
+            lambda v, n=network: objective.forward(n, v, batch.image, train=False)[0],
             variables[name],
         )
     view = distill.Teacher(teacher, variables[teacher], outputs=lambda: iter(()))
-    frozen = step_lib.Frozen(
-        variables[teacher], {name: m.constants(view) for name, m in methods.items()}
-    )
+    constants = {name: m.constants(view) for name, m in methods.items()}
+    for name, m in methods.items():
+        if m.prepares:
+            constants[name] |= {"prepared": m.prepare_init(key, outputs[teacher])}
+    frozen = objective.Frozen(variables[teacher], constants)
     learned = {
         name: m.init(key, outputs[student], outputs[teacher])
         for name, m in methods.items()
@@ -121,7 +123,7 @@ def subjects(
     optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def step(methods):
-        objective = step_lib.make_objective(
+        demand = objective.of_student(
             networks[student], networks[teacher], methods, teacher_train=True
         )
         state = train_state.create(
@@ -129,22 +131,17 @@ def subjects(
             {name: learned[name] for name in methods},
             optimizer,
         )
-        _, measured = jax.eval_shape(
-            objective, state.params, state.batch_stats, frozen, batch
+        found = jax.eval_shape(
+            demand, state.params, state.batch_stats, frozen, batch, key
         )
-        names = step_lib.metric_names(measured.terms)
+        names = step_lib.metric_names(found.values)
         state = state.replace(metrics=metrics.Sums.zeros(names))
-        train_step = step_lib.make_train_step(
-            objective,
-            optimizer,
-            log_every=100,
-            clips=any(m.combination == "clip" for m in methods.values()),
-        )
+        train_step = step_lib.make_train_step(demand, optimizer, log_every=100)
         return Subject(jax.jit(train_step, donate_argnums=0), state, frozen, batch)
 
     @jax.jit
     def teacher_forward(variables, image):
-        found, _ = step_lib.forward(networks[teacher], variables, image, train=True)
+        found, _ = objective.forward(networks[teacher], variables, image, train=True)
         return None, (found.logits, found.features.pre)
 
     return {

@@ -45,17 +45,19 @@ def default() -> ml_collections.ConfigDict:
     config.batch_size = 128
     config.epochs = 200
 
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 0.1
-    config.optimizer.momentum = 0.9
-    config.optimizer.nesterov = True
-    # Coupled, on every parameter.
-    config.optimizer.weight_decay = 5e-4
-    # The learning rate is multiplied by drop_factor at these fractions of the epochs.
+    config.optimizer = _optimizer()
     config.optimizer.drop_at = (0.5, 0.75)
-    config.optimizer.drop_factor = 0.1
-    # Empty the momentum at each drop.
-    config.optimizer.restart_momentum = True
+
+    # What some methods learn on the teacher alone, before the student starts; without
+    # such a method there is no such phase.
+    config.prepare = ml_collections.ConfigDict()
+    config.prepare.epochs = 40
+    config.prepare.optimizer = _optimizer()
+    # So many epochs of the distillation alone, before `epochs` of the task alone; 0 for
+    # both together in `epochs`.
+    config.initialise = ml_collections.ConfigDict()
+    config.initialise.epochs = 0
+    config.initialise.optimizer = _optimizer()
 
     # Type of the computation; parameters, statistics and losses are float32 always.
     config.dtype = "float32"
@@ -75,6 +77,22 @@ def default() -> ml_collections.ConfigDict:
     return config
 
 
+def _optimizer() -> ml_collections.ConfigDict:
+    """Returns the fields of an optimizer, at a constant rate."""
+    config = ml_collections.ConfigDict()
+    config.learning_rate = 0.1
+    config.momentum = 0.9
+    config.nesterov = True
+    # Coupled, on every parameter.
+    config.weight_decay = 5e-4
+    # The learning rate is multiplied by drop_factor at these fractions of the epochs.
+    config.drop_at = ()
+    config.drop_factor = 0.1
+    # Empty the momentum at each drop.
+    config.restart_momentum = True
+    return config
+
+
 _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
     "data.remainder": ("keep", "drop"),
@@ -83,6 +101,9 @@ _CHOICES = {
     "dtype": ("float32", "bfloat16"),
     "batch_norm": ("per_device", "synchronised"),
 }
+
+#: Where optimizers are set, one for each phase of the training.
+_OPTIMIZERS = ("prepare.optimizer", "initialise.optimizer", "optimizer")
 
 #: Smallest value a number may have.
 _AT_LEAST = {
@@ -94,8 +115,13 @@ _AT_LEAST = {
     "checkpoint.every_steps": 0,
     "checkpoint.keep_last": 1,
     "checkpoint.keep_best": 0,
-    "optimizer.learning_rate": 0,
-    "optimizer.weight_decay": 0,
+    "prepare.epochs": 1,
+    "initialise.epochs": 0,
+    **{
+        f"{part}.{name}": 0
+        for part in _OPTIMIZERS
+        for name in ("learning_rate", "weight_decay")
+    },
 }
 
 
@@ -129,13 +155,18 @@ def check(config: ml_collections.ConfigDict) -> None:
             )
     if not all(value > 0 for value in config.data.std):
         raise ValueError(f"data.std={config.data.std} must be positive")
-    if not all(0 <= value < 1 for value in config.optimizer.drop_at):
-        raise ValueError(
-            f"optimizer.drop_at={config.optimizer.drop_at} must be fractions in [0, 1)"
-        )
+    for part in _OPTIMIZERS:
+        drop_at = field(config, part).drop_at
+        if not all(0 <= value < 1 for value in drop_at):
+            raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
     classes = datasets.num_classes(config.data.name)
     _check_network("model", config.model, classes)
     distill.build(config.methods)
+    if config.initialise.epochs and not config.methods:
+        raise ValueError(
+            f"initialise.epochs={config.initialise.epochs} but there are no methods to "
+            "initialise by"
+        )
     if config.methods:
         _check_network("teacher.model", config.teacher.model, classes)
         if not config.teacher.checkpoint:

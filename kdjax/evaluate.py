@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdjax import objective
 from kdjax import step as step_lib
 from kdjax.data.batches import WholeSplit
 
@@ -74,7 +75,7 @@ class Evaluator:
 
     def _evaluate_batch(self, variables, split, index, mask):
         batch = self._split.take(split, index, mask)
-        outputs, _ = step_lib.forward(
+        outputs, _ = objective.forward(
             self._network, variables, batch.image, train=False
         )
         prediction = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)

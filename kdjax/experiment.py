@@ -1,4 +1,4 @@
-"""What a configuration stands for: data, networks, methods and compiled functions."""
+"""What a configuration stands for: data, networks, methods and phases of training."""
 
 from typing import Any
 
@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from kdjax import distill, models, optim, rngs, train_state
+from kdjax import distill, models, objective, rngs
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets
-from kdjax.data.batches import Batch, TrainBatches, WholeSplit
+from kdjax.data.batches import TrainBatches, WholeSplit
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
-from kdjax.metrics import Sums
+from kdjax.objective import Frozen
+from kdjax.phase import Phase, Start
 from kdjax.train_state import TrainState
 
 
@@ -30,15 +31,12 @@ class Experiment:
       teacher: the trained network and its variables; None without methods.
       teacher_metrics: of the teacher on the test split; None without a teacher.
       methods: terms of the distillation loss by name.
-      frozen: what the step reads of teacher and methods.
-      schedule: learning rate over steps.
-      train_step: `(state, frozen, split, order) -> (state, metrics)` on all devices;
-        takes over the memory of `state`.
-      evaluate: evaluates variables of the student on the test split.
+      phases: of the training, in order: what methods learn on the teacher alone, if
+        they do; the distillation alone, if it comes first; and the student's training.
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
-        """Loads the data and the teacher, measures the teacher, builds the functions.
+        """Loads the data and the teacher, measures the teacher, builds the phases.
 
         Raises:
           ValueError: if something the configuration names does not fit.
@@ -46,11 +44,12 @@ class Experiment:
         """
         self.config = config
         self._devices = jax.devices()
-        mesh = Mesh(np.asarray(self._devices), (step_lib.DEVICES,))
-        self._replicated = NamedSharding(mesh, PartitionSpec())
         num_classes = datasets.num_classes(config.data.name)
         splits = datasets.load(config.data)
-        size = {"batch_size": config.batch_size, "mesh": mesh}
+        size = {
+            "batch_size": config.batch_size,
+            "mesh": Mesh(np.asarray(self._devices), (step_lib.DEVICES,)),
+        }
         self.batches = TrainBatches(
             splits["train"], config.data, seed=config.seed, **size
         )
@@ -62,9 +61,11 @@ class Experiment:
             "axis_name": step_lib.DEVICES if synchronised else None,
         }
         self.student = models.build(config.model, num_classes, **computation)
-        self.methods = distill.build(config.methods, **computation)
+        self.methods = distill.build(
+            config.methods, **computation, batch_axis_name=step_lib.DEVICES
+        )
         self.teacher = self.teacher_metrics = teacher_prediction = None
-        self.frozen = step_lib.Frozen()
+        self._constants: dict[str, Any] = {}
         if self.methods:
             self.teacher = teacher_lib.load(config.teacher, num_classes, **computation)
             measured = Evaluator(self.teacher.network, self.test, self._devices)(
@@ -75,40 +76,47 @@ class Experiment:
             teacher_lib.check_above_chance(
                 measured.metrics["accuracy"], num_classes, self.test.num_examples
             )
-            constants = self._constants(splits["train"])
-            self.frozen = jax.device_put(
-                step_lib.Frozen(self.teacher.variables, constants), self._replicated
-            )
-
-        self._optimizer, self.schedule = optim.build(
-            config.optimizer,
-            epochs=config.epochs,
-            steps_per_epoch=self.batches.steps_per_epoch,
-        )
-        self._objective = step_lib.make_objective(
-            self.student,
-            self.teacher and self.teacher.network,
-            self.methods,
-            teacher_train=self._teacher_train,
-        )
-        self.train_step = self._compile_step()
-        self.evaluate = Evaluator(
+            self._constants = self._read_off_teacher(splits["train"])
+        self._evaluator = Evaluator(
             self.student,
             self.test,
             self._devices,
             teacher_prediction=teacher_prediction,
         )
+        self.phases = self._build_phases()
 
     @property
-    def total_steps(self) -> int:
-        """Updates from the first to the last."""
-        return self.config.epochs * self.batches.steps_per_epoch
+    def parameters(self) -> dict[str, Any]:
+        """Counts the parameters of student, teacher and what each method learns.
+
+        `method` is learned together with the student, `prepared` on the teacher alone.
+        """
+
+        def count(tree: Any) -> int:
+            return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+        def learned(names: set[str]) -> dict[str, int]:
+            counts = dict.fromkeys(self.methods, 0)
+            for phase in self.phases:
+                if phase.name in names:
+                    for name, tree in phase.abstract.params["methods"].items():
+                        counts[name] += count(tree)
+            return counts
+
+        return {
+            "student": count(self.phases[-1].abstract.params["student"]),
+            "teacher": count(self.teacher.variables["params"])
+            if self.teacher
+            else None,
+            "method": learned({"initialise", "train"}),
+            "prepared": learned({"prepare"}),
+        }
 
     @property
     def _teacher_train(self) -> bool:
         return self.config.teacher.batch_norm == "batch"
 
-    def _constants(self, train: Split) -> dict[str, Any]:
+    def _read_off_teacher(self, train: Split) -> dict[str, Any]:
         """Lets every method read off the teacher what stays fixed."""
         teacher = distill.Teacher(
             name=self.config.teacher.model,
@@ -123,67 +131,131 @@ class Experiment:
         )
         return {name: m.constants(teacher) for name, m in self.methods.items()}
 
-    def _compile_step(self):
-        train_step = step_lib.make_train_step(
-            self._objective,
-            self._optimizer,
-            log_every=self.config.log_every_steps,
-            clips=any(m.combination == "clip" for m in self.methods.values()),
-            steps_per_epoch=self.batches.steps_per_epoch,
-            axis_name=step_lib.DEVICES,
-        )
+    def _build_phases(self) -> tuple[Phase, ...]:
+        """Builds the phases; each starts from the final state of the one before."""
+        config, phases = self.config, []
 
-        def take_and_step(state, frozen, split, order):
-            batch = self.batches.take(split, order, state.step)
-            return train_step(state, frozen, batch)
-
-        return step_lib.data_parallel(
-            take_and_step, self._devices, in_axes=(None, None, None, 0), donate=(0,)
-        )
-
-    def initial_state(self) -> TrainState:
-        """Makes the state before the first step, the same on every device."""
-        seed = self.config.seed
-        image = jnp.zeros((1, *self._image_shape))
-        init = jax.jit(lambda key: self.student.init(key, image, train=False))
-        student = init(rngs.key(seed, "student"))
-        learned = {}
-        for name, method in self.methods.items():
-            learned[name] = method.init(
-                rngs.key(seed, f"methods/{name}"),
-                _output_shapes(self.student, student, image),
-                _output_shapes(self.teacher.network, self.teacher.variables, image),
+        def add(name, objective, start, **settings):
+            settings = {
+                "optimizer": config.optimizer,
+                "epochs": config.epochs,
+            } | settings
+            before = phases[-1] if phases else None
+            phases.append(
+                Phase(
+                    name,
+                    config,
+                    objective=objective,
+                    start=start,
+                    before=before,
+                    devices=self._devices,
+                    **settings,
+                )
             )
-        state = train_state.create(student, learned, self._optimizer)
-        state = state.replace(metrics=Sums.zeros(self._metric_names(state)))
-        # Placed where the step leaves it, or the second step would compile anew.
-        return jax.device_put(state, self._replicated)
+
+        preparing = {name: m for name, m in self.methods.items() if m.prepares}
+        teacher_train = {"teacher_train": self._teacher_train}
+        if preparing:
+            add(
+                "prepare",
+                objective.of_preparation(
+                    self.teacher.network, preparing, **teacher_train
+                ),
+                self._start_preparation,
+                optimizer=config.prepare.optimizer,
+                epochs=config.prepare.epochs,
+                batches=self.batches.of_stream("prepare"),
+            )
+        network = self.teacher and self.teacher.network
+        start, taught = self._start_student, self.methods
+        if self.methods and config.initialise.epochs:
+            add(
+                "initialise",
+                objective.of_student(
+                    self.student, network, self.methods, task=False, **teacher_train
+                ),
+                start,
+                optimizer=config.initialise.optimizer,
+                epochs=config.initialise.epochs,
+                batches=self.batches.of_stream("initialise"),
+                only_reached=True,
+            )
+            start, taught = self._start_task, {}
+        add(
+            "train",
+            objective.of_student(self.student, network, taught, **teacher_train),
+            start,
+            optimizer=config.optimizer,
+            epochs=config.epochs,
+            batches=self.batches,
+            evaluate=self._evaluate,
+        )
+        return tuple(phases)
+
+    def _evaluate(self, state: TrainState) -> dict[str, float]:
+        student = {
+            "params": state.params["student"],
+            "batch_stats": state.batch_stats["student"],
+        }
+        return self._evaluator(student).metrics
+
+    def _start_preparation(self, before: None) -> Start:
+        _, teacher = self._output_shapes()
+        learned = {
+            name: method.prepare_init(
+                rngs.key(self.config.seed, f"prepare/{name}"), teacher
+            )
+            for name, method in self.methods.items()
+            if method.prepares
+        }
+        return Start(None, learned, Frozen(self.teacher.variables))
+
+    def _start_student(self, prepared: TrainState | None) -> Start:
+        seed = self.config.seed
+        init = jax.jit(lambda key: self.student.init(key, self._image, train=False))
+        student = init(rngs.key(seed, "student"))
+        if not self.methods:
+            return Start(student, {}, Frozen())
+        shapes = self._output_shapes()
+        learned, constants = {}, {}
+        for name, method in self.methods.items():
+            learned[name] = method.init(rngs.key(seed, f"methods/{name}"), *shapes)
+            constants[name] = self._constants[name]
+            if method.prepares:
+                constants[name] = constants[name] | {
+                    "prepared": {
+                        "params": prepared.params["methods"][name],
+                        "batch_stats": prepared.batch_stats["methods"][name],
+                    }
+                }
+        return Start(student, learned, Frozen(self.teacher.variables, constants))
+
+    def _start_task(self, initialised: TrainState) -> Start:
+        student = {
+            "params": initialised.params["student"],
+            "batch_stats": initialised.batch_stats["student"],
+        }
+        return Start(student, {}, Frozen())
 
     @property
-    def _image_shape(self) -> tuple[int, ...]:
-        return self.batches.split.image.shape[1:]
+    def _image(self) -> jax.Array:
+        return jnp.zeros((1, *self.batches.split.image.shape[1:]))
 
-    def _metric_names(self, state: TrainState) -> list[str]:
-        """Lists what the step measures, from the shapes of its objective."""
-        share = (len(self._devices), 1)
-        batch = Batch(
-            image=jax.ShapeDtypeStruct((*share, *self._image_shape), jnp.float32),
-            label=jax.ShapeDtypeStruct(share, jnp.int32),
-            mask=jax.ShapeDtypeStruct(share, jnp.float32),
-            index=jax.ShapeDtypeStruct(share, jnp.int32),
-        )
-        objective = step_lib.data_parallel(
-            self._objective, self._devices, in_axes=(None, None, None, 0)
-        )
-        _, measured = jax.eval_shape(
-            objective, state.params, state.batch_stats, self.frozen, batch
-        )
-        return step_lib.metric_names(measured.terms)
+    def _output_shapes(self) -> tuple[distill.Outputs, distill.Outputs]:
+        """Returns shapes and types of the student's and the teacher's outputs."""
 
+        def shapes(network, variables=None):
+            if variables is None:
+                variables = jax.eval_shape(
+                    lambda: network.init(jax.random.key(0), self._image, train=False)
+                )
+            outputs, _ = jax.eval_shape(
+                lambda v: objective.forward(network, v, self._image, train=False),
+                variables,
+            )
+            return outputs
 
-def _output_shapes(network, variables, image) -> distill.Outputs:
-    """Returns shapes and types of a network's outputs on an image."""
-    outputs, _ = jax.eval_shape(
-        lambda v: step_lib.forward(network, v, image, train=False), variables
-    )
-    return outputs
+        return (
+            shapes(self.student),
+            shapes(self.teacher.network, self.teacher.variables),
+        )

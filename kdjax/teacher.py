@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdjax import models, run_directory
-from kdjax import step as step_lib
+from kdjax import models, objective, run_directory
 from kdjax.checkpoint import FOLDER, Checkpoints
 from kdjax.data import augment
 from kdjax.data.split import Split
@@ -133,7 +132,7 @@ def outputs_on(
     @jax.jit
     def outputs(image):
         image = augment.normalise(image, mean=config.mean, std=config.std)
-        return step_lib.forward(network, teacher.variables, image, train=train)[0]
+        return objective.forward(network, teacher.variables, image, train=train)[0]
 
     batch_size = min(batch_size, len(split.label))
     for start in range(0, len(split.label) - batch_size + 1, batch_size):

@@ -1,7 +1,8 @@
 """The story of a run, from its configuration to its result.
 
 Training a teacher, a student alone and a distilled student are the same run with
-different methods: none, or some.
+different methods: none, or some. A run has one phase, or several one after the other,
+each with its own metrics and checkpoints.
 """
 
 import contextlib
@@ -9,16 +10,17 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import metrics, run_directory
 from kdjax.checkpoint import Checkpoints
 from kdjax.experiment import Experiment
+from kdjax.objective import Frozen
+from kdjax.phase import Phase
 from kdjax.run_log import RunLog
 from kdjax.train_state import TrainState
 
@@ -43,7 +45,6 @@ def train_and_evaluate(
       FileNotFoundError: if the data set is not prepared; likewise.
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
-    started = time.monotonic()
     workdir = pathlib.Path(workdir)
     config_lib.check(config)
     run_directory.check_config(workdir, config)
@@ -51,75 +52,135 @@ def train_and_evaluate(
         return result
 
     experiment = Experiment(config)
-    state = experiment.initial_state()
-    parameters = _count_parameters(experiment, state)
-
     run_directory.create(workdir, config)
-    checkpoints = Checkpoints(
-        workdir,
-        keep_last=config.checkpoint.keep_last,
-        keep_best=config.checkpoint.keep_best,
-    )
-    if (resume_step := checkpoints.latest_step) is not None:
-        state, metadata = checkpoints.restore(state)
-        # As if this process had run from the beginning.
-        started -= metadata["wall_s"]
-    log = RunLog(
-        workdir,
-        description=config.model,
-        batches=experiment.batches,
-        total_steps=experiment.total_steps,
-        log_every=config.log_every_steps,
-        schedule=experiment.schedule,
-        resume_step=resume_step,
-    )
-    if experiment.teacher and resume_step is None:
-        log.evaluated("teacher_test", 0, experiment.teacher_metrics)
-
     made_with = {
         **run_directory.provenance(),
         "config": run_directory.as_json(config),
     }
-
-    def save(step: int, state: TrainState, test_accuracy: float | None) -> None:
-        metadata = {"wall_s": time.monotonic() - started, **made_with}
-        checkpoints.save(step, state, metadata, test_accuracy)
-
-    with log, checkpoints, _stop_requests() as stop_requested:
-        try:
-            finished = _train(experiment, state, log, save, stop_requested)
-        except FloatingPointError as error:
-            kept = checkpoints.latest_step
-            place = (
-                "no checkpoint" if kept is None else f"the checkpoint of step {kept}"
+    outcomes: dict[str, _Outcome] = {}
+    state = None
+    with _stop_requests() as stop_requested:
+        for phase in experiment.phases:
+            outcome = _run_phase(
+                experiment,
+                phase,
+                # The student's training has the folder to itself, its checkpoints are
+                # what others load.
+                workdir if phase is experiment.phases[-1] else workdir / phase.name,
+                state,
+                made_with,
+                stop_requested,
             )
-            raise FloatingPointError(f"{error}; {workdir} keeps {place}") from None
-    if not finished:
-        return None
+            if outcome is None:
+                return None
+            outcomes[phase.name], state = outcome, outcome.state
 
     result = {
-        **_figures(experiment, log),
-        "wall_s": time.monotonic() - started,
-        "parameters": parameters,
+        **_figures(experiment, outcomes),
+        "parameters": experiment.parameters,
         **made_with,
     }
     run_directory.write_result(workdir, result)
     return result
 
 
-def _train(
+class _Outcome(NamedTuple):
+    """How a phase ended: its final state and what was measured on the way."""
+
+    state: TrainState
+    wall_s: float
+    images_per_s: float | None
+    test_records: list[dict[str, Any]]
+
+
+def _run_phase(
     experiment: Experiment,
+    phase: Phase,
+    folder: pathlib.Path,
+    before: TrainState | None,
+    made_with: dict[str, Any],
+    stop_requested: Callable[[], bool],
+) -> _Outcome | None:
+    """Runs a phase to its end, or what an earlier process left of it.
+
+    Args:
+      experiment: that the phase belongs to.
+      phase: what to run.
+      folder: gets its metrics and checkpoints.
+      before: final state of the phase before.
+      made_with: stored with every checkpoint.
+      stop_requested: tells whether to stop between two steps.
+
+    Returns:
+      None if the phase was stopped; it is saved then.
+
+    Raises:
+      FloatingPointError: if a loss is not finite.
+    """
+    started = time.monotonic()
+    config = experiment.config
+    state, frozen = phase.begin(before)
+    checkpoints = Checkpoints(
+        folder,
+        keep_last=config.checkpoint.keep_last,
+        keep_best=config.checkpoint.keep_best if phase.evaluate else 0,
+    )
+    if (resume_step := checkpoints.latest_step) is not None:
+        state, metadata = checkpoints.restore(state)
+        # As if this process had run from the beginning.
+        started -= metadata["wall_s"]
+    last = phase is experiment.phases[-1]
+    log = RunLog(
+        folder,
+        description=config.model if last else f"{config.model}: {phase.name}",
+        batches=phase.batches,
+        total_steps=phase.total_steps,
+        log_every=config.log_every_steps,
+        schedule=phase.schedule,
+        resume_step=resume_step,
+    )
+    if experiment.teacher and resume_step is None:
+        log.evaluated("teacher_test", 0, experiment.teacher_metrics)
+
+    def save(step: int, state: TrainState, test_accuracy: float | None) -> None:
+        metadata = {"wall_s": time.monotonic() - started, **made_with}
+        checkpoints.save(step, state, metadata, test_accuracy)
+
+    with log, checkpoints:
+        try:
+            state, finished = _train(
+                phase, state, frozen, config, log, save, stop_requested
+            )
+        except FloatingPointError as error:
+            kept = checkpoints.latest_step
+            place = (
+                "no checkpoint" if kept is None else f"the checkpoint of step {kept}"
+            )
+            raise FloatingPointError(f"{error}; {folder} keeps {place}") from None
+    if not finished:
+        return None
+    if resume_step == phase.total_steps:
+        wall_s = metadata["wall_s"]
+    else:
+        wall_s = time.monotonic() - started
+    return _Outcome(state, wall_s, log.images_per_s, log.test_records())
+
+
+def _train(
+    phase: Phase,
     state: TrainState,
+    frozen: Frozen,
+    config: ml_collections.ConfigDict,
     log: RunLog,
     save: Callable[[int, TrainState, float | None], None],
     stop_requested: Callable[[], bool],
-) -> bool:
+) -> tuple[TrainState, bool]:
     """Evaluates, saves, takes a batch, steps and logs the step before, to the end.
 
     Returns:
-      Whether the end was reached; if not, the state is saved where it stopped.
+      The state, and whether the end was reached; if not, it is saved where it stopped.
     """
-    config, batches = experiment.config, experiment.batches
+    batches = phase.batches
     evaluate_every = config.evaluate_every_epochs * batches.steps_per_epoch
     save_every = config.checkpoint.every_steps
     first = step = int(state.step)
@@ -127,7 +188,7 @@ def _train(
     pending: metrics.Sums | None = None
     order = None
     while True:
-        at_end = step == experiment.total_steps
+        at_end = step == phase.total_steps
         evaluation_due = at_end or step % evaluate_every == 0
         save_due = evaluation_due or (save_every and step % save_every == 0)
         stop = stop_requested()
@@ -139,19 +200,19 @@ def _train(
             metrics.means(pending)
             pending = None
             test_accuracy = None
-            if evaluation_due:
-                found = experiment.evaluate(_student_variables(state)).metrics
+            if evaluation_due and phase.evaluate:
+                found = phase.evaluate(state)
                 log.evaluated("test", step, found)
                 test_accuracy = found["accuracy"]
             save(step, state, test_accuracy)
         if at_end or stop:
-            return at_end
+            return state, at_end
 
         if order is None or step % batches.steps_per_epoch == 0:
             order = batches.order(step // batches.steps_per_epoch)
-        state, sums = experiment.train_step(
+        state, sums = phase.train_step(
             state,
-            experiment.frozen,
+            frozen,
             batches.split,
             order.full if batches.is_full(step) else order.rest,
         )
@@ -161,30 +222,12 @@ def _train(
         step += 1
 
 
-def _student_variables(state: TrainState) -> dict[str, Any]:
-    return {
-        "params": state.params["student"],
-        "batch_stats": state.batch_stats["student"],
-    }
-
-
-def _count_parameters(experiment: Experiment, state: TrainState) -> dict[str, Any]:
-    """Counts the parameters of student, teacher and what each method learns."""
-
-    def count(tree: Any) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-    teacher = experiment.teacher
-    return {
-        "student": count(state.params["student"]),
-        "teacher": count(teacher.variables["params"]) if teacher else None,
-        "method": {name: count(p) for name, p in state.params["methods"].items()},
-    }
-
-
-def _figures(experiment: Experiment, log: RunLog) -> dict[str, Any]:
+def _figures(
+    experiment: Experiment, outcomes: Mapping[str, _Outcome]
+) -> dict[str, Any]:
     """Sums up what a run measured; accuracies are fractions, the last is final."""
-    tests = log.test_records()
+    *_, student = outcomes.values()
+    tests = student.test_records
     # Of equal ones the latest, as the checkpoints keep it.
     best = max(tests, key=lambda record: (record["accuracy"], record["step"]))
     teacher = experiment.teacher_metrics
@@ -194,10 +237,19 @@ def _figures(experiment: Experiment, log: RunLog) -> dict[str, Any]:
         "best_test_accuracy": best["accuracy"],
         "best_step": best["step"],
         "teacher_test_accuracy": teacher["accuracy"] if teacher else None,
-        "images_per_s": log.images_per_s,
+        "images_per_s": student.images_per_s,
         "images": {
             "train": len(experiment.batches.split.label),
             "test": experiment.test.num_examples,
+        },
+        "wall_s": sum(outcome.wall_s for outcome in outcomes.values()),
+        "phases": {
+            phase.name: {
+                "steps": phase.total_steps,
+                "wall_s": outcomes[phase.name].wall_s,
+                "images_per_s": outcomes[phase.name].images_per_s,
+            }
+            for phase in experiment.phases
         },
     }
 

@@ -19,7 +19,8 @@ class TrainState:
 
     Attributes:
       step: updates made so far, int32.
-      params: `student`, and under `methods` what each method learns, float32.
+      params: `student`, and under `methods` what each method learns, float32; without
+        `student` while the methods prepare on the teacher alone.
       batch_stats: running statistics in the same layout.
       opt_state: the optimizer's state.
       metrics: sums since the last logged step, so that a resumed run logs the very
@@ -34,7 +35,7 @@ class TrainState:
 
 
 def create(
-    student: Mapping[str, Any],
+    student: Mapping[str, Any] | None,
     learned: Mapping[str, Mapping[str, Any]],
     optimizer: optax.GradientTransformation,
     metric_names: Iterable[str] = (),
@@ -42,16 +43,14 @@ def create(
     """Makes the state before the first step.
 
     Args:
-      student: variables of the student.
+      student: variables of the student; None if it does not take part.
       learned: variables of each method; a missing collection is an empty one.
       optimizer: of all parameters.
       metric_names: what the step measures.
     """
     params, batch_stats = (
-        {
-            "student": student.get(collection, {}),
-            "methods": {name: v.get(collection, {}) for name, v in learned.items()},
-        }
+        {"methods": {name: v.get(collection, {}) for name, v in learned.items()}}
+        | ({} if student is None else {"student": student.get(collection, {})})
         for collection in ("params", "batch_stats")
     )
     return TrainState(

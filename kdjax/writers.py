@@ -114,10 +114,11 @@ class ProgressBar:
         self._bar.update(images)
 
     def show(self, split: str, values: Mapping[str, float]) -> None:
-        """Shows the latest loss and accuracy."""
+        """Shows the latest loss of the training and accuracies, where there are any."""
         if split == "train":
             self._shown["loss"] = f"{values['loss']:.3f}"
-        self._shown[split] = f"{values['accuracy']:.1%}"
+        if "accuracy" in values:
+            self._shown[split] = f"{values['accuracy']:.1%}"
         self._bar.set_postfix(self._shown, refresh=False)
 
     def write(self, record: dict[str, Any]) -> None:

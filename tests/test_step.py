@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from kdjax import models, optim, train_state
+from kdjax import models, objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 from kdjax.distill import overhaul
@@ -89,12 +89,13 @@ class GoldenStep:
         self.optimizer = optim.sgd(
             float(arrays["steps/lr"]), momentum=0.9, nesterov=True, weight_decay=5e-4
         )
-        terms = ["cross_entropy", *(f"overhaul/stage_{i}" for i in (1, 2, 3))]
+        values = ["accuracy", "cross_entropy"]
+        values += [f"overhaul/stage_{i}" for i in (1, 2, 3)]
         self.state = train_state.create(
             student,
             {"overhaul": connectors},
             self.optimizer,
-            step_lib.metric_names(terms),
+            step_lib.metric_names(values),
         )
         self.params, self.batch_stats = self.state.params, self.state.batch_stats
         self.method = overhaul.Overhaul(dtype=self.dtype)
@@ -105,7 +106,7 @@ class GoldenStep:
             )
             for path in models.margin_batch_norms("wrn_16_1")
         ]
-        self.frozen = step_lib.Frozen(
+        self.frozen = objective.Frozen(
             self.teacher_variables, {"overhaul": {"margins": self.cast(margins)}}
         )
 
@@ -135,13 +136,22 @@ class GoldenStep:
         return self.batch(self.arrays["images"], self.arrays["labels"])
 
     def objective(self, teacher_train=True):
-        objective = step_lib.make_objective(
+        return objective.of_student(
             self.student,
             self.teacher,
             {"overhaul": self.method},
             teacher_train=teacher_train,
         )
-        return jax.jit(objective)
+
+    def demand(self, teacher_train=True):
+        """Returns what the first batch asks of the parameters."""
+        return jax.jit(self.objective(teacher_train))(
+            self.params,
+            self.batch_stats,
+            self.frozen,
+            self.first_batch(),
+            jax.random.key(0),
+        )
 
 
 def test_margins_and_features_are_the_authors(golden_step):
@@ -158,14 +168,14 @@ def test_margins_and_features_are_the_authors(golden_step):
             },
         ),
     ):
-        forward = jax.jit(functools.partial(step_lib.forward, network, train=True))
+        forward = jax.jit(functools.partial(objective.forward, network, train=True))
         outputs, _ = forward(variables, image)
         assert_output_close(outputs.logits, g.arrays[f"train/{name}_logits"], tolerance)
         for stage, feature in enumerate(outputs.features.pre, start=1):
             expected = nhwc(g.arrays[f"train/{name}_feat{stage}"])
             # Stored in float32.
             assert_output_close(feature, expected, max(tolerance, 1e-7))
-        forward = jax.jit(functools.partial(step_lib.forward, network, train=False))
+        forward = jax.jit(functools.partial(objective.forward, network, train=False))
         outputs, _ = forward(variables, image)
         assert_output_close(outputs.logits, g.arrays[f"eval/{name}_logits"], tolerance)
     for stage, margin in enumerate(g.frozen.constants["overhaul"]["margins"], start=1):
@@ -177,10 +187,8 @@ def test_margins_and_features_are_the_authors(golden_step):
 @pytest.mark.parametrize("teacher_train", [True, False])
 def test_losses_are_the_authors(golden_step, teacher_train):
     g = golden_step
-    losses, measured = g.objective(teacher_train)(
-        g.params, g.batch_stats, g.frozen, g.first_batch()
-    )
-    stages = [jnp.sum(measured.terms[f"overhaul/stage_{i}"]) for i in (1, 2, 3)]
+    found = g.demand(teacher_train)
+    stages = [jnp.sum(found.values[f"overhaul/stage_{i}"]) for i in (1, 2, 3)]
     rtol = g.tolerance["loss"]
     if not teacher_train:
         np.testing.assert_allclose(
@@ -191,20 +199,15 @@ def test_losses_are_the_authors(golden_step, teacher_train):
         stages, g.arrays["train/stage_loss"] * g.arrays["train/stage_weight"], rtol=rtol
     )
     np.testing.assert_allclose(
-        jnp.mean(measured.terms["cross_entropy"]), g.arrays["train/loss_ce"], rtol=rtol
+        jnp.mean(found.values["cross_entropy"]), g.arrays["train/loss_ce"], rtol=rtol
     )
-    np.testing.assert_allclose(losses.task, g.arrays["train/loss_total"], rtol=rtol)
-    assert losses.clipped == 0
+    np.testing.assert_allclose(found.loss, g.arrays["train/loss_total"], rtol=rtol)
+    assert found.clipped is None
 
 
 def test_every_gradient_is_the_authors(golden_step):
     g = golden_step
-
-    def loss(params):
-        losses, _ = g.objective()(params, g.batch_stats, g.frozen, g.first_batch())
-        return losses.task
-
-    gradient = jax.jit(jax.grad(loss))(g.params)
+    gradient = g.demand().gradient
     student = torch_import.from_state_dict(
         g.student,
         part(g.arrays, "grad/student/")
@@ -223,11 +226,11 @@ def test_every_gradient_is_the_authors(golden_step):
 
 def test_running_statistics_are_the_authors(golden_step):
     g = golden_step
-    _, measured = g.objective()(g.params, g.batch_stats, g.frozen, g.first_batch())
+    found = g.demand()
     after = part(g.arrays, "after/student/")
     checked = 0
     for path, actual in traverse_util.flatten_dict(
-        measured.batch_stats["student"]
+        found.batch_stats["student"]
     ).items():
         *module, leaf = path
         name = g.student.torch_module(tuple(module))

@@ -126,25 +126,30 @@ def test_a_finished_run_is_left_alone(unbroken, teacher):
 
 
 class StopAt:
-    """Stops a run before the given steps, one after the other, as a signal would."""
+    """Stops a run before the given steps, one after the other, as a signal would.
+
+    A step is a number, of the student's training, or the name of a phase and a number.
+    """
 
     def __init__(self, monkeypatch, *steps):
-        self.steps = list(steps)
+        self.steps = [s if isinstance(s, tuple) else ("train", s) for s in steps]
         take_order = Experiment.__init__
 
         def init(experiment, config):
             take_order(experiment, config)
-            step = experiment.train_step
-
-            def counted(state, *args):
-                self.done = int(state.step) + 1
-                return step(state, *args)
-
-            experiment.train_step = counted
-            self.done = -1
+            self.done = None
+            for phase in experiment.phases:
+                phase.train_step = self.counted(phase.name, phase.train_step)
 
         monkeypatch.setattr(Experiment, "__init__", init)
         monkeypatch.setattr(train, "_stop_requests", self)
+
+    def counted(self, name, step):
+        def count_and_step(state, *args):
+            self.done = name, int(state.step) + 1
+            return step(state, *args)
+
+        return count_and_step
 
     def __call__(self):
         return self
@@ -230,7 +235,8 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
 
     def init(experiment, config):
         original(experiment, config)
-        step = experiment.train_step
+        (phase,) = experiment.phases
+        step = phase.train_step
 
         def watched(state, *args):
             number, before = int(state.step), len(compilations)
@@ -239,7 +245,7 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
                 compiling_steps.add(number)
             return result
 
-        experiment.train_step = watched
+        phase.train_step = watched
 
     monkeypatch.setattr(Experiment, "__init__", init)
     train.train_and_evaluate(tiny(**{"data.remainder": remainder}), tmp_path)

@@ -4,6 +4,8 @@ What batch k holds is a function of (seed, k, global batch size) alone: no itera
 state to save, and the same examples on any number of devices.
 """
 
+import copy
+import functools
 from typing import NamedTuple
 
 import jax
@@ -78,6 +80,7 @@ class TrainBatches:
         self.split = jax.device_put(split, NamedSharding(mesh, PartitionSpec()))
         self._config = config
         self._seed = seed
+        self._stream = ""
         self._devices = mesh.size
         (self._axis_name,) = mesh.axis_names
         self._num_examples = len(split.label)
@@ -97,10 +100,18 @@ class TrainBatches:
                 f"batch_size={batch_size} is more than the {self._num_examples} "
                 "training images, and data.remainder='drop' leaves out smaller batches"
             )
-        self._shuffle = jax.jit(
-            self._shuffle_epoch,
-            out_shardings=NamedSharding(mesh, PartitionSpec(self._axis_name)),
-        )
+        self._order_sharding = NamedSharding(mesh, PartitionSpec(self._axis_name))
+
+    def of_stream(self, name: str) -> "TrainBatches":
+        """Returns the same split in another order, augmented otherwise.
+
+        Args:
+          name: of the stream; what it draws is a function of the seed and the name.
+        """
+        other = copy.copy(self)
+        other._stream = f"{name}/"
+        other.__dict__.pop("_shuffle", None)
+        return other
 
     def images_before(self, step: int) -> int:
         """Counts the images in all batches of the run before a step."""
@@ -120,8 +131,12 @@ class TrainBatches:
         """Shuffles the split for an epoch, on the devices."""
         return self._shuffle(np.int32(epoch))
 
+    @functools.cached_property
+    def _shuffle(self):
+        return jax.jit(self._shuffle_epoch, out_shardings=self._order_sharding)
+
     def _shuffle_epoch(self, epoch: jax.Array) -> Order:
-        key = rngs.key(self._seed, "order", epoch)
+        key = rngs.key(self._seed, f"{self._stream}order", epoch)
         order = jax.random.permutation(key, self._num_examples).astype(jnp.int32)
         full, rest = jnp.split(order, [self._full_steps * self._batch_size])
         return Order(
@@ -150,7 +165,7 @@ class TrainBatches:
         if self._devices > 1:
             position += share * jax.lax.axis_index(self._axis_name)
         image = augment.random_crop_flip(
-            rngs.key(self._seed, "augment", step),
+            rngs.key(self._seed, f"{self._stream}augment", step),
             split.image[index],
             position=position,
             batch_size=share * self._devices,

@@ -41,6 +41,7 @@ def build(
     *,
     dtype: Any = "float32",
     axis_name: str | None = None,
+    batch_axis_name: str | None = None,
 ) -> dict[str, Method]:
     """Builds the methods named in a configuration.
 
@@ -48,12 +49,18 @@ def build(
       settings: hyperparameters by the name of the method.
       dtype: type of the computation.
       axis_name: device axis of synchronised batch norms, or None.
+      batch_axis_name: device axis over which a batch is spread, or None.
 
     Raises:
       ValueError: if a method or one of its hyperparameters is unknown or impossible.
     """
+    training = {
+        "dtype": dtype,
+        "axis_name": axis_name,
+        "batch_axis_name": batch_axis_name,
+    }
     methods = {}
     for name, given in settings.items():
         chosen = hyperparameters(name, **given)
-        methods[name] = METHODS[name](**chosen, dtype=dtype, axis_name=axis_name)
+        methods[name] = METHODS[name](**chosen, **training)
     return methods
