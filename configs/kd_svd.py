@@ -23,6 +23,4 @@ from kdjax import recipes
 def get_config(argument: str = "wrn_22_4-wrn_10_4") -> ml_collections.ConfigDict:
     """Returns the experiment for "teacher-student" or "teacher-student,data"."""
     methods = {"kd_svd": {"widths": "connect"}}
-    config = recipes.distillation(argument, methods, recipes.MHGD)
-    config.teacher.batch_norm = "running"
-    return config
+    return recipes.distillation(argument, methods, recipes.MHGD)

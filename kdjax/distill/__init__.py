@@ -6,6 +6,7 @@ from typing import Any
 
 from kdjax.distill.kd_svd import KdSvd
 from kdjax.distill.method import Method, Outputs, Taxonomy, Teacher
+from kdjax.distill.mhgd import Mhgd
 from kdjax.distill.overhaul import Overhaul
 
 __all__ = ["METHODS", "Method", "Outputs", "Taxonomy", "Teacher", "build"]
@@ -13,6 +14,7 @@ __all__ = ["METHODS", "Method", "Outputs", "Taxonomy", "Teacher", "build"]
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {
     "kd_svd": KdSvd,
+    "mhgd": Mhgd,
     "overhaul": Overhaul,
 }
 

@@ -23,39 +23,11 @@ TOLERANCE = {
     "float32": {"loss": 2e-6, "transfer": 1e-5, "training": 2e-4},
 }
 
-MODULES = {
-    "Attention__Sfc": ("sender", "dense"),
-    "Attention__Sbn": ("sender", "bn"),
-    "Attention__Rfc": ("receiver", "dense"),
-    "Attention__Rbn": ("receiver", "bn"),
-    "Estimator__fc0": ("hidden", "dense"),
-    "Estimator__bn0": ("hidden", "bn"),
-    "Estimator__fc1": ("output",),
-}
-LEAVES = {
-    "weights": ("params", "kernel"),
-    "biases": ("params", "bias"),
-    "gamma": ("params", "scale"),
-    "beta": ("params", "bias"),
-    "moving_mean": ("batch_stats", "mean"),
-    "moving_variance": ("batch_stats", "var"),
-}
-
 
 def part(arrays, prefix):
     return {
         k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
     }
-
-
-def from_release(arrays):
-    """Turns "<scope>__<layer>__<leaf>" into the paths of the network's variables."""
-    flat = {}
-    for name, array in arrays.items():
-        module, leaf = name.rsplit("__", 1)
-        collection, leaf = LEAVES[leaf]
-        flat[(collection, *MODULES[module], leaf)] = array
-    return traverse_util.unflatten_dict(flat)
 
 
 def assert_close(actual, expected, tolerance):
@@ -111,8 +83,9 @@ def compiled(network, variables, *, train=False, method=None):
 class Released:
     """One case of the golden file, with kdjax's network and variables in one type."""
 
-    def __init__(self, arrays, dtype):
+    def __init__(self, arrays, dtype, from_release):
         self.arrays = arrays
+        self.from_release = from_release
         self.dtype = jnp.dtype(dtype)
         self.tolerance = TOLERANCE[dtype]
         self.network = AttentionNetwork(
@@ -160,13 +133,13 @@ class Released:
     ],
     ids="-".join,
 )
-def released(request, golden):
+def released(request, golden, from_release):
     case, dtype = request.param
     with contextlib.ExitStack() as stack:
         if dtype == "float64":
             stack.enter_context(jax.enable_x64(True))
         stack.enter_context(jax.default_matmul_precision("highest"))
-        yield Released(golden("mhan", f"{case}__"), dtype)
+        yield Released(golden("mhan", f"{case}__"), dtype, from_release)
 
 
 def test_training_is_the_authors(released):
@@ -214,22 +187,22 @@ def test_training_is_the_authors(released):
         r.check(value, name, "training")
     assert_trees_close(
         gradient,
-        from_release(part(r.arrays, "dmha__"))["params"],
+        r.from_release(part(r.arrays, "dmha__"))["params"],
         r.tolerance["training"],
     )
     assert_trees_close(
-        batch_stats, biased(r.arrays, n=len(r.front)), r.tolerance["transfer"]
+        batch_stats, biased(r, n=len(r.front)), r.tolerance["transfer"]
     )
 
 
-def biased(arrays, *, n):
+def biased(r, *, n):
     """Returns the running statistics that the release would have with Flax's variance.
 
     TensorFlow's running variance follows the unbiased variance of n vectors, Flax's the
     biased one.
     """
     before, after = (
-        traverse_util.flatten_dict(from_release(part(arrays, prefix))["batch_stats"])
+        traverse_util.flatten_dict(r.from_release(part(r.arrays, prefix))["batch_stats"])
         for prefix in ("param__", "bn_after__")
     )
     for path, old in before.items():
