@@ -67,7 +67,9 @@ class Experiment:
         self.teacher = self.teacher_metrics = teacher_prediction = None
         self._constants: dict[str, Any] = {}
         if self.methods:
-            self.teacher = teacher_lib.load(config.teacher, num_classes, **computation)
+            self.teacher = teacher_lib.load(
+                config.teacher, num_classes, self._image.shape[1:], **computation
+            )
             measured = Evaluator(self.teacher.network, self.test, self._devices)(
                 self.teacher.variables
             )

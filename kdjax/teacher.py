@@ -26,13 +26,17 @@ class LoadedTeacher(NamedTuple):
 
 
 def load(
-    config: ml_collections.ConfigDict, num_classes: int, **kwargs: Any
+    config: ml_collections.ConfigDict,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    **kwargs: Any,
 ) -> LoadedTeacher:
     """Loads the newest checkpoint of the run that trained the teacher.
 
     Args:
       config: the `teacher` part of a configuration.
       num_classes: of the data set.
+      image_shape: of the data set, [H, W, 3].
       **kwargs: passed to `models.build`.
 
     Raises:
@@ -60,13 +64,18 @@ def load(
         for collection in ("params", "batch_stats")
     }
     network = models.build(config.model, num_classes, **kwargs)
-    _check_shapes(field, network, variables)
+    _check_shapes(field, network, variables, image_shape)
     return LoadedTeacher(network, variables)
 
 
-def _check_shapes(field: str, network: nn.Module, variables: dict[str, Any]) -> None:
+def _check_shapes(
+    field: str,
+    network: nn.Module,
+    variables: dict[str, Any],
+    image_shape: tuple[int, int, int],
+) -> None:
     """Raises a ValueError that lists the variables with other names or shapes."""
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     wanted = jax.eval_shape(
         lambda x: network.init(jax.random.key(0), x, train=False), image
     )

@@ -5,6 +5,9 @@ import pytest
 
 from kdjax import recipes, teacher, train
 
+#: Shape of a digit.
+IMAGE = (8, 8, 3)
+
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
@@ -26,7 +29,7 @@ def settings(checkpoint, model="wrn_10_1"):
 
 
 def test_loads_what_was_trained(trained):
-    loaded = teacher.load(settings(trained).teacher, 10)
+    loaded = teacher.load(settings(trained).teacher, 10, IMAGE)
     kernel = loaded.variables["params"]["classifier"]["kernel"]
     assert kernel.shape == (64, 10)
     assert isinstance(kernel, np.ndarray)
@@ -49,18 +52,18 @@ def test_another_network_is_refused_with_what_differs(
     trained, model, num_classes, message
 ):
     with pytest.raises(ValueError, match=message):
-        teacher.load(settings(trained, model).teacher, num_classes)
+        teacher.load(settings(trained, model).teacher, num_classes, IMAGE)
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"teacher\.checkpoint=.* is not the work dir"):
-        teacher.load(settings(tmp_path).teacher, 10)
+        teacher.load(settings(tmp_path).teacher, 10, IMAGE)
 
 
 def test_a_run_without_a_checkpoint_is_refused_and_left_alone(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": "wrn_10_1"}))
     with pytest.raises(ValueError, match="holds no checkpoint yet"):
-        teacher.load(settings(tmp_path).teacher, 10)
+        teacher.load(settings(tmp_path).teacher, 10, IMAGE)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 

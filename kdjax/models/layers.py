@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.nn.initializers import Initializer
 
 Module = Callable[..., nn.Module]
 
@@ -19,10 +21,28 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+def torch_bias(fan_in: int) -> Initializer:
+    """Returns U(-1/sqrt(in), 1/sqrt(in)): how PyTorch fills a linear layer's bias."""
+    bound = fan_in**-0.5
+
+    def initialise(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
 def convolution(
-    channels: int, size: int, stride: int = 1, *, dtype: Any, name: str | None = None
+    channels: int,
+    size: int,
+    stride: int = 1,
+    *,
+    dtype: Any,
+    name: str | None = None,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: Initializer = kaiming_fan_out,
 ) -> nn.Conv:
-    """Returns a bias-free convolution that pads `size // 2` on every side.
+    """Returns a convolution that pads `size // 2` on every side.
 
     Args:
       channels: output channels.
@@ -30,14 +50,19 @@ def convolution(
       stride: step in both directions.
       dtype: type of the computation; the kernel itself stays float32.
       name: name of the layer among the variables.
+      groups: parts of the channels that do not see each other; as many as channels
+        makes a depthwise convolution, whose fan-out is counted over all of them.
+      use_bias: add a bias, which starts at 0.
+      kernel_init: what the kernel starts from.
     """
     return nn.Conv(
         channels,
         (size, size),
         (stride, stride),
         padding=((size // 2, size // 2),) * 2,
-        use_bias=False,
-        kernel_init=kaiming_fan_out,
+        feature_group_count=groups,
+        use_bias=use_bias,
+        kernel_init=kernel_init,
         dtype=dtype,
         name=name,
     )
@@ -67,6 +92,23 @@ def batch_norm(
         axis_name=axis_name,
         use_fast_variance=True,
         name=name,
+    )
+
+
+def classifier(
+    num_classes: int,
+    *,
+    dtype: Any,
+    kernel_init: Initializer = torch_linear,
+    bias_init: Initializer = nn.initializers.zeros,
+) -> nn.Dense:
+    """Returns the linear layer `classifier`, from pooled features to logits."""
+    return nn.Dense(
+        num_classes,
+        kernel_init=kernel_init,
+        bias_init=bias_init,
+        dtype=dtype,
+        name="classifier",
     )
 
 

@@ -39,8 +39,11 @@ def from_state_dict(
       Collections `params` and `batch_stats`, in the types of the state dict.
 
     Raises:
-      ValueError: lists every missing, surplus or misshapen name.
+      ValueError: lists every missing, surplus or misshapen name; or the network has
+        no PyTorch layout.
     """
+    if not hasattr(network, "torch_module"):
+        raise ValueError(f"{type(network).__name__} has no PyTorch layout to read")
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     wanted = jax.eval_shape(
         lambda x: network.init(jax.random.key(0), x, train=False), image

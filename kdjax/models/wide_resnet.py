@@ -1,7 +1,10 @@
-"""Wide residual networks for 32x32 images, `wrn_<depth>_<widen>`.
+"""Wide residual networks, `wrn_<depth>_<widen>`.
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks" (BMVC 2016), in the form of
 the overhaul paper's code (`models/WideResNet.py`): pre-activation blocks, no dropout.
+With `@64`, for 64x64 images, the stem has stride 2, as on the slides of Lee and Song,
+"Graph-based Knowledge Distillation by Multi-head Attention Network" (BMVC 2019), which
+show dropout inside the blocks besides.
 """
 
 import functools
@@ -58,6 +61,7 @@ class WideResNet(nn.Module):
       depth: convolutions in sequence plus the classifier; 6n+4.
       widen: factor on the widths 16, 32, 64 of the groups.
       num_classes: size of the logits.
+      stem_stride: step of the first convolution; 2 brings 64x64 images to 32x32.
       dtype: type of the computation.
       axis_name: device axis of synchronised batch norms, or None.
     """
@@ -65,13 +69,14 @@ class WideResNet(nn.Module):
     depth: int
     widen: int
     num_classes: int
+    stem_stride: int = 1
     dtype: Any = jnp.float32
     axis_name: str | None = None
 
-    NAMES = "wrn_<depth>_<widen> with depth 6n+4"
+    NAMES = "wrn_<depth>_<widen>[@64] with depth 6n+4"
 
     @classmethod
-    def parse(cls, name: str) -> dict[str, int] | None:
+    def parse(cls, name: str, image_size: int) -> dict[str, int] | None:
         """Reads depth and widen from a network's name; None if it is another's."""
         match = re.fullmatch(r"wrn_(\d+)_(\d+)", name)
         if not match:
@@ -79,7 +84,7 @@ class WideResNet(nn.Module):
         depth, widen = map(int, match.groups())
         if depth < 10 or (depth - 4) % 6 or widen < 1:
             return None
-        return {"depth": depth, "widen": widen}
+        return {"depth": depth, "widen": widen, "stem_stride": image_size // 32}
 
     def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:
         """Returns for each `pre` the path of the batch norm it comes out of."""
@@ -97,7 +102,9 @@ class WideResNet(nn.Module):
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
         """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
-        x = layers.convolution(16, 3, dtype=self.dtype, name="stem")(image)
+        x = layers.convolution(16, 3, self.stem_stride, dtype=self.dtype, name="stem")(
+            image
+        )
         pre = []
         for group in (1, 2, 3):
             for block in range((self.depth - 4) // 6):
@@ -113,10 +120,5 @@ class WideResNet(nn.Module):
         pre.append(layers.batch_norm(train, name="bn", **settings)(x))
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])
-        logits = nn.Dense(
-            self.num_classes,
-            kernel_init=layers.torch_linear,
-            dtype=pooled.dtype,
-            name="classifier",
-        )(pooled)
+        logits = layers.classifier(self.num_classes, dtype=pooled.dtype)(pooled)
         return logits, Features(post, tuple(pre), pooled)

@@ -63,3 +63,8 @@ def test_every_name_that_does_not_fit_is_listed(resnet8):
 def test_counters_of_batch_norms_are_passed_over(resnet8):
     arrays = state_dict(resnet8) | {"bn1.num_batches_tracked": np.asarray(3)}
     torch_import.from_state_dict(network(), arrays)
+
+
+def test_networks_without_a_layout_are_refused():
+    with pytest.raises(ValueError, match="MobileNet has no PyTorch layout"):
+        torch_import.from_state_dict(models.build("mhgd_mobilenet", 10), {})
