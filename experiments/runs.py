@@ -69,7 +69,11 @@ class Result:
             wall_s=float(fields["wall_s"]),
             images_per_s=None if speed is None else float(speed),
             parameters=int(fields["parameters"]["student"]),
-            extra_parameters=sum((fields["parameters"].get("method") or {}).values()),
+            extra_parameters=sum(
+                count
+                for kind in ("method", "prepared")
+                for count in (fields["parameters"].get(kind) or {}).values()
+            ),
             train_images=int(fields["images"]["train"]),
             devices=f"{fields['num_devices']} x {fields['device_kind']}",
             versions=dict(fields["versions"]),

@@ -105,6 +105,11 @@ TEACHER: Recipes = {"cifar100": ofd, "digits": digits_teacher}
 MHGD: Recipes = {"cifar100": mhgd, "digits": digits_mhgd}
 
 
+#: Networks without batch norm, which diverge at the rates of the others; that of the
+#: code of KD-SVD, sseung0703/SSKD_SVD, for its VGG.
+_RATES = {"mhgd_vgg16": 0.01, "mhgd_vgg7": 0.01}
+
+
 class Networks(NamedTuple):
     """What the argument of a configuration file names.
 
@@ -146,9 +151,7 @@ def alone(argument: str, recipes: Recipes = STUDENT) -> ml_collections.ConfigDic
     networks = parse(argument)
     if networks.teacher is not None:
         raise ValueError(f"{argument!r} names a pair: give one network, as wrn_16_2")
-    config = recipes[networks.data]()
-    config.model = networks.student
-    return config
+    return _training_of(networks.student, recipes[networks.data]())
 
 
 def distillation(
@@ -172,9 +175,19 @@ def distillation(
         raise ValueError(
             f"{argument!r} names no pair: give teacher-student, as wrn_28_4-wrn_16_2"
         )
-    config = recipes[networks.data]()
-    config.model = networks.student
+    config = _training_of(networks.student, recipes[networks.data]())
     config.teacher.model = networks.teacher
     for name, given in methods.items():
         config.methods[name] = distill.hyperparameters(name, **given)
+    return config
+
+
+def _training_of(
+    network: str, config: ml_collections.ConfigDict
+) -> ml_collections.ConfigDict:
+    """Sets the network of a recipe, and what this network needs otherwise."""
+    config.model = network
+    if network in _RATES:
+        for optimizer in (config.optimizer, config.initialise.optimizer):
+            optimizer.learning_rate = _RATES[network]
     return config

@@ -10,6 +10,17 @@ from kdjax import recipes, train
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 
+#: The pairs of the tables of MHGD.
+GRAPH_PAIRS = [
+    "mhgd_vgg16-mhgd_vgg7",
+    "wrn_22_4-wrn_10_4",
+    "wrn_22_4-mhgd_vgg_strided",
+    "wrn_22_4-mhgd_mobilenet",
+    "wrn_22_4-mhgd_resnet",
+    "resnet32x4-resnet8x4",
+    "wrn_16_2-wrn_10_2,digits",
+]
+
 #: The arguments that the docstrings name; every file under configs/ is here.
 ARGUMENTS = {
     "overhaul": [
@@ -20,12 +31,14 @@ ARGUMENTS = {
         "wrn_28_4-resnet56",
         "wrn_16_2-wrn_16_1,digits",
     ],
-    "kd_svd": [
+    "kd_svd": [None, *GRAPH_PAIRS],
+    "mhgd": [None, *GRAPH_PAIRS],
+    "mhgd_initialise": [None, *GRAPH_PAIRS],
+    "mhgd_heads": [
         None,
-        "wrn_22_4-wrn_10_4",
-        "wrn_28_4-wrn_16_2,digits",
+        *(f"{heads},mhgd_vgg16-mhgd_vgg7" for heads in (1, 2, 4, 8, 16)),
     ],
-    "teacher": [None, "wrn_28_4", "wrn_16_2,digits"],
+    "teacher": [None, "wrn_28_4", "wrn_22_4", "wrn_16_2,digits"],
     "student": [
         None,
         "wrn_16_4",
@@ -90,6 +103,7 @@ def test_the_ofd_recipe_is_the_released_one():
         ("overhaul", "wrn_16_2", "'wrn_16_2' names no pair"),
         ("overhaul", "wrn_16_2-wrn_16_1,mnist", "data 'mnist' has no recipe"),
         ("teacher", "wrn_16_2-wrn_16_1", "names a pair: give one network"),
+        ("mhgd_heads", "wrn_22_4-wrn_10_4", "does not start with a number of heads"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(name, argument, message):
@@ -105,6 +119,22 @@ def test_the_mhgd_recipe_is_the_released_one():
     assert config.data.crop == "per_batch"
     assert config.data.mean == (112.4776, 124.1058, 129.3773)
     assert config.teacher.batch_norm == "running"
+    config = load("mhgd")
+    assert config.prepare.epochs == 40
+    assert config.prepare.optimizer.to_dict() == {
+        **load("teacher").optimizer.to_dict(),
+        "drop_at": (),
+        "weight_decay": 1e-3,
+    }
+    assert config.methods.mhgd.heads == 8
+    assert config.methods.mhgd.smoothing == "tanh"
+
+
+def test_the_initialising_configuration_differs_in_its_phases_alone():
+    together, first = load("mhgd"), load("mhgd_initialise")
+    assert (together.initialise.epochs, first.initialise.epochs) == (0, 40)
+    together.initialise.epochs = 40
+    assert together == first
 
 
 BAD_VALUES = [
@@ -129,6 +159,13 @@ BAD_VALUES = [
         r"optimizer\.learning_rate=nan is less than 0",
     ),
     ("optimizer.drop_at", (0.5, 1.0), r"optimizer\.drop_at=\(0\.5, 1\.0\) must be"),
+    ("prepare.epochs", 0, r"prepare\.epochs=0 is less than 1"),
+    (
+        "prepare.optimizer.drop_at",
+        (-0.5,),
+        r"prepare\.optimizer\.drop_at=\(-0\.5,\) must be",
+    ),
+    ("initialise.epochs", -1, r"initialise\.epochs=-1 is less than 0"),
     ("model", "wrn_17_2", "model: no network is called 'wrn_17_2'"),
     ("teacher.model", "", r"teacher\.model: no network is called ''"),
     ("teacher.checkpoint", "", r"teacher\.checkpoint='' but methods=\['overhaul'\]"),

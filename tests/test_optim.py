@@ -55,3 +55,22 @@ def test_the_ofd_recipe_has_the_published_schedule():
     steps = [0, 100 * 391 - 1, 100 * 391, 150 * 391 - 1, 150 * 391, 200 * 391 - 1]
     rates = [float(schedule(step)) for step in steps]
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("expected", "parts"),
+    [("lr_init0", ["optimizer"]), ("lr_mhgd_init40", ["prepare", "optimizer"])],
+)
+def test_rates_of_the_mhgd_recipe_are_the_authors(golden, expected, parts):
+    """By epoch, those of the attention networks first."""
+    config = recipes.mhgd()
+    settings = {
+        "optimizer": (config.optimizer, config.epochs),
+        "prepare": (config.prepare.optimizer, config.prepare.epochs),
+    }
+    rates = []
+    for part in parts:
+        optimizer, epochs = settings[part]
+        _, schedule = optim.build(optimizer, epochs=epochs, steps_per_epoch=1)
+        rates += [float(schedule(epoch)) for epoch in range(epochs)]
+    np.testing.assert_allclose(rates, golden("optim")[expected], rtol=1e-6)

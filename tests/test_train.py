@@ -5,11 +5,13 @@ import math
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from kdjax import recipes, run_directory, train
 from kdjax.checkpoint import Checkpoints
 from kdjax.experiment import Experiment
+from kdjax.train_state import TrainState
 
 NETWORK = "wrn_10_1"
 
@@ -175,18 +177,102 @@ def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
     assert records(tmp_path) == records(unbroken)
 
 
-def test_a_run_with_clipped_gradients_resumes_bitwise_too(
-    tmp_path, teacher, monkeypatch
+MHGD = {"mhgd": {"heads": 2}}
+#: Two epochs of six steps in every phase.
+PHASES = {"prepare.epochs": 2, "initialise.epochs": 2}
+
+
+@pytest.fixture(scope="session")
+def unbroken_phases(tmp_path_factory, teacher):
+    """A distillation by initialisation, which has every phase there is."""
+    workdir = tmp_path_factory.mktemp("phases")
+    config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
+    train.train_and_evaluate(config, workdir)
+    return workdir
+
+
+def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
+    for phase in ("prepare", "initialise"):
+        folder = unbroken_phases / phase
+        assert {path.name for path in folder.iterdir()} == {
+            "metrics.jsonl",
+            "checkpoints",
+            "tensorboard",
+        }
+        found = [(r["split"], r["step"]) for r in records(folder)]
+        assert found[0] == ("teacher_test", 0)
+        assert found[1:] == [("train", 2), ("train", 4), ("train", 6)]
+    prepared, initialised = (
+        records(unbroken_phases / name)[-1] for name in ("prepare", "initialise")
+    )
+    assert "accuracy" not in prepared
+    assert {"mhgd/pair_1", "mhgd/pair_2"} <= prepared.keys() & initialised.keys()
+    # Of the two only the first learns, and the second is all of the loss.
+    pairs = [initialised[f"mhgd/pair_{pair}"] for pair in (1, 2)]
+    np.testing.assert_allclose(initialised["loss"], 128 * sum(pairs), rtol=1e-5)
+    result = run_directory.read_result(unbroken_phases)
+    assert list(result["phases"]) == ["prepare", "initialise", "train"]
+    assert all(phase["steps"] == 6 for phase in result["phases"].values())
+    assert result["wall_s"] == sum(p["wall_s"] for p in result["phases"].values())
+    assert result["parameters"]["method"] == {"mhgd": 0}
+    # Pairs of 16, 32 and 64 channels, two heads of (front + back) / 2.
+    width = {1: 24, 2: 48}
+    front, back = {1: 16, 2: 32}, {1: 32, 2: 64}
+    assert result["parameters"]["prepared"]["mhgd"] == sum(
+        (front[p] + back[p] + 4) * 2 * width[p]
+        + (front[p] + 2) * width[p]
+        + (2 * width[p] + 1) * back[p]
+        for p in (1, 2)
+    )
+
+
+def test_the_initialisation_leaves_the_classifier_alone(
+    unbroken_phases, teacher, tmp_path
 ):
-    """The clipping counts epochs from the state's step."""
-    config = tiny({"kd_svd": {}}, **{"teacher.checkpoint": str(teacher)})
+    config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
+    experiment = Experiment(config)
+    _, initialise, task = experiment.phases
+    before = final_state(unbroken_phases / "prepare")
+    before = TrainState(**{**before, "metrics": None})
+    start, _ = initialise.begin(before)
+    after = final_state(unbroken_phases / "initialise")
+    for path, value in jax.tree.leaves_with_path(after["params"]["student"]):
+        untouched = np.array_equal(value, lookup(start.params["student"], path))
+        assert untouched == ("classifier" in jax.tree_util.keystr(path))
+    momentum = optax.tree.get(after["opt_state"], "trace")["student"]["classifier"]
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(momentum))
+    begun, _ = task.begin(TrainState(**{**after, "metrics": None}))
+    assert_bitwise_equal(
+        jax.device_get(begun.params),
+        {"methods": {}, "student": after["params"]["student"]},
+    )
+
+
+def lookup(tree, path):
+    for key in path:
+        tree = tree[key.key]
+    return tree
+
+
+@pytest.mark.parametrize("method", ["kd_svd", "mhgd"])
+def test_phases_resume_bitwise_too(tmp_path, teacher, monkeypatch, method):
+    """Stopped within the preparation, at its end, and within the transfer."""
+    overrides = {"teacher.checkpoint": str(teacher), "prepare.epochs": 1}
+    config = tiny({method: {}}, **overrides)
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train.train_and_evaluate(config, unbroken)
-    StopAt(monkeypatch, 2)
-    assert train.train_and_evaluate(config, broken) is None
+    prepare = [("prepare", 1), ("prepare", 3)] if method == "mhgd" else []
+    stops = [*prepare, 2, 5]
+    StopAt(monkeypatch, *stops)
+    for _ in stops:
+        assert train.train_and_evaluate(config, broken) is None
     assert train.train_and_evaluate(config, broken) is not None
-    assert_bitwise_equal(final_state(broken), final_state(unbroken))
-    assert records(broken) == records(unbroken)
+    folders = ["prepare", "."] if method == "mhgd" else ["."]
+    for folder in folders:
+        assert_bitwise_equal(
+            final_state(broken / folder), final_state(unbroken / folder)
+        )
+        assert records(broken / folder) == records(unbroken / folder)
 
 
 def test_what_a_kill_left_of_later_records_is_written_again(

@@ -190,9 +190,7 @@ def test_training_is_the_authors(released):
         r.from_release(part(r.arrays, "dmha__"))["params"],
         r.tolerance["training"],
     )
-    assert_trees_close(
-        batch_stats, biased(r, n=len(r.front)), r.tolerance["transfer"]
-    )
+    assert_trees_close(batch_stats, biased(r, n=len(r.front)), r.tolerance["transfer"])
 
 
 def biased(r, *, n):
@@ -202,8 +200,11 @@ def biased(r, *, n):
     biased one.
     """
     before, after = (
-        traverse_util.flatten_dict(r.from_release(part(r.arrays, prefix))["batch_stats"])
-        for prefix in ("param__", "bn_after__")
+        traverse_util.flatten_dict(found["batch_stats"])
+        for found in (
+            r.from_release(part(r.arrays, prefix))
+            for prefix in ("param__", "bn_after__")
+        )
     )
     for path, old in before.items():
         if path[-1] == "var":
