@@ -70,7 +70,12 @@ class Projection(nn.Module):
             name="dense",
         )(x)
         return layers.batch_norm(
-            train, axis_name=self.axis_name, dtype=self.dtype, name="bn"
+            train,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            # A batch has one value a channel and image.
+            fast_variance=False,
+            name="bn",
         )(x)
 
 

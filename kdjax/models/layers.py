@@ -69,7 +69,12 @@ def convolution(
 
 
 def batch_norm(
-    train: bool, *, axis_name: str | None, dtype: Any, name: str | None = None
+    train: bool,
+    *,
+    axis_name: str | None,
+    dtype: Any,
+    fast_variance: bool = True,
+    name: str | None = None,
 ) -> nn.BatchNorm:
     """Returns a batch norm with PyTorch's epsilon and momentum.
 
@@ -82,6 +87,8 @@ def batch_norm(
       axis_name: device axis over which the statistics of a batch are averaged; None
         keeps them on each device.
       dtype: type of the output; statistics are float32 or wider.
+      fast_variance: take the variance in one pass, E[x^2] - E[x]^2. Of few values in
+        float32 it can be off by 1e-4.
       name: name of the layer among the variables.
     """
     return nn.BatchNorm(
@@ -90,7 +97,7 @@ def batch_norm(
         epsilon=1e-5,
         dtype=dtype,
         axis_name=axis_name,
-        use_fast_variance=True,
+        use_fast_variance=fast_variance,
         name=name,
     )
 
