@@ -5,18 +5,15 @@ different methods: none, or some. A run has one phase, or several one after the 
 each with its own metrics and checkpoints.
 """
 
-import contextlib
 import pathlib
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import metrics, run_directory
+from kdjax import metrics, run_directory, signals
 from kdjax.checkpoint import Checkpoints
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
@@ -59,7 +56,7 @@ def train_and_evaluate(
     }
     outcomes: dict[str, _Outcome] = {}
     state = None
-    with _stop_requests() as stop_requested:
+    with signals.stop_requests() as stop_requested:
         for phase in experiment.phases:
             outcome = _run_phase(
                 experiment,
@@ -252,30 +249,3 @@ def _figures(
             for phase in experiment.phases
         },
     }
-
-
-@contextlib.contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Takes SIGTERM and the first SIGINT as a wish to stop between two steps.
-
-    Yields:
-      A function that tells whether the wish was uttered. A second SIGINT interrupts at
-      once.
-    """
-    requested = threading.Event()
-
-    def request(signum: int, _frame) -> None:
-        requested.set()
-        if signum == signal.SIGINT:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    if threading.current_thread() is not threading.main_thread():
-        # Python lets only the main thread handle signals.
-        yield requested.is_set
-        return
-    before = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield requested.is_set
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import recipes, run_directory, train
+from kdjax import recipes, run_directory, signals, train
 from kdjax.checkpoint import Checkpoints
 from kdjax.experiment import Experiment
 from kdjax.train_state import TrainState
@@ -144,7 +144,7 @@ class StopAt:
                 phase.train_step = self.counted(phase.name, phase.train_step)
 
         monkeypatch.setattr(Experiment, "__init__", init)
-        monkeypatch.setattr(train, "_stop_requests", self)
+        monkeypatch.setattr(signals, "stop_requests", self)
 
     def counted(self, name, step):
         def count_and_step(state, *args):
