@@ -50,9 +50,21 @@ def test_prints_one_json_line_whose_figures_agree(benchmark, tmp_path):
     assert report["vs_fast"] == pytest.approx(0, abs=1e-3)
 
 
+def test_times_the_routes_of_singular_vectors(benchmark):
+    done = benchmark("--method=mhgd", "--hyperparameter=heads=2")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["hyperparameters"] == {"heads": 2}
+    for route in ("svd", "gram", "subspace"):
+        assert report[f"compress_{route}_ms"] > 0
+    assert report["overhead"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--method=mhgd", "--hyperparameter=heads=x"], "'heads=x' is no int"),
+        (["--hyperparameter=heads=2"], "methods.overhaul.heads is none of"),
         (["--anchor=nothing"], "anchor='nothing' is not NAME=COMMAND"),
         (["--anchor=bad=false"], "anchor 'false' ended with status 1"),
         (["--teacher=lenet"], "no network is called 'lenet'"),

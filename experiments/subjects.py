@@ -1,0 +1,209 @@
+"""What a benchmark times: steps, forward passes and parts of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import distill, metrics, models, objective, optim, rngs, train_state
+from kdjax import step as step_lib
+from kdjax.data.batches import Batch
+from kdjax.distill import singular_vectors
+from kdjax.distill.point_vectors import PointVectorMethod
+
+
+class Subject:
+    """Something that is done again and again, and timed."""
+
+    def __init__(self, function: Callable, *arguments):
+        """Compiles the function; its first result is its next first argument, if any.
+
+        Args:
+          function: returns a state to carry on, or None, and something to wait for.
+          *arguments: of the first call.
+        """
+        self._function, self._arguments = function, arguments
+        self.seconds: list[float] = []
+        self.run(2)
+        self.seconds.clear()
+
+    def run(self, steps: int) -> None:
+        """Runs some steps and notes how long one took."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            carried, result = self._function(*self._arguments)
+            if carried is not None:
+                self._arguments = (carried, *self._arguments[1:])
+        jax.block_until_ready(result)
+        self.seconds.append((time.perf_counter() - start) / steps)
+
+    @property
+    def median_s(self) -> float:
+        """Returns the median seconds of a step."""
+        return statistics.median(self.seconds)
+
+
+class SecondBackward(distill.Method):
+    """Costs what a clipped gradient costs, and next to nothing of its own."""
+
+    combination = "clip"
+    taxonomy = distill.Taxonomy(*[""] * 5)
+
+    def loss(self, variables, constants, student, teacher):
+        """Returns the mean of the last stage, [B]."""
+        return {"nothing": jnp.mean(student.features.post[-1], axis=(1, 2, 3))}, {}
+
+
+class Setting:
+    """Networks, their variables and a batch at rest on the device.
+
+    Attributes:
+      outputs: shapes and types of the networks' outputs, by role.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: str,
+        student: str,
+        batch_size: int,
+        num_classes: int,
+        image_size: int,
+        dtype: str,
+    ):
+        """Builds everything.
+
+        Raises:
+          ValueError: if a network is unknown.
+        """
+        self.key = rngs.key(0, "benchmark")
+        self._names = {"teacher": teacher, "student": student}
+        self._networks = {
+            role: models.build(name, num_classes, dtype=jnp.dtype(dtype))
+            for role, name in self._names.items()
+        }
+        shape = (batch_size, image_size, image_size, 3)
+        self.batch = Batch(
+            image=jax.random.normal(self.key, shape),
+            label=jax.random.randint(self.key, (batch_size,), 0, num_classes),
+            mask=jnp.ones(batch_size),
+            index=jnp.arange(batch_size),
+        )
+        self._variables, self.outputs = {}, {}
+        for role, network in self._networks.items():
+            init = jax.jit(
+                lambda key, n=network: n.init(key, self.batch.image, train=False)
+            )
+            self._variables[role] = init(self.key)
+            self.outputs[role] = jax.eval_shape(
+                lambda v, n=network: self._forward(n, v, train=False),
+                self._variables[role],
+            )
+
+    def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
+        return objective.forward(network, variables, self.batch.image, train=train)[0]
+
+    def step(self, methods: Mapping[str, distill.Method]) -> Subject:
+        """Builds the student's training step with some methods."""
+        view = distill.Teacher(
+            self._names["teacher"],
+            self._variables["teacher"],
+            outputs=lambda: iter(()),
+        )
+        learned, constants = {}, {}
+        for name, method in methods.items():
+            learned[name] = method.init(
+                self.key, self.outputs["student"], self.outputs["teacher"]
+            )
+            constants[name] = method.constants(view)
+            if method.prepares:
+                constants[name] |= {
+                    "prepared": method.prepare_init(self.key, self.outputs["teacher"])
+                }
+        frozen = objective.Frozen(self._variables["teacher"], constants)
+        demand = objective.of_student(
+            self._networks["student"],
+            self._networks["teacher"],
+            methods,
+            teacher_train=True,
+        )
+        optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+        state = train_state.create(
+            jax.tree.map(jnp.copy, self._variables["student"]), learned, optimizer
+        )
+        found = jax.eval_shape(
+            demand, state.params, state.batch_stats, frozen, self.batch, self.key
+        )
+        names = step_lib.metric_names(found.values)
+        state = state.replace(metrics=metrics.Sums.zeros(names))
+        train_step = step_lib.make_train_step(demand, optimizer, log_every=100)
+        train_step = jax.jit(train_step, donate_argnums=0)
+        return Subject(train_step, state, frozen, self.batch)
+
+    def teacher_forward(self) -> Subject:
+        """Builds the teacher's forward pass to logits and features."""
+
+        @jax.jit
+        def forward(variables):
+            found = self._forward(self._networks["teacher"], variables, train=True)
+            return None, (found.logits, found.features.pre)
+
+        return Subject(forward, self._variables["teacher"])
+
+    def compression(self, route: str, student_vectors: int) -> Subject:
+        """Builds the singular vectors of all points, with the student's gradient."""
+        maps = {
+            role: jax.jit(lambda v, n=network: self._forward(n, v, train=True))(
+                self._variables[role]
+            ).features.post
+            for role, network in self._networks.items()
+        }
+
+        @jax.jit
+        def compress(student, teacher):
+            targets = [singular_vectors.compress(x, 1, route=route) for x in teacher]
+
+            def total(student):
+                vectors = (
+                    singular_vectors.compress(x, student_vectors, route=route)
+                    for x in student
+                )
+                # A cotangent of one vector an image, as alignment leaves it.
+                return sum(jnp.sum(v[..., 0] ** 3) for v in vectors)
+
+            return None, (targets, jax.grad(total)(student))
+
+        return Subject(compress, maps["student"], maps["teacher"])
+
+
+def subjects(
+    setting: Setting, name: str, given: Mapping[str, Any]
+) -> dict[str, Subject]:
+    """Builds what is timed: `distillation`, `student`, `teacher`, `compress_...`.
+
+    Args:
+      setting: the networks.
+      name: of the method.
+      given: its hyperparameters, other than the defaults.
+
+    Raises:
+      ValueError: if the method or a hyperparameter is unknown or does not fit.
+    """
+    # In a network's own type, which its variables do not have.
+    dtype = setting.outputs["student"].features.post[0].dtype
+    (method,) = distill.build({name: given}, dtype=dtype).values()
+    clips = method.combination == "clip"
+    found = {
+        "distillation": setting.step({name: method}),
+        "student": setting.step({"floor": SecondBackward(weight=1.0)} if clips else {}),
+        "teacher": setting.teacher_forward(),
+    }
+    if isinstance(method, PointVectorMethod):
+        for route in singular_vectors.ROUTES:
+            found[f"compress_{route}"] = setting.compression(
+                route, method.student_vectors
+            )
+    return found
