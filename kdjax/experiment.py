@@ -203,13 +203,12 @@ class Experiment:
 
     def _start_preparation(self, before: None) -> Start:
         _, teacher = self._output_shapes()
-        learned = {
-            name: method.prepare_init(
-                rngs.key(self.config.seed, f"prepare/{name}"), teacher
-            )
-            for name, method in self.methods.items()
-            if method.prepares
-        }
+        learned = {}
+        for name, method in self.methods.items():
+            if method.prepares:
+                init = jax.jit(lambda key, m=method: m.prepare_init(key, teacher))
+                key = rngs.key(self.config.seed, f"prepare/{name}")
+                learned[name] = init(key)
         return Start(None, learned, Frozen(self.teacher.variables))
 
     def _start_student(self, prepared: TrainState | None) -> Start:
@@ -221,7 +220,8 @@ class Experiment:
         shapes = self._output_shapes()
         learned, constants = {}, {}
         for name, method in self.methods.items():
-            learned[name] = method.init(rngs.key(seed, f"methods/{name}"), *shapes)
+            init = jax.jit(lambda key, m=method: m.init(key, *shapes))
+            learned[name] = init(rngs.key(seed, f"methods/{name}"))
             constants[name] = self._constants[name]
             if method.prepares:
                 constants[name] = constants[name] | {

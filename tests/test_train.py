@@ -178,8 +178,8 @@ def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
 
 
 MHGD = {"mhgd": {"heads": 2}}
-#: Two epochs of six steps in every phase.
-PHASES = {"prepare.epochs": 2, "initialise.epochs": 2}
+#: Two epochs of three full batches in every phase.
+PHASES = {"batch_size": 32, "prepare.epochs": 2, "initialise.epochs": 2}
 
 
 @pytest.fixture(scope="session")
@@ -257,8 +257,8 @@ def lookup(tree, path):
 @pytest.mark.parametrize("method", ["kd_svd", "mhgd"])
 def test_phases_resume_bitwise_too(tmp_path, teacher, monkeypatch, method):
     """Stopped within the preparation, at its end, and within the transfer."""
-    overrides = {"teacher.checkpoint": str(teacher), "prepare.epochs": 1}
-    config = tiny({method: {}}, **overrides)
+    overrides = {"batch_size": 32, "prepare.epochs": 1}
+    config = tiny({method: {}}, **{"teacher.checkpoint": str(teacher), **overrides})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train.train_and_evaluate(config, unbroken)
     prepare = [("prepare", 1), ("prepare", 3)] if method == "mhgd" else []

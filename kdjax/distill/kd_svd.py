@@ -178,7 +178,7 @@ class KdSvd(PointVectorMethod):
         teacher: Outputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the difference of every pair of stages, or of every stage, [B]."""
-        points, stats = self._points(variables, student, teacher)
+        points, stats = self.points(variables, student, teacher)
         weighted = []
         for maps, (ours, theirs) in zip(teacher.features.post, points, strict=True):
             share = singular_vectors.shares(maps, theirs)[:, None]

@@ -135,7 +135,7 @@ class Mhgd(PointVectorMethod):
         teacher: Outputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the divergence of the graphs of every pair of stages, [B] each."""
-        points, stats = self._points(variables, student, teacher)
+        points, stats = self.points(variables, student, teacher)
         ours, theirs = ([x[..., 0] for x in side] for side in zip(*points, strict=True))
         graphs = zip(
             self.logits(constants["prepared"], ours),

@@ -119,7 +119,7 @@ class PointVectorMethod(Method):
                     f"height and width {(height, width)} with {channels} channels has"
                 )
 
-    def _points(
+    def points(
         self, variables: Variables, student: Outputs, teacher: Outputs
     ) -> tuple[list[tuple[jax.Array, jax.Array]], Variables]:
         """Compresses every stage to the student's and the teacher's vectors.

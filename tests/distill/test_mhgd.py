@@ -96,7 +96,7 @@ SLOPE = {"float64": 1e-7, "float32": 1e-4}
 def test_vectors_and_graphs_are_the_authors(released):
     r, method = released, released.method()
     ours, theirs = outputs_of(*r.points("x_s")), outputs_of(*r.points("x_t"))
-    points, _ = method._points({}, ours, theirs)
+    points, _ = method.points({}, ours, theirs)
     for point, (student, teacher) in enumerate(points):
         assert worst(student[..., 0], r.arrays[f"V_s{point}"]) < VALUE[r.dtype]
         assert worst(teacher[..., 0], r.arrays[f"V_t{point}"]) < VALUE[r.dtype]
@@ -319,7 +319,7 @@ def test_the_student_may_come_with_any_sign():
     """The teacher's sign decides."""
     method = mhgd.Mhgd()
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
-    points, _ = method._points({}, outputs_of(*student), outputs_of(*teacher))
+    points, _ = method.points({}, outputs_of(*student), outputs_of(*teacher))
     for ours, theirs in points:
         assert np.all(np.sum(ours * theirs, axis=1) > 0)
         assert np.all(theirs >= -1e-6)
