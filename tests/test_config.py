@@ -130,10 +130,12 @@ def test_the_mhgd_recipe_is_the_released_one():
     assert config.methods.mhgd.smoothing == "tanh"
 
 
-def test_the_initialising_configuration_differs_in_its_phases_alone():
+def test_the_initialising_configuration_differs_in_its_phases_and_weight_alone():
     together, first = load("mhgd"), load("mhgd_initialise")
     assert (together.initialise.epochs, first.initialise.epochs) == (0, 40)
+    assert (together.methods.mhgd.weight, first.methods.mhgd.weight) == (128, 0.03)
     together.initialise.epochs = 40
+    together.methods.mhgd.weight = 0.03
     assert together == first
 
 

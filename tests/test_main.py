@@ -116,6 +116,43 @@ def test_a_run_killed_at_random_instants_ends_bitwise_as_an_unbroken_one(
     assert_ended_alike(broken, unbroken)
 
 
+@pytest.mark.slow
+def test_a_run_of_mhgd_killed_in_either_phase_ends_bitwise_as_an_unbroken_one(
+    command, tmp_path
+):
+    """By the default route of singular vectors and its exact gradient."""
+    teacher = tmp_path / "teacher"
+    trained = command(
+        f"--workdir={teacher}",
+        "--config.epochs=3",
+        config="configs/teacher.py:wrn_10_1,digits",
+    )
+    assert trained.wait() == 0
+    arguments = [
+        f"--config.teacher.checkpoint={teacher}",
+        "--config.prepare.epochs=60",
+        "--config.epochs=60",
+        "--config.checkpoint.every_steps=1",
+    ]
+    config = "configs/mhgd.py:wrn_10_1-wrn_10_1,digits"
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    status, _, err = run(command(f"--workdir={unbroken}", *arguments, config=config))
+    assert status == 0, err
+    killed_in = set()
+    for instant in np.random.default_rng(0).uniform(8, 20, 8):
+        process = command(f"--workdir={broken}", *arguments, config=config)
+        time.sleep(instant)
+        process.kill()
+        process.communicate()
+        started = (broken / "metrics.jsonl").exists()
+        killed_in.add("train" if started else "prepare")
+    assert killed_in == {"prepare", "train"}
+    status, _, err = run(command(f"--workdir={broken}", *arguments, config=config))
+    assert status == 0, err
+    assert_ended_alike(broken / "prepare", unbroken / "prepare")
+    assert_ended_alike(broken, unbroken)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
