@@ -13,11 +13,11 @@ poster of KD-SVD (ECCV 2018) has, for its VGG on CIFAR-100, in percent:
     FSP      64.54                 64.89
     KD-SVD   65.05                 65.54
 
-The loss is not clipped while there is no task to clip it to. Summed over a batch of 128,
-as together with the task, its first gradients have a norm of 300 and break the network
-for good: on the digits it then learns less than half of its own training images. The
-weight is smaller here by so much that the network survives; it was chosen on the
-training images of the digits.
+The loss is not clipped while there is no task to clip it to. Summed over a batch of
+128, as together with the task, its first gradients have a norm of 300 and break the
+network for good: on the digits it then learns less than half of its own training
+images. The weight is smaller here by so much that the network survives; it was chosen
+on the training images of the digits.
 
 Differs from the original in: the momentum starts anew with the task, which the original
 intends and does not do.
@@ -26,7 +26,6 @@ intends and does not do.
 import ml_collections
 
 from kdjax import recipes
-
 
 _WEIGHT = 0.03
 
