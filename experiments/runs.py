@@ -19,6 +19,9 @@ _NOT_RUNS = {"checkpoints", "tensorboard"}
 # with a dot at the end whole groups.
 _NOT_RECIPE = ("seed", "data.data_dir", "log_every_steps", "checkpoint.")
 
+#: Parts of a config that speak to methods alone.
+OF_METHODS = ("methods", "teacher", "prepare", "initialise")
+
 
 class Settings(NamedTuple):
     """What two runs must share for their accuracies to be compared."""
@@ -136,9 +139,12 @@ class Run:
         """Flattens the config to dotted names, less what only tells repeats apart.
 
         Runs of equal recipes are repeats of one experiment. Left out are the seed,
-        where files lie, what is logged and, where no method listens to it, the teacher.
+        where files lie, what is logged and, without methods, what only they listen to.
         """
-        left_out = {*_NOT_RECIPE, "teacher.checkpoint" if self.methods else "teacher."}
+        unheard = ("teacher.checkpoint",)
+        if not self.methods:
+            unheard = tuple(f"{part}." for part in OF_METHODS)
+        left_out = {*_NOT_RECIPE, *unheard}
         return {
             name: value
             for name, value in _flatten(self.config).items()

@@ -8,7 +8,7 @@ from typing import Any
 
 import scipy.stats
 
-from experiments import pairs
+from experiments import pairs, runs
 
 _CONFIDENCE = 0.95
 
@@ -148,7 +148,7 @@ def _caveats(row: pairs.Row, alone: pairs.Row) -> list[str]:
         for field, (ours, theirs) in pairs.differences(
             row.first.recipe, alone.first.recipe
         ).items()
-        if field.split(".")[0] not in ("methods", "teacher")
+        if field.split(".")[0] not in runs.OF_METHODS
     ]
     if others:
         caveats.append(f"differs from the student alone also in {', '.join(others)}")
