@@ -23,9 +23,12 @@ product = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 #: and in units of the type's epsilon.
 _NOISE = 16
 
-#: Rows of which a second orthogonalisation leaves less than this share of their square
-#: are rounding errors of those before them.
+#: A row of length 1 of which a last orthogonalisation leaves less than this, squared,
+#: has no direction of its own.
 _DEPENDENT = 0.25
+
+#: Jacobi's method takes six to ten sweeps.
+_MAX_SWEEPS = 16
 
 
 def rescale(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -80,35 +83,38 @@ def _one_by_one(decompose: Callable[[jax.Array], Any], x: jax.Array) -> Any:
 def orthonormalise(rows: jax.Array) -> jax.Array:
     """Makes every row orthogonal to those before it, and of length 1.
 
-    Classical Gram-Schmidt, twice: after the first pass over a row at least half of what
-    is left is new, unless the row depends on those before it up to rounding. Such a row
-    becomes zero.
+    Classical Gram-Schmidt with three passes over a row. What the first leaves of a row
+    that depends on others up to rounding is rounding itself; the second takes from it
+    what is still theirs, and the third the rounding of the second. A row of zeros stays
+    one, and a row for which there is no direction left becomes one.
 
-    Source: Giraud, Langou and Rozloznik, "The loss of orthogonality in the
-    Gram-Schmidt orthogonalization process" (2005).
+    Source: Giraud, Langou and Rozloznik, "The loss of orthogonality in the Gram-Schmidt
+    orthogonalization process" (2005).
+    Differs from the original in: two passes there, which are enough for rows that are
+    independent.
 
     Args:
-      rows: [B, K, M] with K <= M.
+      rows: [B, K, M].
 
     Returns:
-      [B, K, M]; finite if the squares of the rows are.
+      [B, K, M].
     """
     index = np.arange(rows.shape[1])
     tiny = jnp.finfo(rows.dtype).tiny
     floors = np.asarray([tiny, tiny, _DEPENDENT], rows.dtype)
 
-    # One body for both passes, which halves the time to compile.
-    def improve(step, rows):
-        number, again = step // 3, step % 3
+    # One loop over rows and passes: a loop in a loop would take longer to compile.
+    def one_pass(step, rows):
+        number, which = step // 3, step % 3
         row = jax.lax.dynamic_slice_in_dim(rows, number, 1, axis=1)
         inner = product(row, jnp.swapaxes(rows, 1, 2))
         row -= product(jnp.where(index < number, inner, 0), rows)
         square = jnp.sum(jnp.square(row), axis=2, keepdims=True)
-        floor = jnp.asarray(floors)[again]
+        floor = jnp.asarray(floors)[which]
         row *= jnp.where(square > floor, jax.lax.rsqrt(jnp.maximum(square, floor)), 0)
         return jax.lax.dynamic_update_slice_in_dim(rows, row, number, axis=1)
 
-    return jax.lax.fori_loop(0, 3 * rows.shape[1], improve, rows)
+    return jax.lax.fori_loop(0, 3 * rows.shape[1], one_pass, rows)
 
 
 def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -116,9 +122,12 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 
     Jacobi's method: a sweep annihilates every entry off the diagonal once, by rotations
     of K / 2 disjoint pairs of rows and columns at a time, paired like the players of a
-    round-robin tournament. Small eigenvalues of a graded matrix keep their digits.
+    round-robin tournament. Sweeps end when every entry is below epsilon times the root
+    of the product of the two eigenvalues, so that small eigenvalues of a graded matrix
+    keep their digits.
 
-    Source: Golub and Van Loan, "Matrix Computations", section 8.5.
+    Source: Golub and Van Loan, "Matrix Computations", section 8.5; Demmel and Veselic,
+    "Jacobi's method is more accurate than QR" (1992), for when to end.
 
     Args:
       matrix: [B, K, K].
@@ -133,44 +142,47 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     # makes the number even; it is never turned.
     a = jnp.transpose(matrix + jnp.swapaxes(matrix, 1, 2), (1, 2, 0)) / 2
     a = jnp.pad(a, ((0, even - size), (0, even - size), (0, 0)))
-    pair = np.arange(half)
+    everyone, pair = np.arange(even), np.arange(half)
     eye = np.eye(even, dtype=a.dtype)[..., None]
-    others = 1 - eye - np.roll(eye, half, axis=0)
+    elsewhere = 1 - eye - np.roll(eye, half, axis=0)
     # Row i meets row i + half; then all but the first move on by one seat.
-    seat = np.concatenate([pair[:1], [half], pair[1:-1], pair[1:] + half, pair[-1:]])
-    seat = seat[:even] if half > 1 else np.arange(even)
+    seat = np.concatenate([[0, half], pair[1:-1], pair[1:] + half, pair[1:][-1:]])
 
     def rotate(_, carry):
         a, vectors = carry
-        diagonal = a[np.arange(even), np.arange(even)]
+        diagonal = a[everyone, everyone]
         entry = a[pair, pair + half]
         gone = entry == 0
         ratio = (diagonal[half:] - diagonal[:half]) / jnp.where(gone, 1, 2 * entry)
-        tangent = jnp.where(ratio >= 0, 1, -1) / (
-            jnp.abs(ratio) + jnp.sqrt(1 + jnp.square(ratio))
-        )
+        root = jnp.sqrt(1 + jnp.square(ratio))
+        tangent = jnp.where(ratio >= 0, 1, -1) / (jnp.abs(ratio) + root)
         tangent = jnp.where(gone, 0, tangent)
         tangent = jnp.concatenate([tangent, -tangent])
-        # Computed like this and not with the others, so as to stay accurate.
-        diagonal -= tangent * jnp.concatenate([entry, entry])
         cosine = jax.lax.rsqrt(1 + jnp.square(tangent))
+        # By the rotations alone a small eigenvalue would get the rounding of a large.
+        diagonal -= tangent * jnp.concatenate([entry, entry])
 
-        def turn(x, axis=0):
-            cosine_, tangent_ = (
-                jnp.expand_dims(y, 1 - axis) for y in (cosine, tangent)
-            )
-            return cosine_ * (x - tangent_ * jnp.roll(x, half, axis))
+        def turn(x, axis):
+            c, t = (jnp.expand_dims(y, 1 - axis) for y in (cosine, tangent))
+            return c * (x - t * jnp.roll(x, half, axis))
 
-        a = turn(turn(a), axis=1) * others + diagonal[:, None] * eye
-        return a[seat][:, seat], turn(vectors)[seat]
+        a = turn(turn(a, 0), 1) * elsewhere + diagonal[:, None] * eye
+        return a[seat][:, seat], turn(vectors, 0)[seat]
 
-    # As many sweeps as random matrices need, and one.
-    sweeps = math.ceil(math.log2(even)) + (2 if a.dtype == jnp.float32 else 3)
-    a, vectors = jax.lax.fori_loop(
-        0, sweeps * (even - 1), rotate, (a, jnp.zeros_like(a) + eye)
-    )
-    # Everyone is back in his seat, the row of zeros in the last.
-    values = a[np.arange(size), np.arange(size)]
+    def sweep(carry):
+        count, *carry = carry
+        return count + 1, *jax.lax.fori_loop(0, even - 1, rotate, tuple(carry))
+
+    def unfinished(carry):
+        count, a, _ = carry
+        root = jnp.sqrt(jnp.abs(a[everyone, everyone]))
+        enough = jnp.finfo(a.dtype).eps * root[None] * root[:, None]
+        return (count < _MAX_SWEEPS) & jnp.any(jnp.abs(a) * (1 - eye) > enough)
+
+    start = (0, a, jnp.zeros_like(a) + eye)
+    _, a, vectors = jax.lax.while_loop(unfinished, sweep, start)
+    # After a sweep everyone is back in his seat, the row of zeros in the last.
+    values = a[everyone, everyone][:size]
     order = jnp.argsort(-values, axis=0)
     values = jnp.take_along_axis(values, order, axis=0)
     vectors = jnp.take_along_axis(vectors[:size, :size], order[:, None], axis=0)
@@ -180,19 +192,20 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
 def leading(matrix: jax.Array, rank: int) -> jax.Array:
     """Finds the first eigenvectors of positive semidefinite matrices.
 
-    2R + 4 vectors are carried. Each of nmant / 4 + 1 rounds, with nmant the bits of the
-    type, multiplies them by p(A) = A^2 - b A + b^2 / 8, the Chebyshev polynomial of
-    [0, b], and makes them orthonormal again. With b the smallest of their
-    Rayleigh quotients, what they leave out is damped and what they have grows. An error
-    in one of the first R shrinks in a round by p of the first eigenvalue left out over
-    p of that vector's own: 17 at a ratio of 1/2, which is to the last digit in all, and
-    2 still at a ratio of 0.9. So a first vector of a map after its ReLU is always found
-    to the last digit; where the spectrum is flat beyond it, as in an untrained network,
-    the fourth may be off by a hundredth in float32.
+    2R + 4 vectors are carried. A round multiplies them by p(A) = A^2 - b A + b^2 / 8,
+    the Chebyshev polynomial of [0, b], and makes them orthonormal again. With b the
+    least of their Rayleigh quotients, what they leave out is damped and what they have
+    grows: an error in one of the first R shrinks by p of the first eigenvalue left out
+    over p of that vector's own, which is 1/17 where the ratio of the eigenvalues is
+    1/2, and 1/2 where it is 0.9. One round for every four bits of the type gives a
+    vector to the last digit at a ratio of 1/2, so the first vector of a map after its
+    ReLU always; where the spectrum is flat beyond it, as in an untrained network, the
+    fourth may be off by a few hundredths in float32.
 
     Source: Zhou, Saad, Tiago and Chelikowsky, "Self-consistent-field calculations using
     Chebyshev-filtered subspace iteration" (2006).
-    Differs from the original in: the bound b, the least Ritz value there.
+    Differs from the original in: the bound b, a value of Rayleigh and Ritz there, which
+    takes an eigenproblem in every round.
 
     Args:
       matrix: [B, M, M].
@@ -212,8 +225,8 @@ def leading(matrix: jax.Array, rank: int) -> jax.Array:
         bound = jnp.min(jnp.sum(rows * image, axis=2), axis=1)[:, None, None]
         # Random vectors tell nothing of what they leave out.
         bound = jnp.where(number > 0, jnp.maximum(bound, 0), 0)
-        image, rows = product(image, matrix) - bound * image, bound / 8 * rows
-        return orthonormalise(image + bound * rows)
+        rows = product(image, matrix) - bound * (image - bound / 8 * rows)
+        return orthonormalise(rows)
 
     rounds = 1 + math.ceil(jnp.finfo(matrix.dtype).nmant / 4)
     rows = jax.lax.fori_loop(0, rounds, improve, rows)

@@ -91,7 +91,7 @@ def _solve_shifted(
         value[..., None],
         jnp.swapaxes(target - product(basis, inner), 1, 2),
         floor=noise[..., None],
-        size=jnp.linalg.norm(target, axis=1)[..., None],
+        size=jnp.max(jnp.abs(target), axis=1)[..., None],
     )
     solved = jnp.swapaxes(solved, 1, 2)
     return among + solved - product(basis, product(transposed, solved))
@@ -107,14 +107,14 @@ def _conjugate_gradients(
 ) -> jax.Array:
     """Solves (shift_r - matrix) y_r = target_r for all r at once.
 
-    A system is done when its residual is less than the rounding of what it was asked,
-    which takes four to ten steps where the matrix has one large eigenvalue or a few,
-    and at once where it was asked nothing. It is left as it stands after 2M steps, or
-    where it would go in a direction in which it is positive by less than `floor`: there
-    it has no solution to the precision of the type, nor has it where the residual grows
-    by 1 / epsilon. The error of a solution is about
-    epsilon * shift / gap, with the gap between the shift and the matrix: in float32,
-    1e-5 for the fourth vector of a flat spectrum, after thirty steps.
+    A system is done when its residual is less than the rounding of what was asked: at
+    once where nothing was asked, after four to ten steps where the eigenvalues of the
+    matrix are well below the shift, after fifty in the flattest spectra seen. It is
+    left as it stands after 2M steps, where its residual grows to 1 / epsilon, or where
+    it would go in a direction in which it is not positive by more than `floor`: it has
+    no solution to the precision of the type. The relative error of a solution is
+    about epsilon * shift / gap, with the gap between the shift and the eigenvalues, as
+    with a factorisation.
 
     Source: Hestenes and Stiefel, "Methods of conjugate gradients for solving linear
     systems" (1952); Steihaug, "The conjugate gradient method and trust regions in large
@@ -126,12 +126,13 @@ def _conjugate_gradients(
       shift: [B, R, 1].
       target: [B, R, M].
       floor: positive, [B, 1, 1].
-      size: what the targets are small or large against, [B, R, 1].
+      size: of what was asked, before its part along the kept vectors was taken out,
+        [B, R, 1].
 
     Returns:
       [B, R, M]; finite for finite systems.
     """
-    # Gradients may be so small that their squares are zero.
+    # What was asked may be so small that its square is zero.
     unit = jnp.where(size > 0, size, 1)
     target = target / unit
     enough = jnp.square(jnp.finfo(target.dtype).eps)
