@@ -1,6 +1,7 @@
 """A strict session: four CPU devices, no silent broadcasting, warnings as errors."""
 
 import atexit
+import gc
 import os
 import pathlib
 import shutil
@@ -22,6 +23,19 @@ jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_executables():
+    """Unmaps what a file of tests compiled, before the next file.
+
+    Each executable holds memory maps; those of the whole suite are more than Linux
+    allows one process (vm.max_map_count), which ends it by a segmentation fault.
+    """
+    yield
+    jax.clear_caches()
+    gc.collect()
+
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 

@@ -13,7 +13,7 @@ from kdjax import models, objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 from kdjax.distill import overhaul
-from kdjax.models import torch_import
+from kdjax.models import torch_layout
 
 #: Agreement by type: losses, logits and features of the largest entry, gradients by
 #: relative L2 norm a tensor.
@@ -121,7 +121,7 @@ class GoldenStep:
 
     def variables(self, network, prefix):
         return self.cast(
-            torch_import.from_state_dict(network, part(self.arrays, prefix))
+            torch_layout.from_state_dict(network, part(self.arrays, prefix))
         )
 
     def batch(self, images, labels):
@@ -208,7 +208,7 @@ def test_losses_are_the_authors(golden_step, teacher_train):
 def test_every_gradient_is_the_authors(golden_step):
     g = golden_step
     gradient = g.demand().gradient
-    student = torch_import.from_state_dict(
+    student = torch_layout.from_state_dict(
         g.student,
         part(g.arrays, "grad/student/")
         | {k: v for k, v in part(g.arrays, "student/").items() if "running" in k},
@@ -233,7 +233,7 @@ def test_running_statistics_are_the_authors(golden_step):
         found.batch_stats["student"]
     ).items():
         *module, leaf = path
-        name = g.student.torch_module(tuple(module))
+        name = g.student.torch_modules(tuple(module))["overhaul"]
         if after[f"{name}.num_batches_tracked"] == 2:
             # The authors call this batch norm twice a step, we do not.
             continue
@@ -282,7 +282,7 @@ def test_four_updates_are_the_authors(golden_step):
     for path, value in traverse_util.flatten_dict(state.params["student"]).items():
         *module, leaf = path
         leaf = "bias" if leaf == "bias" else "weight"
-        name = f"student/{g.student.torch_module(tuple(module))}.{leaf}"
+        name = f"student/{g.student.torch_modules(tuple(module))['overhaul']}.{leaf}"
         np.testing.assert_allclose(
             np.linalg.norm(value), norms[name], rtol=10 * g.tolerance["gradient"]
         )

@@ -3,29 +3,40 @@
 `logits, features = model.apply(variables, image, train=...)`, with image
 [B, H, W, 3] float and normalised, logits [B, K], and `Features` as in `features.py`.
 
-A name that ends in `@64` means the form of a network made for 64x64 images; without a
-suffix it is the one for 32x32.
+A name that ends in `@64` or `@224` means the form of a network made for images of that
+height and width; without a suffix it is the one for 32x32.
 """
 
 import flax.linen as nn
 
-from kdjax.models import mobilenet, resnet, vgg, wide_resnet
+from kdjax.models import mhgd_networks, resnet, wide_resnet
 from kdjax.models.features import Features
 
-__all__ = ["Features", "build", "margin_batch_norms"]
+__all__ = ["Features", "build", "image_size", "margin_batch_norms"]
 
 #: A family reads its settings from a name without suffix and the size of the images
-#: (`parse`), and describes the names it knows (`NAMES`).
+#: (`parse`), and describes the names it knows (`NAMES`). Where PyTorch code keeps such
+#: networks, `torch_modules` names the module at a path of the variables in each of the
+#: layouts that such code has.
 _FAMILIES = (
     wide_resnet.WideResNet,
     resnet.ResNet,
-    vgg.VGG,
-    vgg.StridedVGG,
-    mobilenet.MobileNet,
+    mhgd_networks.VGG,
+    mhgd_networks.StridedVGG,
+    mhgd_networks.MobileNet,
 )
 
 #: Height and width of the images that a network is made for, by the name's suffix.
-_IMAGE_SIZES = {"": 32, "@64": 64}
+_IMAGE_SIZES = {"": 32, "@64": 64, "@224": 224}
+
+
+def image_size(name: str) -> int | None:
+    """Returns height and width of the images a network is made for, by its name.
+
+    None if the name ends in a size that no network is made for.
+    """
+    _, mark, size = name.partition("@")
+    return _IMAGE_SIZES.get(mark + size)
 
 
 def build(name: str, num_classes: int, **kwargs) -> nn.Module:
@@ -39,10 +50,9 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
     Raises:
       ValueError: if no family knows the name.
     """
-    base, mark, size = name.partition("@")
-    image_size = _IMAGE_SIZES.get(mark + size)
-    for family in _FAMILIES if image_size else ():
-        if (settings := family.parse(base, image_size)) is not None:
+    base, size = name.partition("@")[0], image_size(name)
+    for family in _FAMILIES if size else ():
+        if (settings := family.parse(base, size)) is not None:
             return family(num_classes=num_classes, **settings, **kwargs)
     known = "; ".join(family.NAMES for family in _FAMILIES)
     raise ValueError(f"no network is called {name!r}; known are {known}")

@@ -12,11 +12,13 @@ class Features(NamedTuple):
     method asks for.
 
     Attributes:
+      stem: what the stages start from, [B, H, W, C].
       post: outputs of the stages after their ReLU, bottom to top, [B, H, W, C] each.
       pre: the same before that ReLU: what the overhaul method distils.
       pooled: input of the classifier, [B, C].
     """
 
+    stem: jax.Array
     post: tuple[jax.Array, ...]
     pre: tuple[jax.Array, ...]
     pooled: jax.Array

@@ -88,7 +88,7 @@ class ResNet(nn.Module):
     @classmethod
     def parse(cls, name: str, image_size: int) -> dict[str, Any] | None:
         """Reads blocks, stem and widths from a name; None if it is another's."""
-        if name == "mhgd_resnet":
+        if name == "mhgd_resnet" and image_size <= 64:
             stride = image_size // 32
             return {"blocks": 1, "widths": (64, 128, 256), "stem_stride": stride}
         match = re.fullmatch(r"resnet(\d+)(x4)?", name)
@@ -109,13 +109,22 @@ class ResNet(nn.Module):
         last = self.blocks - 1
         return tuple((f"group{group}_block{last}", "bn2") for group in self._groups)
 
-    def torch_module(self, path: tuple[str, ...]) -> str:
-        """Returns what the overhaul paper's code calls the module at a path."""
+    def torch_modules(self, path: tuple[str, ...]) -> dict[str, str]:
+        """Names the module at a path in each PyTorch layout.
+
+        "overhaul" is that of the overhaul paper's code, of RepDistiller and mdistiller
+        and of torchvision; "linear" the other widespread one.
+        """
         if len(path) == 1:
-            return {"stem": "conv1", "stem_bn": "bn1", "classifier": "fc"}[path[0]]
+            name = {"stem": "conv1", "stem_bn": "bn1"}.get(path[0])
+            return {"overhaul": name or "fc", "linear": name or "linear"}
         group, block = re.fullmatch(r"group(\d)_block(\d+)", path[0]).groups()
-        shortcut = {"shortcut": "downsample.0", "shortcut_bn": "downsample.1"}
-        return f"layer{group}.{block}.{shortcut.get(path[1], path[1])}"
+        part = {"shortcut": ".0", "shortcut_bn": ".1"}.get(path[1])
+        names = {"overhaul": "downsample", "linear": "shortcut"}
+        return {
+            layout: f"layer{group}.{block}.{name + part if part else path[1]}"
+            for layout, name in names.items()
+        }
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
@@ -125,7 +134,7 @@ class ResNet(nn.Module):
             self.stem, 3, self.stem_stride, dtype=self.dtype, name="stem"
         )(image)
         x = layers.batch_norm(train, name="stem_bn", **settings)(x)
-        pre = []
+        stem, pre = nn.relu(x), []
         for group, width in zip(self._groups, self.widths, strict=True):
             for block in range(self.blocks):
                 x = Block(
@@ -142,4 +151,4 @@ class ResNet(nn.Module):
             bias_init=layers.torch_bias(pooled.shape[-1]),
             dtype=pooled.dtype,
         )(pooled)
-        return logits, Features(post, tuple(pre), pooled)
+        return logits, Features(stem, post, tuple(pre), pooled)

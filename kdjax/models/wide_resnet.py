@@ -52,7 +52,8 @@ class WideResNet(nn.Module):
     """A wide residual network of depth 6n+4.
 
     Features: `pre` are the outputs of the batch norms that end groups 1 to 3 (the
-    first of the next group's first block; the final one), `post` their ReLUs.
+    first of the next group's first block; the final one), `post` their ReLUs; `stem`
+    is the bare first convolution.
 
     Differs from the original in: a batch norm whose output is a feature runs once a
     step; the authors call it a second time, which moves its running statistics twice.
@@ -82,7 +83,7 @@ class WideResNet(nn.Module):
         if not match:
             return None
         depth, widen = map(int, match.groups())
-        if depth < 10 or (depth - 4) % 6 or widen < 1:
+        if image_size > 64 or depth < 10 or (depth - 4) % 6 or widen < 1:
             return None
         return {"depth": depth, "widen": widen, "stem_stride": image_size // 32}
 
@@ -90,13 +91,17 @@ class WideResNet(nn.Module):
         """Returns for each `pre` the path of the batch norm it comes out of."""
         return (("group2_block0", "bn1"), ("group3_block0", "bn1"), ("bn",))
 
-    def torch_module(self, path: tuple[str, ...]) -> str:
-        """Returns what the overhaul paper's code calls the module at a path."""
+    def torch_modules(self, path: tuple[str, ...]) -> dict[str, str]:
+        """Names the module at a path in the PyTorch layout that all public code has.
+
+        That is the overhaul paper's, RepDistiller's and mdistiller's.
+        """
         if len(path) == 1:
-            return {"stem": "conv1", "bn": "bn1", "classifier": "fc"}[path[0]]
+            names = {"stem": "conv1", "bn": "bn1", "classifier": "fc"}
+            return {"overhaul": names[path[0]]}
         group, block = re.fullmatch(r"group(\d)_block(\d+)", path[0]).groups()
         name = "convShortcut" if path[1] == "shortcut" else path[1]
-        return f"block{group}.layer.{block}.{name}"
+        return {"overhaul": f"block{group}.layer.{block}.{name}"}
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
@@ -105,7 +110,7 @@ class WideResNet(nn.Module):
         x = layers.convolution(16, 3, self.stem_stride, dtype=self.dtype, name="stem")(
             image
         )
-        pre = []
+        stem, pre = x, []
         for group in (1, 2, 3):
             for block in range((self.depth - 4) // 6):
                 first = block == 0
@@ -121,4 +126,4 @@ class WideResNet(nn.Module):
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])
         logits = layers.classifier(self.num_classes, dtype=pooled.dtype)(pooled)
-        return logits, Features(post, tuple(pre), pooled)
+        return logits, Features(stem, post, tuple(pre), pooled)

@@ -15,7 +15,9 @@ POINTS = range(3)
 
 def outputs_of(*features):
     features = tuple(map(jnp.asarray, features))
-    return Outputs(jnp.zeros((2, 3)), Features(features, features, jnp.zeros((2, 4))))
+    return Outputs(
+        jnp.zeros((2, 3)), Features(features[0], features, features, jnp.zeros((2, 4)))
+    )
 
 
 def terms_of(method, student, teacher):

@@ -16,7 +16,9 @@ SHAPES = [(4, 4, 5), (4, 4, 6), (2, 3, 8)]
 
 def outputs_of(*features):
     features = tuple(map(jnp.asarray, features))
-    return Outputs(jnp.zeros((2, 3)), Features(features, features, jnp.zeros((2, 4))))
+    return Outputs(
+        jnp.zeros((2, 3)), Features(features[0], features, features, jnp.zeros((2, 4)))
+    )
 
 
 def post_relu(seed, *shapes, batch=4, dtype="float32"):

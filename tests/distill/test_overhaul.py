@@ -65,7 +65,9 @@ def test_margin_of_a_constant_channel_is_the_limit(bias, expected):
 
 def outputs_of(*features):
     features = tuple(map(jnp.asarray, features))
-    return Outputs(jnp.zeros((2, 3)), Features(features, features, jnp.zeros((2, 4))))
+    return Outputs(
+        jnp.zeros((2, 3)), Features(features[0], features, features, jnp.zeros((2, 4)))
+    )
 
 
 def test_measured_margins_are_means_of_all_negative_responses():

@@ -1,0 +1,144 @@
+"""Names and layouts of PyTorch state dicts, and the variables of a network.
+
+A network's `torch_modules` names the module at a path of its variables in each layout
+that PyTorch code is known to have for it. A state dict fits one layout wholly, or it is
+refused: nothing is guessed.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+#: A Flax leaf's name in PyTorch.
+_LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+
+#: Axes of a PyTorch kernel in Flax's order, by their number: OIHW and (out, in).
+_AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+
+#: What a state dict holds besides: how often a batch norm ran.
+_COUNTER = "num_batches_tracked"
+
+
+def layouts(network: nn.Module) -> tuple[str, ...]:
+    """Returns the names of the layouts that a network can be read from and written to.
+
+    Raises:
+      ValueError: if it has none.
+    """
+    if not hasattr(network, "torch_modules"):
+        raise ValueError(f"{type(network).__name__} has no PyTorch layout")
+    return tuple(network.torch_modules(("classifier",)))
+
+
+def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
+    """Names what PyTorch calls the leaf at a path that leads through a collection."""
+    _, *module, leaf = path
+    return f"{network.torch_modules(tuple(module))[layout]}.{_LEAVES[leaf]}"
+
+
+def from_state_dict(
+    network: nn.Module, state_dict: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Turns a PyTorch state dict into the variables of a network.
+
+    Args:
+      network: from `models.build`.
+      state_dict: arrays by the names of one of the network's layouts.
+
+    Returns:
+      Collections `params` and `batch_stats`, in the types of the state dict.
+
+    Raises:
+      ValueError: lists every missing, surplus or misshapen name, for the layout that
+        fits best; or the network has no PyTorch layout.
+    """
+    attempts = {
+        layout: _from_layout(network, state_dict, layout) for layout in layouts(network)
+    }
+    layout = min(attempts, key=lambda layout: len(attempts[layout][1]))
+    found, wrong = attempts[layout]
+    if wrong:
+        raise ValueError(
+            f"the state dict does not fit the network's layout {layout!r}: "
+            + "; ".join(wrong)
+        )
+    return flax.traverse_util.unflatten_dict(found)
+
+
+def _from_layout(
+    network: nn.Module, state_dict: Mapping[str, np.ndarray], layout: str
+) -> tuple[dict[tuple[str, ...], np.ndarray], list[str]]:
+    """Returns the leaves that a layout gives, by path, and all that does not fit."""
+    found, used, wrong = {}, set(), []
+    for path, leaf in _wanted(network).items():
+        name = torch_name(network, path, layout)
+        used.add(name)
+        if name not in state_dict:
+            wrong.append(f"{name} is missing")
+            continue
+        array = np.asarray(state_dict[name])
+        if array.ndim == leaf.ndim:
+            array = array.transpose(_AXES[array.ndim])
+        if array.shape != leaf.shape:
+            wrong.append(
+                f"{name} has shape {np.shape(state_dict[name])}, which becomes "
+                f"{array.shape} and not {leaf.shape}"
+            )
+        found[path] = array
+    wrong += [
+        f"{name} is not in the network"
+        for name in state_dict
+        if name not in used and not name.endswith(_COUNTER)
+    ]
+    return found, wrong
+
+
+def to_state_dict(
+    network: nn.Module, variables: Mapping[str, Any], layout: str
+) -> dict[str, np.ndarray]:
+    """Turns the variables of a network into a PyTorch state dict.
+
+    The inverse of `from_state_dict`, bit for bit. PyTorch's counters of batch norms are
+    there too, at 0: nothing but a batch norm without momentum reads them.
+
+    Args:
+      network: from `models.build`.
+      variables: collections `params` and `batch_stats`.
+      layout: one of `layouts(network)`.
+
+    Raises:
+      ValueError: if the network has no such layout.
+    """
+    if layout not in layouts(network):
+        raise ValueError(f"layout={layout!r} is none of {layouts(network)}")
+    state_dict = {}
+    for path, leaf in flax.traverse_util.flatten_dict(dict(variables)).items():
+        array = np.asarray(leaf)
+        name = torch_name(network, path, layout)
+        state_dict[name] = np.ascontiguousarray(
+            array.transpose(np.argsort(_AXES[array.ndim]))
+        )
+        if path[-1] == "var":
+            counter = name.replace("running_var", _COUNTER)
+            state_dict[counter] = np.zeros((), np.int64)
+    return state_dict
+
+
+def _wanted(network: nn.Module) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+    """Returns the shapes of a network's variables by path."""
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda x: network.init(jax.random.key(0), x, train=False), image
+    )
+    return flax.traverse_util.flatten_dict(dict(variables))
