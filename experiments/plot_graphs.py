@@ -114,7 +114,7 @@ def compare(
     # On one device, where there is nothing to gather and no axis to do it over.
     method = distill.build(config.methods, dtype=jnp.dtype(config.dtype))[_METHOD]
     student = experiment.student.clone(axis_name=None)
-    teacher = experiment.teacher.network.clone(axis_name=None)
+    teacher = experiment.teacher.local
     train = config.teacher.batch_norm == "batch"
 
     @jax.jit

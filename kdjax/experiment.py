@@ -13,6 +13,7 @@ from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets
 from kdjax.data.batches import TrainBatches, WholeSplit
+from kdjax.data.normalisation import Normalisation
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
 from kdjax.objective import Frozen
@@ -68,7 +69,13 @@ class Experiment:
         self._constants: dict[str, Any] = {}
         if self.methods:
             self.teacher = teacher_lib.load(
-                config.teacher, num_classes, self._image.shape[1:], **computation
+                config.teacher,
+                num_classes,
+                self._image.shape[1:],
+                normalisation=Normalisation(
+                    tuple(config.data.mean), tuple(config.data.std)
+                ),
+                **computation,
             )
             measured = Evaluator(self.teacher.network, self.test, self._devices)(
                 self.teacher.variables

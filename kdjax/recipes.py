@@ -11,6 +11,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill
+from kdjax.data import normalisation
 
 
 def ofd() -> ml_collections.ConfigDict:
@@ -25,8 +26,7 @@ def ofd() -> ml_collections.ConfigDict:
     config.data.name = "cifar100"
     config.data.padding = 4
     config.data.flip = True
-    config.data.mean = (125.3, 123.0, 113.9)
-    config.data.std = (63.0, 62.1, 66.7)
+    config.data.mean, config.data.std = normalisation.PRESETS["overhaul"]
     return config
 
 
@@ -45,8 +45,7 @@ def mhgd() -> ml_collections.ConfigDict:
     """
     config = _as_mhgd(ofd())
     config.data.crop = "per_batch"
-    config.data.mean = (112.4776, 124.1058, 129.3773)
-    config.data.std = (70.4587, 65.4312, 68.2094)
+    config.data.mean, config.data.std = normalisation.PRESETS["mhgd"]
     config.epochs = 100
     config.optimizer.drop_at = (0.3, 0.6, 0.8)
     config.optimizer.restart_momentum = False

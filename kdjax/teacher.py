@@ -11,24 +11,63 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdjax import models, objective, run_directory
-from kdjax.checkpoint import FOLDER, Checkpoints
+from kdjax import models, objective, trained
 from kdjax.data import augment
+from kdjax.data.normalisation import Normalisation
 from kdjax.data.split import Split
 from kdjax.distill import Outputs
 
 
 class LoadedTeacher(NamedTuple):
-    """A trained network and its variables, on the host."""
+    """A trained network and its variables, on the host.
+
+    Attributes:
+      network: takes images normalised as the student's are, whatever its own were
+        normalised with.
+      local: the same for use on one device: statistics of a batch are never averaged
+        over devices.
+      variables: collections `params` and `batch_stats`.
+    """
 
     network: nn.Module
+    local: nn.Module
     variables: dict[str, Any]
+
+
+class Renormalised(nn.Module):
+    """A network that was trained on images normalised with other constants.
+
+    Its variables are those of the network within.
+
+    Attributes:
+      network: takes images normalised with its own constants.
+      scale: of each colour; with `shift` it turns the given images into those.
+      shift: of each colour.
+    """
+
+    network: nn.Module
+    scale: tuple[float, ...]
+    shift: tuple[float, ...]
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.network)
+
+    def __call__(self, image: jax.Array, train: bool) -> Any:
+        """Applies the network to [B, H, W, 3] images."""
+        scale, shift = (
+            jnp.asarray(constants, image.dtype)[None, None, None]
+            for constants in (self.scale, self.shift)
+        )
+        return self.network(image * scale + shift, train)
 
 
 def load(
     config: ml_collections.ConfigDict,
     num_classes: int,
     image_shape: tuple[int, int, int],
+    *,
+    normalisation: Normalisation,
+    axis_name: str | None = None,
     **kwargs: Any,
 ) -> LoadedTeacher:
     """Loads the newest checkpoint of the run that trained the teacher.
@@ -37,35 +76,42 @@ def load(
       config: the `teacher` part of a configuration.
       num_classes: of the data set.
       image_shape: of the data set, [H, W, 3].
+      normalisation: of the images that the teacher will be given.
+      axis_name: device axis of synchronised batch norms, or None.
       **kwargs: passed to `models.build`.
 
     Raises:
       ValueError: if the directory holds no trained network, or another one: names the
         field, both values, or the variables that differ.
     """
-    workdir = pathlib.Path(config.checkpoint)
-    trained = run_directory.read_config(workdir)
-    field = f"teacher.checkpoint={str(workdir)!r}"
-    if trained is None:
-        raise ValueError(f"{field} is not the work directory of a run")
-    if trained["model"] != config.model:
+    field = f"teacher.checkpoint={config.checkpoint!r}"
+    run = trained.load(pathlib.Path(config.checkpoint), "teacher.checkpoint")
+    if run.config["model"] != config.model:
         raise ValueError(
-            f"{field} holds model={trained['model']!r}, but "
+            f"{field} holds model={run.config['model']!r}, but "
             f"teacher.model={config.model!r}"
         )
-    # Opening checkpoints that are not there would create their folder.
-    checkpoints = (workdir / FOLDER).is_dir() and Checkpoints(workdir)
-    if not checkpoints or checkpoints.latest_step is None:
-        raise ValueError(f"{field} holds no checkpoint yet: train the teacher first")
-    saved = checkpoints.restore_as_saved()
-    checkpoints.close()
-    variables = {
-        collection: jax.device_get(saved[collection]["student"])
-        for collection in ("params", "batch_stats")
-    }
-    network = models.build(config.model, num_classes, **kwargs)
-    _check_shapes(field, network, variables, image_shape)
-    return LoadedTeacher(network, variables)
+    own = Normalisation(*(tuple(run.config["data"][name]) for name in ("mean", "std")))
+
+    def build(axis_name: str | None) -> nn.Module:
+        network = models.build(config.model, num_classes, axis_name=axis_name, **kwargs)
+        return _renormalised(network, given=normalisation, own=own)
+
+    network = build(axis_name)
+    _check_shapes(field, network, run.variables, image_shape)
+    return LoadedTeacher(network, build(None), run.variables)
+
+
+def _renormalised(
+    network: nn.Module, *, given: Normalisation, own: Normalisation
+) -> nn.Module:
+    if own == given:
+        return network
+    mean, std = (np.asarray(constants, np.float64) for constants in given)
+    own_mean, own_std = (np.asarray(constants, np.float64) for constants in own)
+    return Renormalised(
+        network, tuple(std / own_std), tuple((mean - own_mean) / own_std)
+    )
 
 
 def _check_shapes(
@@ -136,12 +182,13 @@ def outputs_on(
     Yields:
       The outputs on each batch.
     """
-    network = teacher.network.clone(axis_name=None)
 
     @jax.jit
     def outputs(image):
         image = augment.normalise(image, mean=config.mean, std=config.std)
-        return objective.forward(network, teacher.variables, image, train=train)[0]
+        return objective.forward(teacher.local, teacher.variables, image, train=train)[
+            0
+        ]
 
     batch_size = min(batch_size, len(split.label))
     for start in range(0, len(split.label) - batch_size + 1, batch_size):
