@@ -9,8 +9,8 @@ demo: .venv/installed  ## a teacher, a student alone and a distilled one, on dig
 	  --methods=none,overhaul --seeds=3 --out=$(DEMO)
 	$(BIN)/python -m experiments.report --runs=$(DEMO)
 
-test: .venv/installed  ## the test suite
-	$(BIN)/python -m pytest
+test: .venv/installed  ## the test suite, a file at a time on every core
+	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile
 
 test-slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
