@@ -51,12 +51,9 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
       ValueError: names the directory and the fields that differ, with both values; or
         says that the directory holds something else than a run.
     """
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(f"workdir={workdir} is not a directory")
-    before = read_config(workdir)
+    before = read_config(workdir) if workdir.is_dir() else None
     if before is None:
-        if workdir.exists() and any(workdir.iterdir()):
-            raise ValueError(f"workdir={workdir} is not empty and holds no run")
+        check_empty(workdir)
         return
     if config.checkpoint.allow_config_change:
         return
@@ -70,6 +67,16 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         raise ValueError(
             f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}"
         )
+
+
+def check_empty(workdir: pathlib.Path) -> None:
+    """Raises a ValueError if a work directory to be made is there and not empty."""
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f"workdir={workdir} is not a directory")
+    if read_config(workdir) is not None:
+        raise ValueError(f"workdir={workdir} holds a run already")
+    if workdir.exists() and any(workdir.iterdir()):
+        raise ValueError(f"workdir={workdir} is not empty and holds no run")
 
 
 def create(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

@@ -47,6 +47,26 @@ def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
     return f"{network.torch_modules(tuple(module))[layout]}.{_LEAVES[leaf]}"
 
 
+def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
+    """Returns the layout that a state dict fits.
+
+    Raises:
+      ValueError: if it fits none; lists every missing, surplus or misshapen name, for
+        the layout that fits best. Or the network has no PyTorch layout.
+    """
+    attempts = {
+        layout: _from_layout(network, state_dict, layout)[1]
+        for layout in layouts(network)
+    }
+    layout, wrong = min(attempts.items(), key=lambda item: len(item[1]))
+    if wrong:
+        raise ValueError(
+            f"the state dict does not fit the network's layout {layout!r}: "
+            + "; ".join(wrong)
+        )
+    return layout
+
+
 def from_state_dict(
     network: nn.Module, state_dict: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -60,19 +80,10 @@ def from_state_dict(
       Collections `params` and `batch_stats`, in the types of the state dict.
 
     Raises:
-      ValueError: lists every missing, surplus or misshapen name, for the layout that
-        fits best; or the network has no PyTorch layout.
+      ValueError: as `find_layout`.
     """
-    attempts = {
-        layout: _from_layout(network, state_dict, layout) for layout in layouts(network)
-    }
-    layout = min(attempts, key=lambda layout: len(attempts[layout][1]))
-    found, wrong = attempts[layout]
-    if wrong:
-        raise ValueError(
-            f"the state dict does not fit the network's layout {layout!r}: "
-            + "; ".join(wrong)
-        )
+    layout = find_layout(network, state_dict)
+    found, _ = _from_layout(network, state_dict, layout)
     return flax.traverse_util.unflatten_dict(found)
 
 

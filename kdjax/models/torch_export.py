@@ -1,0 +1,84 @@
+"""Writes the network of a run as PyTorch weights, without what distillation added.
+
+    python -m kdjax.models.torch_export --workdir=runs/overhaul \
+      --out=student.safetensors
+
+In PyTorch, `safetensors.torch.load_file` reads them into a state dict under the names
+that public code has for this network. Images must be normalised there with the mean and
+standard deviation, of pixels from 0 to 255, that stand in the file's metadata.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import safetensors.numpy
+
+from kdjax import models, trained
+from kdjax.data import datasets
+from kdjax.models import torch_layout
+
+
+def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) -> str:
+    """Writes the network in the newest checkpoint of a run as a safetensors file.
+
+    Args:
+      workdir: the run.
+      out: file to write, whole or not at all; must not be there.
+      layout: one of `torch_layout.layouts`; None for the network's first.
+
+    Returns:
+      One line that says what was written.
+
+    Raises:
+      ValueError: in one line, if there is no such run or layout, or the file exists.
+      OSError: if it cannot be written.
+    """
+    if out.suffix != ".safetensors":
+        raise ValueError(f"out={out} must end in .safetensors")
+    if out.exists():
+        raise ValueError(f"out={out} is there already")
+    run = trained.load(workdir)
+    data = run.config["data"]
+    network = models.build(run.config["model"], datasets.num_classes(data["name"]))
+    layout = layout or torch_layout.layouts(network)[0]
+    state_dict = torch_layout.to_state_dict(network, run.variables, layout)
+    metadata = {
+        "model": run.config["model"],
+        "layout": layout,
+        "step": str(run.step),
+        "mean": json.dumps(data["mean"]),
+        "std": json.dumps(data["std"]),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    safetensors.numpy.save_file(state_dict, partial, metadata)
+    os.replace(partial, out)
+    return (
+        f"{out} holds the {run.config['model']} of step {run.step}, in layout "
+        f"{layout!r}, {out.stat().st_size:,} bytes"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status, 2 where the user erred."""
+    parser = argparse.ArgumentParser(
+        prog="torch_export", description="Writes a run's network as PyTorch weights."
+    )
+    parser.add_argument("--workdir", required=True, type=pathlib.Path)
+    parser.add_argument("--out", required=True, type=pathlib.Path, help=".safetensors")
+    parser.add_argument("--layout", help="names to use, where there are several")
+    args = parser.parse_args(argv)
+    try:
+        print(export(args.workdir, args.out, args.layout))
+    except (ValueError, OSError) as error:
+        print("torch_export:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Makes a teacher of a PyTorch checkpoint.
+
+    python -m kdjax.models.torch_import resnet32x4.pth --model=resnet32x4 \
+      --normalisation=repdistiller --out=runs/teacher
+    python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \
+      --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
+
+runs/teacher is then the work directory of a trained network like any other. It knows
+what the network's images were normalised with; a student's own may differ. The file is
+read as `torch_file` says, nothing in it is executed, and every name must fit
+(`torch_layout`).
+"""
+
+import argparse
+import hashlib
+import pathlib
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from kdjax import config as config_lib
+from kdjax import models, run_directory
+from kdjax import step as step_lib
+from kdjax.checkpoint import Checkpoints
+from kdjax.data import datasets
+from kdjax.data.batches import WholeSplit
+from kdjax.data.normalisation import PRESETS, Normalisation
+from kdjax.evaluate import Evaluator
+from kdjax.models import torch_file, torch_layout
+
+#: What the work directory holds beside: where its network came from.
+SOURCE = "source.json"
+
+
+def import_checkpoint(
+    checkpoint: pathlib.Path,
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    *,
+    evaluate: bool = False,
+) -> dict[str, Any]:
+    """Turns a PyTorch checkpoint into the work directory of a trained network.
+
+    Args:
+      checkpoint: a file for `torch_file.read`.
+      workdir: directory to make.
+      config: names the network, the data set and what its images are normalised with.
+      evaluate: measure the network on the test images, and record its accuracy.
+
+    Returns:
+      What is recorded as the network's source, and how many `parameters` it has.
+
+    Raises:
+      ValueError: in one line, if the checkpoint is not one of that network for so many
+        classes, or the directory is not empty. Nothing is written then.
+      OSError: if a file cannot be read or written.
+    """
+    run_directory.check_empty(workdir)
+    config_lib.check(config)
+    network = models.build(config.model, datasets.num_classes(config.data.name))
+    state_dict = torch_file.read(checkpoint)
+    try:
+        layout = torch_layout.find_layout(network, state_dict)
+    except ValueError as error:
+        raise ValueError(f"{checkpoint} is no {config.model}: {error}") from None
+    variables = torch_layout.from_state_dict(network, state_dict)
+    variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
+    variables.setdefault("batch_stats", {})
+    source = {
+        "file": checkpoint.name,
+        "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "layout": layout,
+    }
+    if evaluate:
+        source["test_accuracy"] = _test_accuracy(network, variables, config)
+
+    # Whole, or not at all.
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    partial = workdir.with_name(workdir.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    run_directory.create(partial, config)
+    run_directory.write_json(partial / SOURCE, source)
+    # As a run has it, at step 0: kdjax has not trained it.
+    state = {
+        collection: {"student": variables[collection], "methods": {}}
+        for collection in ("params", "batch_stats")
+    }
+    with Checkpoints(partial) as checkpoints:
+        checkpoints.save(0, state, {}, source.get("test_accuracy"))
+    partial.rename(workdir)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return source | {"parameters": parameters}
+
+
+def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
+    devices = jax.devices()
+    split = WholeSplit(
+        datasets.load(config.data)["test"],
+        config.data,
+        batch_size=config.batch_size,
+        mesh=Mesh(np.asarray(devices), (step_lib.DEVICES,)),
+    )
+    return Evaluator(network, split, devices)(variables).metrics["accuracy"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status, 2 where the user erred."""
+    parser = argparse.ArgumentParser(
+        prog="torch_import", description="Makes a teacher of a PyTorch checkpoint."
+    )
+    add = parser.add_argument
+    add("checkpoint", type=pathlib.Path, help=".pth, .pt or .safetensors")
+    add("--model", required=True, help="what kdjax calls the network")
+    add("--out", required=True, type=pathlib.Path, help="work directory to make")
+    add("--data", default="cifar100", help="the data set it was trained on")
+    add("--data_dir", default="", help="where prepared sets lie; else TFDS's own")
+    normalisation = parser.add_mutually_exclusive_group(required=True)
+    normalisation.add_argument(
+        "--normalisation",
+        choices=sorted(PRESETS),
+        help="whose constants its images were normalised with",
+    )
+    normalisation.add_argument(
+        "--mean_std",
+        type=float,
+        nargs=6,
+        metavar=("MEAN", "MEAN", "MEAN", "STD", "STD", "STD"),
+        help="or those constants, of pixels from 0 to 255",
+    )
+    add("--evaluate", action="store_true", help="measure it on the test images")
+    args = parser.parse_args(argv)
+    constants = (
+        PRESETS[args.normalisation]
+        if args.normalisation
+        else Normalisation(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
+    )
+    config = config_lib.default()
+    config.model = args.model
+    config.data.name = args.data
+    config.data.data_dir = args.data_dir
+    config.data.mean, config.data.std = constants
+    try:
+        found = import_checkpoint(
+            args.checkpoint, args.out, config, evaluate=args.evaluate
+        )
+    except (ValueError, OSError) as error:
+        print("torch_import:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    accuracy = found.get("test_accuracy")
+    print(
+        f"{args.out} holds a {args.model} of {found['parameters']:,} parameters, from "
+        f"{args.checkpoint} in layout {found['layout']!r}"
+        + (f"; test accuracy {accuracy:.2%}" if accuracy is not None else "")
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

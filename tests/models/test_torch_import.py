@@ -1,0 +1,157 @@
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from kdjax import models, recipes, train, trained
+from kdjax.models import torch_export, torch_import, torch_layout
+from tests.models.torch_reference import drawing, files
+
+
+def shapes(model="resnet8", num_classes=10, layout="overhaul"):
+    """Returns the names and shapes of a PyTorch state dict of the network."""
+    network = models.build(model, num_classes)
+    variables = jax.eval_shape(
+        lambda: network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    )
+    variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape), variables)
+    written = torch_layout.to_state_dict(network, variables, layout)
+    return {name: array.shape for name, array in written.items()}
+
+
+def checkpoint(path, **kwargs):
+    """Writes weights as PyTorch users keep them; returns the path and the weights."""
+    weights = drawing.state_dict(shapes(**kwargs))
+    tensors = {f"module.{name}": files.Tensor(x) for name, x in weights.items()}
+    path.write_bytes(files.archive({"state_dict": tensors, "epoch": 164}))
+    return path, weights
+
+
+def run(path, out, *more, model="resnet8"):
+    constants = ("--mean_std", *["78"] * 3, *["96"] * 3)
+    arguments = (path, "--model", model, "--out", out, "--data=digits", *constants)
+    return torch_import.main([*map(str, arguments), *more])
+
+
+@pytest.mark.parametrize("layout", ["overhaul", "linear"])
+def test_a_checkpoint_becomes_a_trained_network(tmp_path, capsys, layout):
+    path, weights = checkpoint(tmp_path / "teacher.pth", layout=layout)
+    assert run(path, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert f"holds a resnet8 of 78,042 parameters, from {path} in layout" in said
+    assert repr(layout) in said
+    found = trained.load(tmp_path / "out")
+    network = models.build("resnet8", 10)
+    written = torch_layout.to_state_dict(network, found.variables, layout)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(written[name], array)
+    assert found.config["data"]["std"] == [96, 96, 96]
+    source = json.loads((tmp_path / "out" / torch_import.SOURCE).read_text())
+    assert source["file"] == "teacher.pth"
+    assert len(source["sha256"]) == 64
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """The work directory of a network that has learned some of the digits."""
+    workdir = tmp_path_factory.mktemp("teacher") / "run"
+    config = recipes.alone("wrn_10_1,digits")
+    config.epochs = 2
+    config.data.train_fraction = 0.5
+    return workdir, train.train_and_evaluate(config, workdir)
+
+
+def test_a_run_goes_to_pytorch_and_comes_back_as_the_same_teacher(
+    teacher, tmp_path, capsys
+):
+    """Bit for bit, and then teaches, seen through other constants."""
+    workdir, result = teacher
+    exported = tmp_path / "exported.safetensors"
+    flags = ["--workdir", str(workdir), "--out", str(exported)]
+    assert torch_export.main(flags) == 0
+    with safetensors.safe_open(exported, "np") as file:
+        assert file.metadata()["model"] == "wrn_10_1"
+        assert json.loads(file.metadata()["mean"]) == [78, 78, 78]
+    imported = tmp_path / "imported"
+    assert run(exported, imported, "--evaluate", model="wrn_10_1") == 0
+    accuracy = result["final_test_accuracy"]
+    assert f"test accuracy {accuracy:.2%}" in capsys.readouterr().out
+    before, after = trained.load(workdir), trained.load(imported)
+    jax.tree.map(np.testing.assert_array_equal, before.variables, after.variables)
+
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"overhaul": {}})
+    config.teacher.checkpoint = str(imported)
+    config.data.mean, config.data.std = (0.0,) * 3, (255.0,) * 3
+    config.epochs = 1
+    taught = train.train_and_evaluate(config, tmp_path / "student")
+    assert taught["teacher_test_accuracy"] == pytest.approx(accuracy, abs=2e-3)
+
+    # Neither command overwrites.
+    assert torch_export.main(flags) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert run(exported, imported, model="wrn_10_1") == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("written", "model", "message"),
+    [
+        (
+            {"num_classes": 100},
+            "resnet8",
+            r"is no resnet8: .*fc\.weight has shape \(100",
+        ),
+        (
+            {"model": "wrn_10_1"},
+            "resnet8",
+            r"conv1.*block1\.layer\.0.* is not in the net",
+        ),
+        ({}, "resnet14", r"layer1\.1\.conv1\.weight is missing"),
+        ({}, "mhgd_mobilenet", "MobileNet has no PyTorch layout"),
+        ({}, "resnet9", "no network is called 'resnet9'"),
+    ],
+)
+def test_another_network_is_one_line_and_writes_nothing(
+    tmp_path, capfd, written, model, message
+):
+    path, _ = checkpoint(tmp_path / "teacher.pth", **written)
+    assert run(path, tmp_path / "out", model=model) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("torch_import: ")
+    assert said.count("\n") == 1
+    assert re.search(message, said)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["teacher.pth"]
+
+
+def test_damaged_and_missing_files_are_one_line(tmp_path, capfd):
+    path, _ = checkpoint(tmp_path / "teacher.pth")
+    path.write_bytes(path.read_bytes()[:1000])
+    for name in ("teacher.pth", "nothing.pth"):
+        assert run(tmp_path / name, tmp_path / "out") == 2
+        said = capfd.readouterr().err
+        assert name in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--out=student.pth"], "out=student.pth must end in .safetensors"),
+        (["--layout=keras"], "layout='keras' is none of ('overhaul',)"),
+        (["--workdir=nowhere"], "workdir='nowhere' is not the work directory of a run"),
+    ],
+)
+def test_exports_that_cannot_work_are_one_line(
+    teacher, tmp_path, capfd, flags, message
+):
+    out = tmp_path / "student.safetensors"
+    given = [f"--workdir={teacher[0]}", f"--out={out}", *flags]
+    assert torch_export.main(given) == 2
+    said = capfd.readouterr().err
+    assert said == f"torch_export: {message}\n"
+    assert not list(tmp_path.iterdir())
