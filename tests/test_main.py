@@ -122,12 +122,11 @@ def test_a_run_of_mhgd_killed_in_either_phase_ends_bitwise_as_an_unbroken_one(
 ):
     """By the default route of singular vectors and its exact gradient."""
     teacher = tmp_path / "teacher"
-    trained = command(
-        f"--workdir={teacher}",
-        "--config.epochs=3",
-        config="configs/teacher.py:wrn_10_1,digits",
+    config = "configs/teacher.py:wrn_10_1,digits"
+    status, _, err = run(
+        command(f"--workdir={teacher}", "--config.epochs=3", config=config)
     )
-    assert trained.wait() == 0
+    assert status == 0, err
     arguments = [
         f"--config.teacher.checkpoint={teacher}",
         "--config.prepare.epochs=60",
