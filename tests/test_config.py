@@ -29,6 +29,8 @@ ARGUMENTS = {
         "wrn_28_4-wrn_28_2",
         "wrn_28_4-wrn_16_2",
         "wrn_28_4-resnet56",
+        "pyramidnet_200_240-wrn_28_4",
+        "pyramidnet_200_240-pyramidnet_110_84",
         "wrn_16_2-wrn_16_1,digits",
     ],
     "kd_svd": [None, *GRAPH_PAIRS],
@@ -45,6 +47,7 @@ ARGUMENTS = {
         "wrn_28_2",
         "wrn_16_2",
         "resnet56",
+        "pyramidnet_110_84",
         "wrn_16_1,digits",
     ],
     "digits": [None, "wrn_16_2-resnet8"],
@@ -71,6 +74,11 @@ def test_configurations_are_complete_and_sound(name, argument):
         assert config.teacher.model
         config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
+
+
+def test_pyramidal_teachers_teach_batches_of_64():
+    """As in the authors' settings e and f."""
+    assert load("overhaul", "pyramidnet_200_240-wrn_28_4").batch_size == 64
 
 
 def test_the_ofd_recipe_is_the_released_one():

@@ -9,21 +9,42 @@ height and width; without a suffix it is the one for 32x32.
 
 import flax.linen as nn
 
-from kdjax.models import mhgd_networks, resnet, wide_resnet
+from kdjax.models import (
+    mhgd_networks,
+    mobilenet,
+    mobilenet_v2,
+    pyramidnet,
+    resnet,
+    shufflenet,
+    shufflenet_v2,
+    vgg,
+    wide_resnet,
+)
 from kdjax.models.features import Features
 
-__all__ = ["Features", "build", "image_size", "margin_batch_norms"]
+__all__ = ["STANDARD", "Features", "build", "image_size", "margin_batch_norms"]
 
 #: A family reads its settings from a name without suffix and the size of the images
-#: (`parse`), and describes the names it knows (`NAMES`). Where PyTorch code keeps such
-#: networks, `torch_modules` names the module at a path of the variables in each of the
-#: layouts that such code has.
+#: (`parse`), describes the names it knows (`NAMES`), and lists those of the published
+#: tables (`STANDARD`). Where PyTorch code keeps such networks, `torch_modules` names
+#: the module at a path of the variables in each of the layouts that such code has.
 _FAMILIES = (
     wide_resnet.WideResNet,
     resnet.ResNet,
+    pyramidnet.PyramidNet,
+    vgg.VGG,
+    mobilenet.MobileNet,
+    mobilenet_v2.MobileNetV2,
+    shufflenet.ShuffleNet,
+    shufflenet_v2.ShuffleNetV2,
     mhgd_networks.VGG,
     mhgd_networks.StridedVGG,
     mhgd_networks.MobileNet,
+)
+
+#: The networks of the published tables, by family.
+STANDARD: tuple[str, ...] = tuple(
+    name for family in _FAMILIES for name in family.STANDARD
 )
 
 #: Height and width of the images that a network is made for, by the name's suffix.

@@ -70,6 +70,7 @@ class VGG(nn.Module):
     axis_name: str | None = None
 
     NAMES = "mhgd_vgg16[@64] and mhgd_vgg7[@64]"
+    STANDARD = ("mhgd_vgg16", "mhgd_vgg7")
 
     @classmethod
     def parse(cls, name: str, image_size: int) -> dict[str, Any] | None:
@@ -162,6 +163,7 @@ class StridedVGG(nn.Module):
     axis_name: str | None = None
 
     NAMES = "mhgd_vgg_strided[@64]"
+    STANDARD = ("mhgd_vgg_strided",)
 
     @classmethod
     def parse(cls, name: str, image_size: int) -> dict[str, int] | None:
@@ -244,6 +246,7 @@ class MobileNet(nn.Module):
     axis_name: str | None = None
 
     NAMES = "mhgd_mobilenet[@64]"
+    STANDARD = ("mhgd_mobilenet",)
 
     @classmethod
     def parse(cls, name: str, image_size: int) -> dict[str, int] | None:

@@ -75,6 +75,10 @@ class WideResNet(nn.Module):
     axis_name: str | None = None
 
     NAMES = "wrn_<depth>_<widen>[@64] with depth 6n+4"
+    STANDARD = (
+        *("wrn_10_1", "wrn_16_1", "wrn_40_1", "wrn_16_2", "wrn_28_2", "wrn_40_2"),
+        *("wrn_10_4", "wrn_16_4", "wrn_22_4", "wrn_28_4"),
+    )
 
     @classmethod
     def parse(cls, name: str, image_size: int) -> dict[str, int] | None:

@@ -13,14 +13,33 @@ import sys
 import numpy as np
 import torch
 
-from tests.models.torch_reference import drawing, wide_resnet
+from tests.models.torch_reference import (
+    drawing,
+    mobilenet,
+    mobilenet_v2,
+    pyramidnet,
+    resnet,
+    shufflenet,
+    shufflenet_v2,
+    vgg,
+    wide_resnet,
+)
 
 FOLDER = pathlib.Path(__file__).parents[2] / "golden" / "torch"
 
 #: By name and layout: what builds a network for 10 classes, and the size of its images.
 #: It answers with logits, and a dictionary of the features by their names in kdjax:
 #: `stem` and `pooled` a tensor each, `pre` and `post` a list.
-NETWORKS = {**wide_resnet.NETWORKS}
+NETWORKS = {
+    **wide_resnet.NETWORKS,
+    **resnet.NETWORKS,
+    **pyramidnet.NETWORKS,
+    **vgg.NETWORKS,
+    **mobilenet.NETWORKS,
+    **mobilenet_v2.NETWORKS,
+    **shufflenet.NETWORKS,
+    **shufflenet_v2.NETWORKS,
+}
 
 #: Channels of a feature that are stored, and images of the batch.
 CHANNELS, IMAGES = 4, 1

@@ -1,0 +1,96 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import models
+from kdjax.models import torch_layout
+
+#: Names and shapes of the state dicts of RepDistiller's networks for 100 classes.
+PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "state_dict_shapes.json"
+
+
+def shapes(name, num_classes=100):
+    """Returns the shapes of logits, features and variables, without computing."""
+    network = models.build(name, num_classes)
+    size = models.image_size(name)
+    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    return jax.eval_shape(
+        lambda image: network.init_with_output(jax.random.key(0), image, train=False),
+        image,
+    )
+
+
+def parameters(name, num_classes=100):
+    """Counts the parameters."""
+    _, variables = shapes(name, num_classes)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2", "shufflenet_v2@64"])
+def test_networks_have_as_many_parameters_as_published(name):
+    assert parameters(name) == 1_355_528
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "widths", "pooled"),
+    [
+        ("shufflenet_v2", (32, 16, 8, 4), (24, 116, 232, 464), 1024),
+        ("shufflenet_v2@64", (64, 32, 16, 8), (24, 116, 232, 464), 1024),
+    ],
+)
+def test_features_have_the_published_shapes(name, sizes, widths, pooled):
+    """The stem comes first."""
+    (logits, features), _ = shapes(name)
+    expected = [
+        (2, size, size, width) for size, width in zip(sizes, widths, strict=True)
+    ]
+    assert logits.shape == (2, 100)
+    assert [x.shape for x in (features.stem, *features.pre)] == expected
+    assert [x.shape for x in (features.stem, *features.post)] == expected
+    assert features.pooled.shape == (2, pooled)
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2", "shufflenet_v2@64"])
+def test_margins_are_to_be_measured(name):
+    message = r"shufflenet_v2: it needs methods\.overhaul\.margin='measured'"
+    with pytest.raises(ValueError, match=message):
+        models.margin_batch_norms(name)
+
+
+def test_the_state_dict_is_that_of_repdistiller():
+    """By names and shapes: its public teachers can be read."""
+    network = models.build("shufflenet_v2", 100)
+    _, variables = shapes("shufflenet_v2")
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
+    written = torch_layout.to_state_dict(network, zeros, "repdistiller")
+    public = json.loads(PUBLIC.read_text())["ShuffleV2"]
+    assert {name: list(leaf.shape) for name, leaf in written.items()} == public
+
+
+def test_weights_start_as_in_pytorch():
+    """Uniform up to 1/sqrt(fan-in), which counts the channels of one group."""
+    network = models.build("shufflenet_v2", 10)
+    params = jax.jit(
+        lambda: network.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    )()["params"]
+    block = params["stage3_block1"]
+    for kernel, fan_in in (
+        (block["conv1"]["kernel"], 232),
+        (block["conv2"]["kernel"], 9),
+        (params["classifier"]["kernel"], 1024),
+        (params["classifier"]["bias"], 1024),
+    ):
+        bound = fan_in**-0.5
+        assert 0.8 * bound < np.abs(kernel).max() <= bound
+
+
+@pytest.mark.parametrize("name", ["shufflenet_v2@224", "shufflenet_v2_1", "shufflenet"])
+def test_unknown_networks_are_refused(name):
+    with pytest.raises(
+        ValueError, match=rf"no network is called '{name}'.*shufflenet_v2\[@64\]"
+    ):
+        models.build(name, 10)
