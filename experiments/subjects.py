@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax import distill, metrics, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
@@ -52,7 +53,7 @@ class SecondBackward(distill.Method):
     combination = "clip"
     taxonomy = distill.Taxonomy(*[""] * 5)
 
-    def loss(self, variables, constants, student, teacher):
+    def loss(self, variables, constants, student, teacher, examples):
         """Returns the mean of the last stage, [B]."""
         return {"nothing": jnp.mean(student.features.post[-1], axis=(1, 2, 3))}, {}
 
@@ -112,6 +113,7 @@ class Setting:
             self._names["teacher"],
             self._variables["teacher"],
             outputs=lambda: iter(()),
+            label=np.asarray(self.batch.label),
         )
         learned, constants = {}, {}
         for name, method in methods.items():
@@ -135,7 +137,7 @@ class Setting:
             jax.tree.map(jnp.copy, self._variables["student"]), learned, optimizer
         )
         found = jax.eval_shape(
-            demand, state.params, state.batch_stats, frozen, self.batch, self.key
+            demand, state.params, state.batch_stats, frozen, self.batch, self.key, 0
         )
         names = step_lib.metric_names(found.values)
         state = state.replace(metrics=metrics.Sums.zeros(names))

@@ -16,6 +16,9 @@ def default() -> ml_collections.ConfigDict:
     # the network alone.
     config.methods = ml_collections.ConfigDict()
 
+    # Factor on the cross-entropy beside them.
+    config.task_weight = 1.0
+
     config.teacher = ml_collections.ConfigDict()
     config.teacher.model = ""
     # The work directory of the teacher's own training.
@@ -117,6 +120,7 @@ _AT_LEAST = {
     "checkpoint.keep_best": 0,
     "prepare.epochs": 1,
     "initialise.epochs": 0,
+    "task_weight": 0,
     **{
         f"{part}.{name}": 0
         for part in _OPTIMIZERS
@@ -161,13 +165,13 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
     classes = datasets.num_classes(config.data.name)
     _check_network("model", config.model, classes)
-    distill.build(config.methods)
+    methods = distill.build(config.methods)
     if config.initialise.epochs and not config.methods:
         raise ValueError(
             f"initialise.epochs={config.initialise.epochs} but there are no methods to "
             "initialise by"
         )
-    if config.methods:
+    if any(method.needs_teacher for method in methods.values()):
         _check_network("teacher.model", config.teacher.model, classes)
         if not config.teacher.checkpoint:
             raise ValueError(

@@ -63,11 +63,15 @@ class Experiment:
         }
         self.student = models.build(config.model, num_classes, **computation)
         self.methods = distill.build(
-            config.methods, **computation, batch_axis_name=step_lib.DEVICES
+            config.methods,
+            **computation,
+            batch_axis_name=step_lib.DEVICES,
+            num_classes=num_classes,
+            num_examples=len(splits["train"].label),
         )
         self.teacher = self.teacher_metrics = teacher_prediction = None
         self._constants: dict[str, Any] = {}
-        if self.methods:
+        if any(method.needs_teacher for method in self.methods.values()):
             self.teacher = teacher_lib.load(
                 config.teacher,
                 num_classes,
@@ -137,6 +141,7 @@ class Experiment:
                 batch_size=self.config.batch_size,
                 train=self._teacher_train,
             ),
+            label=np.asarray(train.label),
         )
         return {name: m.constants(teacher) for name, m in self.methods.items()}
 
@@ -181,7 +186,7 @@ class Experiment:
             add(
                 "initialise",
                 objective.of_student(
-                    self.student, network, self.methods, task=False, **teacher_train
+                    self.student, network, self.methods, task_weight=0, **teacher_train
                 ),
                 start,
                 optimizer=config.initialise.optimizer,
@@ -192,7 +197,13 @@ class Experiment:
             start, taught = self._start_task, {}
         add(
             "train",
-            objective.of_student(self.student, network, taught, **teacher_train),
+            objective.of_student(
+                self.student,
+                network,
+                taught,
+                task_weight=config.task_weight,
+                **teacher_train,
+            ),
             start,
             optimizer=config.optimizer,
             epochs=config.epochs,
@@ -229,7 +240,7 @@ class Experiment:
         for name, method in self.methods.items():
             init = jax.jit(lambda key, m=method: m.init(key, *shapes))
             learned[name] = init(rngs.key(seed, f"methods/{name}"))
-            constants[name] = self._constants[name]
+            constants[name] = self._constants.get(name, {})
             if method.prepares:
                 constants[name] = constants[name] | {
                     "prepared": {
@@ -237,7 +248,8 @@ class Experiment:
                         "batch_stats": prepared.batch_stats["methods"][name],
                     }
                 }
-        return Start(student, learned, Frozen(self.teacher.variables, constants))
+        variables = self.teacher and self.teacher.variables
+        return Start(student, learned, Frozen(variables, constants))
 
     def _start_task(self, initialised: TrainState) -> Start:
         student = {
@@ -264,7 +276,5 @@ class Experiment:
             )
             return outputs
 
-        return (
-            shapes(self.student),
-            shapes(self.teacher.network, self.teacher.variables),
-        )
+        teacher = self.teacher and shapes(self.teacher.network, self.teacher.variables)
+        return shapes(self.student), teacher

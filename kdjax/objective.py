@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax.data.batches import Batch
-from kdjax.distill import Method, Outputs
+from kdjax.distill import Examples, Method, Outputs
 
 
 class Frozen(NamedTuple):
@@ -48,17 +48,41 @@ class Demand(NamedTuple):
     values: dict[str, jax.Array]
 
 
-#: `(params, batch_stats, frozen, batch, key) -> Demand`, with the key of the step.
-Objective = Callable[[Any, Any, Frozen, Batch, jax.Array], Demand]
+#: `(params, batch_stats, frozen, batch, key, epoch) -> Demand`, with the key of the
+#: step and the epochs before it.
+Objective = Callable[[Any, Any, Frozen, Batch, jax.Array, jax.Array], Demand]
 
 
 def forward(
-    network: nn.Module, variables: Mapping[str, Any], image: jax.Array, *, train: bool
+    network: nn.Module,
+    variables: Mapping[str, Any],
+    image: jax.Array,
+    *,
+    train: bool,
+    label: jax.Array | None = None,
 ) -> tuple[Outputs, Any]:
-    """Applies a network to [B, H, W, 3] images; returns outputs and new batch_stats.
+    """Applies a network to images.
 
-    With `train`, batch norms use the statistics of the batch.
+    Args:
+      network: from `models.build`.
+      variables: its `params` and `batch_stats`.
+      image: [B, H, W, 3].
+      train: batch norms use the statistics of the batch.
+      label: classes whose logits are to be differentiated by the images, [B]; None
+        leaves that out.
+
+    Returns:
+      Outputs and new `batch_stats`.
     """
+    if label is not None:
+
+        def true_logits(image):
+            outputs, stats = forward(network, variables, image, train=train)
+            own = jnp.take_along_axis(outputs.logits, label[:, None], 1)
+            return jnp.sum(own), (outputs, stats)
+
+        gradient, (outputs, stats) = jax.grad(true_logits, has_aux=True)(image)
+        return outputs._replace(input_gradient=gradient), stats
     if not train:
         return Outputs(*network.apply(variables, image, train=False)), None
     outputs, updates = network.apply(
@@ -69,10 +93,15 @@ def forward(
 
 
 def _teacher_outputs(
-    teacher: nn.Module, frozen: Frozen, image: jax.Array, *, train: bool
+    teacher: nn.Module,
+    frozen: Frozen,
+    image: jax.Array,
+    *,
+    train: bool,
+    label: jax.Array | None = None,
 ) -> Outputs:
     # The teacher's running statistics go nowhere, and neither does a gradient.
-    outputs, _ = forward(teacher, frozen.teacher, image, train=train)
+    outputs, _ = forward(teacher, frozen.teacher, image, train=train, label=label)
     return jax.lax.stop_gradient(outputs)
 
 
@@ -84,13 +113,20 @@ def _variables(params: Any, batch_stats: Any, name: str) -> dict[str, Any]:
     }
 
 
+def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
+    """Returns the factor on a method's terms in an epoch, counted from 0."""
+    if not method.warm_up:
+        return method.weight
+    return method.weight * jnp.minimum((epoch + 1) / method.warm_up, 1)
+
+
 def of_student(
     student: nn.Module,
     teacher: nn.Module | None,
     methods: Mapping[str, Method],
     *,
     teacher_train: bool,
-    task: bool = True,
+    task_weight: float = 1.0,
 ) -> Objective:
     """Builds the objective of the student: the task and the methods' terms.
 
@@ -100,30 +136,37 @@ def of_student(
 
     Args:
       student: the network that learns.
-      teacher: the network it learns from; None if there are no methods.
+      teacher: the network it learns from; None if no method needs one.
       methods: terms of the loss by name.
       teacher_train: batch norms of the teacher use the statistics of the batch.
-      task: whether the cross-entropy takes part. Without it there is no gradient to
-        clip to, and all methods' gradients are added up.
+      task_weight: factor on the cross-entropy. With 0 there is no gradient to clip to,
+        and all methods' gradients are added up.
     """
     combinations = {
-        name: method.combination if task else "sum" for name, method in methods.items()
+        name: method.combination if task_weight else "sum"
+        for name, method in methods.items()
     }
+    input_gradient = any(method.needs_input_gradient for method in methods.values())
 
-    def objective(params, batch_stats, frozen, batch, key):
+    def objective(params, batch_stats, frozen, batch, key, epoch):
+        label = batch.label if input_gradient else None
+
         def student_outputs(student_params):
             variables = {
                 "params": student_params,
                 "batch_stats": batch_stats["student"],
             }
-            return forward(student, variables, batch.image, train=True)
+            return forward(student, variables, batch.image, train=True, label=label)
 
         ours, pull_back, student_stats = jax.vjp(
             student_outputs, params["student"], has_aux=True
         )
         theirs = None
-        if methods:
-            theirs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
+        if teacher is not None and methods:
+            theirs = _teacher_outputs(
+                teacher, frozen, batch.image, train=teacher_train, label=label
+            )
+        keys = dict(zip(methods, jax.random.split(key, len(methods)), strict=True))
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
         def losses(ours, learned, combination):
@@ -131,7 +174,7 @@ def of_student(
             loss, terms, stats = jnp.zeros((), ours.logits.dtype), {}, {}
             if combination == "sum":
                 terms["cross_entropy"] = cross_entropy(ours.logits, batch.label)
-                loss += jnp.mean(terms["cross_entropy"]) if task else 0
+                loss += task_weight * jnp.mean(terms["cross_entropy"])
             for name, method in methods.items():
                 if combinations[name] != combination:
                     continue
@@ -140,9 +183,10 @@ def of_student(
                     frozen.constants[name],
                     ours,
                     theirs,
+                    Examples(batch.image, batch.label, batch.index, keys[name]),
                 )
                 total = sum(jnp.mean(term) for term in found.values())
-                loss += method.weight * total
+                loss += _weight(method, epoch) * total
                 terms |= {f"{name}/{term}": value for term, value in found.items()}
             return loss, (terms, stats)
 
@@ -183,7 +227,7 @@ def of_preparation(
       teacher_train: batch norms of the teacher use the statistics of the batch.
     """
 
-    def objective(params, batch_stats, frozen, batch, key):
+    def objective(params, batch_stats, frozen, batch, key, epoch):
         theirs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
         keys = dict(zip(methods, jax.random.split(key, len(methods)), strict=True))
 

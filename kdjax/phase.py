@@ -154,9 +154,15 @@ def _metric_names(
         index=jax.ShapeDtypeStruct(share, jnp.int32),
     )
     spread = step_lib.data_parallel(
-        objective, devices, in_axes=(None, None, None, 0, None)
+        objective, devices, in_axes=(None, None, None, 0, None, None)
     )
     found = jax.eval_shape(
-        spread, state.params, state.batch_stats, frozen, batch, jax.random.key(0)
+        spread,
+        state.params,
+        state.batch_stats,
+        frozen,
+        batch,
+        jax.random.key(0),
+        jnp.zeros((), jnp.int32),
     )
     return step_lib.metric_names(found.values)

@@ -37,7 +37,7 @@ def make_train_step(
       log_every: steps after which the sums of metrics start anew.
       seed: of what the objective draws.
       stream: name of these draws; another one for each phase.
-      steps_per_epoch: length of the epochs that the clipping counts.
+      steps_per_epoch: length of the epochs that warm-ups and the clipping count.
       only_reached: leaves alone, decay included, the parameters whose gradient is zero
         throughout: those that a loss below the logits does not reach.
       axis_name: device axis over which gradients, running statistics and metrics are
@@ -54,14 +54,14 @@ def make_train_step(
 
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
         key = rngs.key(seed, stream, state.step)
-        found = objective(state.params, state.batch_stats, frozen, batch, key)
+        epoch = state.step // steps_per_epoch
+        found = objective(state.params, state.batch_stats, frozen, batch, key, epoch)
         values = {name: jnp.mean(value) for name, value in found.values.items()}
         values["loss"] = found.loss
         gradient, clipped, batch_stats, values = mean_over_devices(
             (found.gradient, found.clipped, found.batch_stats, values)
         )
         if clipped is not None:
-            epoch = state.step // steps_per_epoch
             gradient = {
                 "student": clip_to_task(
                     gradient["student"], clipped["student"], epoch=epoch

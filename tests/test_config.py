@@ -101,6 +101,7 @@ def test_the_ofd_recipe_is_the_released_one():
     assert config.teacher.batch_norm == "batch"
     assert config.methods.overhaul.to_dict() == {
         "weight": 1e-3,
+        "warm_up": 0,
         "margin": "closed_form",
     }
 

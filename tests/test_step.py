@@ -200,6 +200,7 @@ class GoldenStep:
             self.frozen,
             self.first_batch(),
             jax.random.key(0),
+            jnp.zeros((), jnp.int32),
         )
 
 

@@ -4,34 +4,51 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from kdjax.distill.composed import Composed
 from kdjax.distill.kd_svd import KdSvd
-from kdjax.distill.method import Method, Outputs, Taxonomy, Teacher
+from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
 from kdjax.distill.overhaul import Overhaul
 
-__all__ = ["METHODS", "Method", "Outputs", "Taxonomy", "Teacher", "build"]
+__all__ = [
+    "METHODS",
+    "Examples",
+    "Method",
+    "Outputs",
+    "Taxonomy",
+    "Teacher",
+    "build",
+    "hyperparameters",
+]
 
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {
-    "kd_svd": KdSvd,
-    "mhgd": Mhgd,
-    "overhaul": Overhaul,
+    method.name: method for method in (Composed, KdSvd, Mhgd, Overhaul)
 }
 
 
 def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
-    """Returns all hyperparameters of a method: published defaults but for the given.
+    """Returns all hyperparameters of a term: published defaults but for the given.
+
+    Args:
+      name: of the term, and of its method unless `method` is given, so that a method
+        can be there twice.
+      **given: `method`, and hyperparameters of it.
 
     Raises:
       ValueError: if there is no such method or hyperparameter.
     """
-    if name not in METHODS:
-        raise ValueError(f"methods.{name} is none of {sorted(METHODS)}")
+    method = given.get("method", name)
+    if method not in METHODS:
+        field = f".method={method!r}" if "method" in given else ""
+        raise ValueError(f"methods.{name}{field} is none of {sorted(METHODS)}")
     defaults = {
         field.name: field.default
-        for field in dataclasses.fields(METHODS[name])
+        for field in dataclasses.fields(METHODS[method])
         if not field.metadata.get("internal")
     }
+    if "method" in given:
+        defaults["method"] = method
     for field in given:
         if field not in defaults:
             raise ValueError(f"methods.{name}.{field} is none of {sorted(defaults)}")
@@ -44,14 +61,18 @@ def build(
     dtype: Any = "float32",
     axis_name: str | None = None,
     batch_axis_name: str | None = None,
+    num_classes: int | None = None,
+    num_examples: int | None = None,
 ) -> dict[str, Method]:
-    """Builds the methods named in a configuration.
+    """Builds the methods named in a configuration, by the names of their terms.
 
     Args:
       settings: hyperparameters by the name of the method.
       dtype: type of the computation.
       axis_name: device axis of synchronised batch norms, or None.
       batch_axis_name: device axis over which a batch is spread, or None.
+      num_classes: of the data set; None if nothing is to be trained.
+      num_examples: of the training split; None likewise.
 
     Raises:
       ValueError: if a method or one of its hyperparameters is unknown or impossible.
@@ -60,9 +81,14 @@ def build(
         "dtype": dtype,
         "axis_name": axis_name,
         "batch_axis_name": batch_axis_name,
+        "num_classes": num_classes,
+        "num_examples": num_examples,
     }
     methods = {}
     for name, given in settings.items():
         chosen = hyperparameters(name, **given)
-        methods[name] = METHODS[name](**chosen, **training)
+        method = METHODS[chosen.pop("method", name)]
+        if chosen["warm_up"] < 0:
+            raise ValueError(f"methods.{name}.warm_up={chosen['warm_up']} is below 0")
+        methods[name] = method(**chosen, **training)
     return methods

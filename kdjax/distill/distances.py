@@ -30,12 +30,53 @@ def partial_l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
     Raises:
       ValueError: if the shapes differ.
     """
-    if student.shape != teacher.shape:
-        raise ValueError(
-            f"partial_l2: student {student.shape} and teacher {teacher.shape} differ"
-        )
-    wide = jnp.promote_types(jnp.result_type(student, teacher), jnp.float32)
-    student, teacher = student.astype(wide), teacher.astype(wide)
+    student, teacher = _wide("partial_l2", student, teacher)
     counts = (student > teacher) | (teacher > 0)
     square = jnp.where(counts, jnp.square(student - teacher), 0)
     return jnp.sum(square, axis=tuple(range(1, square.ndim)))
+
+
+def l2(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Sums squared differences over all axes but the first, [B].
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    student, teacher = _wide("l2", student, teacher)
+    return jnp.sum(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
+
+
+def mean_squared(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Averages squared differences over all axes but the first, [B].
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    student, teacher = _wide("mean_squared", student, teacher)
+    return jnp.mean(jnp.square(student - teacher), axis=tuple(range(1, student.ndim)))
+
+
+def l1(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Averages absolute differences over all axes but the first, [B].
+
+    Raises:
+      ValueError: if the shapes differ.
+    """
+    student, teacher = _wide("l1", student, teacher)
+    return jnp.mean(jnp.abs(student - teacher), axis=tuple(range(1, student.ndim)))
+
+
+def _wide(
+    name: str, student: jax.Array, teacher: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Returns both in float32 or wider; raises a ValueError if the shapes differ."""
+    if student.shape != teacher.shape:
+        raise ValueError(
+            f"{name}: student {student.shape} and teacher {teacher.shape} differ"
+        )
+    wide = jnp.promote_types(jnp.result_type(student, teacher), jnp.float32)
+    return student.astype(wide), teacher.astype(wide)
+
+
+#: Distances that need nothing but the two, by the name used in `distance`.
+DISTANCES = {"partial_l2": partial_l2, "l2": l2, "mean_squared": mean_squared, "l1": l1}

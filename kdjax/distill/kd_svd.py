@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import singular_vectors
-from kdjax.distill.method import Outputs, Taxonomy, Variables
+from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
 from kdjax.distill.point_vectors import PointVectorMethod
 
 #: Bandwidth of the radial basis, fixed in the original.
@@ -176,6 +176,7 @@ class KdSvd(PointVectorMethod):
         constants: Variables,
         student: Outputs,
         teacher: Outputs,
+        examples: Examples,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the difference of every pair of stages, or of every stage, [B]."""
         points, stats = self.points(variables, student, teacher)

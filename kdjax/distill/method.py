@@ -2,10 +2,11 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
+import numpy as np
 
 from kdjax.models import Features
 
@@ -13,10 +14,34 @@ Variables = dict[str, Any]
 
 
 class Outputs(NamedTuple):
-    """A network's answer to a batch: [B, K] logits and its features."""
+    """A network's answer to a batch.
+
+    Attributes:
+      logits: [B, K].
+      features: of its stages.
+      input_gradient: of the sum over the batch of the true classes' logits with respect
+        to the images, [B, H, W, 3]; None unless a method needs it.
+    """
 
     logits: jax.Array
     features: Features
+    input_gradient: jax.Array | None = None
+
+
+class Examples(NamedTuple):
+    """What the answers are to: one device's share of a batch.
+
+    Attributes:
+      image: normalised, [B, H, W, 3].
+      label: class of each, [B] int32.
+      index: place of each in the training split, [B] int32.
+      key: randomness of this step, the same on all devices.
+    """
+
+    image: jax.Array
+    label: jax.Array
+    index: jax.Array
+    key: jax.Array
 
 
 class Teacher(NamedTuple):
@@ -28,11 +53,13 @@ class Teacher(NamedTuple):
       outputs: walks over the training images once, not augmented, in order and in
         batches of the training size, and gives the teacher's outputs in the batch norm
         mode of the training.
+      label: classes of the training images, on the host, [N]; None without any.
     """
 
     name: str
     variables: Variables
     outputs: Callable[[], Iterator[Outputs]]
+    label: np.ndarray | None = None
 
 
 class Taxonomy(NamedTuple):
@@ -50,31 +77,63 @@ class Method(abc.ABC):
     """A term of the training loss that compares student and teacher.
 
     The fields of a method are its hyperparameters, set in the configuration under
-    `methods.<name>`. `dtype`, `axis_name` and `batch_axis_name` are the training's own:
-    the type of the computation, the device axis of synchronised batch norms, and that
-    over which a batch is spread; both are None without.
+    `methods.<name>`. Those marked internal are the training's own: `dtype`, the type of
+    the computation; `axis_name` and `batch_axis_name`, the device axis of synchronised
+    batch norms and that over which a batch is spread, None without; `num_classes`; and
+    `num_examples`, of the training split.
 
     A method that `prepares` learns something on the teacher alone, in a phase of its
     own before the student starts.
 
     Attributes:
+      name: under which the method stands in a configuration.
       taxonomy: the method's row in the table of methods.
       combination: how its gradient meets the task's: "sum" adds it, "clip" clips it
         first, variable by variable, to the norm of the task's.
       prepares: whether it learns on the teacher alone first.
+      needs_teacher: whether it compares with a trained teacher at all.
+      needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
+        backward pass of both networks.
       weight: factor on the sum of the method's terms in the training loss.
+      warm_up: epochs in which the weight rises linearly, reaching its value in the
+        last of them.
     """
 
+    name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy]
     combination: ClassVar[Literal["sum", "clip"]] = "sum"
     prepares: ClassVar[bool] = False
+    needs_teacher: ClassVar[bool] = True
+    needs_input_gradient: ClassVar[bool] = False
 
     weight: float
+    warm_up: int = 0
     dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})
     axis_name: str | None = dataclasses.field(default=None, metadata={"internal": True})
     batch_axis_name: str | None = dataclasses.field(
         default=None, metadata={"internal": True}
     )
+    num_classes: int | None = dataclasses.field(
+        default=None, metadata={"internal": True}
+    )
+    num_examples: int | None = dataclasses.field(
+        default=None, metadata={"internal": True}
+    )
+
+    def _require_choice(self, field: str, choices: Iterable[str]) -> None:
+        """Raises a ValueError if a hyperparameter is none of its choices."""
+        if getattr(self, field) not in choices:
+            raise ValueError(
+                f"methods.{self.name}.{field}={getattr(self, field)!r} is none of "
+                f"{sorted(choices)}"
+            )
+
+    def _require_positive(self, field: str) -> None:
+        """Raises a ValueError if a number is not 1 or more."""
+        if getattr(self, field) < 1:
+            raise ValueError(
+                f"methods.{self.name}.{field}={getattr(self, field)} is less than 1"
+            )
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the variables that are learned together with the student.
@@ -134,6 +193,7 @@ class Method(abc.ABC):
         constants: Variables,
         student: Outputs,
         teacher: Outputs,
+        examples: Examples,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Compares the two networks' answers to one batch.
 
@@ -142,6 +202,7 @@ class Method(abc.ABC):
           constants: what `constants` returned.
           student: the student's outputs in training mode.
           teacher: the teacher's outputs; their gradient is already stopped.
+          examples: what both answer to.
 
         Returns:
           Named terms, [B] each, whose sum is weighted and averaged by the caller, and

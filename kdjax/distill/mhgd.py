@@ -15,16 +15,13 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import attention, singular_vectors
-from kdjax.distill.method import Outputs, Taxonomy, Variables
+from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
 from kdjax.distill.point_vectors import PointVectorMethod
-
-#: Which images a graph spans, by the name used in `methods.mhgd.scope`: all of the
-#: batch, or those that one device holds.
-SCOPES = ("global", "per_device")
+from kdjax.distill.relational import SCOPES, RelationalMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mhgd(PointVectorMethod):
+class Mhgd(PointVectorMethod, RelationalMethod):
     """Graphs of a batch by multi-head attention between two points of a network.
 
     Every two consecutive stages, front and back, have an attention network of their
@@ -43,8 +40,6 @@ class Mhgd(PointVectorMethod):
       heads: graphs of a pair.
       smoothing: what bounds the logits, a key of `attention.SMOOTHINGS`: "tanh", or
         "centred_tanh" as first released in July 2019.
-      scope: "global" gathers the vectors of all devices, so that the graph does not
-        depend on their number; "per_device" spans what one device holds.
     """
 
     taxonomy = Taxonomy(
@@ -60,7 +55,6 @@ class Mhgd(PointVectorMethod):
     weight: float = 128.0
     heads: int = 8
     smoothing: str = "tanh"
-    scope: str = "global"
 
     def __post_init__(self):
         super().__post_init__()
@@ -133,6 +127,7 @@ class Mhgd(PointVectorMethod):
         constants: Variables,
         student: Outputs,
         teacher: Outputs,
+        examples: Examples,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the divergence of the graphs of every pair of stages, [B] each."""
         points, stats = self.points(variables, student, teacher)
@@ -185,23 +180,6 @@ class Mhgd(PointVectorMethod):
 
     def _network_of(self, front: jax.Array, back: jax.Array):
         return self._network(front.shape[-1], back.shape[-1])
-
-    @property
-    def _gathers(self) -> bool:
-        return self.scope == "global" and self.batch_axis_name is not None
-
-    def _gather(self, vectors: jax.Array) -> jax.Array:
-        """Returns the vectors of all images in scope, [B_all, C]."""
-        if not self._gathers:
-            return vectors
-        return jax.lax.all_gather(vectors, self.batch_axis_name, tiled=True)
-
-    def _own_rows(self, share: int) -> jax.Array:
-        """Returns the places of the device's own images among all in scope."""
-        rows = jnp.arange(share)
-        if self._gathers:
-            rows += share * jax.lax.axis_index(self.batch_axis_name)
-        return rows
 
 
 def _names(pairs: int) -> list[str]:

@@ -16,7 +16,8 @@ from scipy import special
 from kdjax import models
 from kdjax.distill import distances, transforms
 from kdjax.distill.connectors import Connectors
-from kdjax.distill.method import Method, Outputs, Taxonomy, Teacher, Variables
+from kdjax.distill.matching import pool_larger, require_as_many
+from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher, Variables
 
 #: Below this share of negative responses the authors do not divide by it.
 _RARE = 0.001
@@ -111,6 +112,10 @@ class Overhaul(Method):
     The terms are `stage_1`, `stage_2`, ... , weighted 2^-(n-i) for stage i of n: the
     size of a feature map doubles from one stage to the one below.
 
+    Differs from the original in: where the networks' stages differ in height and width,
+    which it cannot compare, the larger map is averaged down to the smaller, before the
+    connector and the margin ReLU.
+
     Attributes:
       weight: alpha of the paper; 1e-3 for CIFAR-100, 1e-4 for ImageNet.
       margin: "closed_form" from the teacher's batch norms or "measured" from the data.
@@ -124,24 +129,17 @@ class Overhaul(Method):
         missing_information="negative responses below the margin",
     )
 
+    name = "overhaul"
+
     weight: float = 1e-3
     margin: str = "closed_form"
 
     def __post_init__(self):
-        if self.margin not in MARGINS:
-            raise ValueError(
-                f"methods.overhaul.margin={self.margin!r} is none of {sorted(MARGINS)}"
-            )
+        self._require_choice("margin", MARGINS)
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the connectors; refuses stages that differ in number or size."""
-        ours = [x.shape[1:3] for x in student.features.pre]
-        theirs = [x.shape[1:3] for x in teacher.features.pre]
-        if ours != theirs:
-            raise ValueError(
-                "methods.overhaul needs stages of equal height and width: "
-                f"the student's are {ours}, the teacher's {theirs}"
-            )
+        """Makes the connectors; refuses networks with other numbers of stages."""
+        require_as_many("overhaul", student.features.pre, teacher.features.pre)
         features = [jnp.zeros(x.shape, x.dtype) for x in student.features.pre]
         return self._connectors(teacher).init(key, features)
 
@@ -156,14 +154,16 @@ class Overhaul(Method):
         constants: Variables,
         student: Outputs,
         teacher: Outputs,
+        examples: Examples,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted partial L2 of every stage, [B] each."""
+        ours, theirs = zip(
+            *pool_larger(student.features.pre, teacher.features.pre), strict=True
+        )
         connected, updates = self._connectors(teacher).apply(
-            variables, student.features.pre, mutable=["batch_stats"]
+            variables, ours, mutable=["batch_stats"]
         )
-        stages = list(
-            zip(connected, teacher.features.pre, constants["margins"], strict=True)
-        )
+        stages = list(zip(connected, theirs, constants["margins"], strict=True))
         terms = {}
         for stage, (ours, theirs, margin) in enumerate(stages, start=1):
             distance = distances.partial_l2(

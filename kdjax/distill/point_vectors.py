@@ -8,13 +8,13 @@ Original: sseung0703/KD_methods_with_TF, `SVD.py`.
 import abc
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.distill import singular_vectors
 from kdjax.distill.connectors import Connectors
+from kdjax.distill.matching import require_as_many
 from kdjax.distill.method import Method, Outputs, Variables
 
 #: Values of `gradient`: the rules of the SVD, and what does without it.
@@ -29,7 +29,6 @@ class PointVectorMethod(Method):
     """A method that sees one or more unit vectors of every stage.
 
     Attributes:
-      name: under which the method stands in a configuration, for its errors.
       student_vectors: candidates of the student among which the teacher's choose.
       route: how singular vectors are found, a key of `singular_vectors.ROUTES`.
       gradient: "exact"; "released", the authors' rule; or "projection", which gives
@@ -38,7 +37,6 @@ class PointVectorMethod(Method):
         them to the teacher's by a learned 1x1 convolution and batch norm.
     """
 
-    name: ClassVar[str]
     combination = "clip"
 
     student_vectors: int = 4
@@ -57,28 +55,11 @@ class PointVectorMethod(Method):
         self._require_choice("widths", WIDTHS)
         self._require_positive("student_vectors")
 
-    def _require_choice(self, field: str, choices: Sequence[str]) -> None:
-        if getattr(self, field) not in choices:
-            raise ValueError(
-                f"methods.{self.name}.{field}={getattr(self, field)!r} is none of "
-                f"{sorted(choices)}"
-            )
-
-    def _require_positive(self, field: str) -> None:
-        if getattr(self, field) < 1:
-            raise ValueError(
-                f"methods.{self.name}.{field}={getattr(self, field)} is less than 1"
-            )
-
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the connectors, if any; refuses stages that cannot be compared."""
         ours = [x.shape[1:] for x in student.features.post]
         theirs = [x.shape[1:] for x in teacher.features.post]
-        if len(ours) != len(theirs):
-            raise ValueError(
-                f"methods.{self.name} needs as many stages in both networks: the "
-                f"student has {len(ours)}, the teacher {len(theirs)}"
-            )
+        require_as_many(self.name, ours, theirs)
         widths = [[shape[-1] for shape in shapes] for shapes in (ours, theirs)]
         if self.widths == "refuse" and widths[0] != widths[1]:
             raise ValueError(

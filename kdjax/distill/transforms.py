@@ -19,3 +19,42 @@ def margin_relu(x: jax.Array, margin: jax.Array) -> jax.Array:
       A feature map of the shape and type of `x`.
     """
     return jnp.maximum(x, margin.astype(x.dtype).reshape((1,) * (x.ndim - 1) + (-1,)))
+
+
+def identity(x: jax.Array) -> jax.Array:
+    """Leaves a feature as it is."""
+    return x
+
+
+def attention_map(x: jax.Array) -> jax.Array:
+    """Averages the squares over channels and scales the map to length 1.
+
+    Source: Zagoruyko and Komodakis, "Paying More Attention to Attention" (ICLR 2017);
+    original: szagoruyko/attention-transfer, `utils.py`, `at`.
+    Differs from the original in: a map of zeros stays zero, with a gradient of zero.
+
+    Args:
+      x: feature map, [B, H, W, C].
+
+    Returns:
+      [B, H * W], float32 or wider.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return unit(jnp.mean(jnp.square(x), axis=-1).reshape(len(x), -1))
+
+
+def unit(x: jax.Array, axis: int = -1) -> jax.Array:
+    """Scales vectors to length 1; zero vectors stay zero, with a gradient of zero."""
+    # Scaled first, or squares of large entries overflow and of small ones vanish.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis, keepdims=True))
+    x = x / jnp.where(largest > 0, largest, 1)
+    square = jnp.sum(jnp.square(x), axis, keepdims=True)
+    return x / jnp.sqrt(jnp.where(square > 0, square, 1))
+
+
+#: Transforms by the name used in `teacher_transform` and `student_transform`.
+TRANSFORMS = {
+    "identity": identity,
+    "attention_map": attention_map,
+    "margin_relu": margin_relu,
+}

@@ -21,7 +21,7 @@ def outputs_of(*features):
 
 
 def terms_of(method, student, teacher):
-    terms, stats = method.loss({}, {}, outputs_of(*student), outputs_of(*teacher))
+    terms, stats = method.loss({}, {}, outputs_of(*student), outputs_of(*teacher), None)
     assert stats == {}
     return terms
 
@@ -220,7 +220,9 @@ def test_connected_widths_learn():
     assert variables["params"]["stage1_conv"]["kernel"].shape == (1, 1, 3, 5)
 
     def total(params):
-        terms, stats = method.loss(variables | {"params": params}, {}, student, teacher)
+        terms, stats = method.loss(
+            variables | {"params": params}, {}, student, teacher, None
+        )
         return jnp.sum(terms["pair_1"]), stats
 
     gradient, stats = jax.jit(jax.grad(total, has_aux=True))(variables["params"])

@@ -42,7 +42,7 @@ def prepared_for(method, teacher, seed=0):
 def total_and_gradients(method, prepared, student, teacher):
     def total(student):
         terms, stats = method.loss(
-            {}, {"prepared": prepared}, outputs_of(*student), outputs_of(*teacher)
+            {}, {"prepared": prepared}, outputs_of(*student), outputs_of(*teacher), None
         )
         assert stats == {}
         return sum(map(jnp.sum, terms.values())), terms
@@ -246,7 +246,11 @@ def on_devices(devices, scope):
     def transfer(student, teacher):
         def total(student):
             terms, _ = method.loss(
-                {}, {"prepared": prepared}, outputs_of(*student), outputs_of(*teacher)
+                {},
+                {"prepared": prepared},
+                outputs_of(*student),
+                outputs_of(*teacher),
+                None,
             )
             return sum(map(jnp.mean, terms.values())), terms
 
@@ -300,6 +304,7 @@ def test_connected_widths_learn():
             {"prepared": prepared},
             student,
             outputs_of(*teacher),
+            None,
         )
         return jnp.sum(terms["pair_1"]), stats
 

@@ -128,7 +128,7 @@ def test_connectors_map_to_the_teachers_widths():
         "stage2_bn": {"scale": (5,), "bias": (5,)},
     }
     constants = {"margins": (np.full(7, -1.0), np.full(5, -1.0))}
-    terms, stats = method.loss(variables, constants, student, teacher)
+    terms, stats = method.loss(variables, constants, student, teacher, None)
     assert {name: term.shape for name, term in terms.items()} == {
         "stage_1": (2,),
         "stage_2": (2,),
@@ -161,12 +161,32 @@ def test_connectors_have_as_many_parameters_as_the_authors(
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
 
 
-def test_stages_of_other_sizes_are_refused():
+def test_the_larger_map_is_averaged_down_to_the_smaller():
+    """The student's before its connector, the teacher's before its margin ReLU."""
+    rng = np.random.default_rng(0)
+    small, large = rng.normal(size=(2, 4, 4, 3)), rng.normal(size=(2, 8, 8, 3))
+    pooled = large.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
+    method = overhaul.Overhaul()
+    constants = {"margins": (np.full(3, -0.5, np.float32),)}
+    for student, teacher, same in (
+        (small, large, (small, pooled)),
+        (large, small, (pooled, small)),
+    ):
+        found = []
+        for sides in ((student, teacher), same):
+            ours, theirs = map(outputs_of, sides)
+            variables = method.init(jax.random.key(0), ours, theirs)
+            terms, _ = method.loss(variables, constants, ours, theirs, None)
+            found.append(terms["stage_1"])
+        np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_another_number_of_stages_is_refused():
     student, teacher = (
         outputs_of(np.zeros((2, 4, 4, 3))),
-        outputs_of(np.zeros((2, 8, 8, 3))),
+        outputs_of(*[np.zeros((2, 4, 4, 3))] * 2),
     )
-    with pytest.raises(ValueError, match=r"\[\(4, 4\)\], the teacher's \[\(8, 8\)\]"):
+    with pytest.raises(ValueError, match=r"overhaul .* student has 1, the teacher 2"):
         overhaul.Overhaul().init(jax.random.key(0), student, teacher)
 
 
@@ -185,7 +205,11 @@ def test_unknown_settings_are_refused(settings_, message):
 
 
 def test_hyperparameters_are_the_published_defaults():
-    assert hyperparameters("overhaul") == {"weight": 1e-3, "margin": "closed_form"}
+    assert hyperparameters("overhaul") == {
+        "weight": 1e-3,
+        "warm_up": 0,
+        "margin": "closed_form",
+    }
     assert hyperparameters("overhaul", weight=1e-4)["weight"] == 1e-4
 
 

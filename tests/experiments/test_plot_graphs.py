@@ -168,7 +168,7 @@ def losses(workdir):
         theirs, _ = objective.forward(teacher, knowledge, image, train=by_batch)
         if connectors is None:
             connectors = method.init(rngs.key(0, "methods/mhgd"), ours, theirs)
-        terms, _ = method.loss(connectors, constants, ours, theirs)
+        terms, _ = method.loss(connectors, constants, ours, theirs, None)
         return [terms["pair_1"].mean(), terms["pair_2"].mean()]
 
     state = saved(workdir)

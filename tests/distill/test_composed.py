@@ -1,0 +1,110 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import distill
+from kdjax.distill import overhaul, transforms
+from kdjax.distill.composed import Composed
+from kdjax.distill.method import Outputs, Teacher
+from kdjax.models import Features
+
+
+def outputs_of(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    pre = tuple(jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+    post = tuple(jnp.maximum(x, 0) for x in pre)
+    return Outputs(jnp.zeros((2, 3)), Features(post[0], post, pre, jnp.zeros((2, 4))))
+
+
+def test_a_composition_of_its_parts_is_the_overhaul_method():
+    """Bit for bit: position, transform, connectors, distance and weights."""
+    student = outputs_of((2, 8, 8, 3), (2, 4, 4, 5), seed=1)
+    teacher = outputs_of((2, 8, 8, 4), (2, 4, 4, 5), seed=2)
+    view = Teacher("wrn_10_1", {}, lambda: iter([teacher]))
+    answers = []
+    for method in (
+        overhaul.Overhaul(margin="measured"),
+        Composed(
+            position="pre",
+            teacher_transform="margin_relu",
+            connect="always",
+            distance="partial_l2",
+            stage_weights="halving",
+        ),
+    ):
+        variables = method.init(jax.random.key(0), student, teacher)
+        terms = method.loss(
+            variables, method.constants(view), student, teacher, examples=None
+        )
+        answers.append((variables, terms))
+    jax.tree.map(np.testing.assert_array_equal, *answers)
+
+
+def test_stages_are_chosen_and_sizes_matched():
+    student = outputs_of((2, 8, 8, 3), (2, 4, 4, 5), (2, 2, 2, 7), seed=1)
+    teacher = outputs_of((2, 8, 8, 4), (2, 8, 8, 6), (2, 4, 4, 8), seed=2)
+    shared = dict(teacher_transform="attention_map", student_transform="attention_map")
+    method = Composed(stages="2,3", weight=3.0, **shared)
+    assert method.init(jax.random.key(0), student, teacher) == {}
+    terms, stats = method.loss({}, {}, student, teacher, None)
+    assert stats == {}
+    assert terms.keys() == {"stage_1", "stage_2"}
+    theirs = np.asarray(teacher.features.post[1]).reshape(2, 4, 2, 4, 2, 6).mean((2, 4))
+    maps = [
+        np.square(x).mean(-1).reshape(2, -1) for x in (student.features.post[1], theirs)
+    ]
+    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in maps]
+    expected = np.square(unit[0] - unit[1]).mean(1)
+    np.testing.assert_allclose(terms["stage_1"], expected, rtol=1e-5)
+
+
+def test_a_term_may_have_a_name_of_its_own():
+    found = distill.build(
+        {
+            "low": {"method": "composed", "stages": "1"},
+            "high": {"method": "composed", "stages": "last", "distance": "l1"},
+        }
+    )
+    assert [method.stages for method in found.values()] == ["1", "last"]
+    assert distill.hyperparameters("low", method="composed")["method"] == "composed"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"position": "mid"}, r"methods\.composed\.position='mid' is none of"),
+        ({"distance": "l3"}, r"distance='l3' is none of"),
+        ({"stages": "first"}, r"stages='first' is neither 'all', 'last' nor numbers"),
+        ({"stages": "0"}, r"stages='0' is neither"),
+        ({"student_transform": "margin_relu", "position": "pre"}, "for teachers alone"),
+        ({"teacher_transform": "margin_relu"}, "needs position='pre', not 'post'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Composed(**given)
+
+
+def test_what_does_not_fit_the_networks_is_refused():
+    student, teacher = outputs_of((2, 4, 4, 3)), outputs_of((2, 4, 4, 5))
+    with pytest.raises(
+        ValueError, match=r"stage 1 has \(4, 4, 3\) .* connect='widths'"
+    ):
+        Composed().init(jax.random.key(0), student, teacher)
+    with pytest.raises(ValueError, match=r"stages='2', but the networks have 1 stages"):
+        Composed(stages="2").init(jax.random.key(0), student, teacher)
+    with pytest.raises(ValueError, match=r"composed needs as many stages"):
+        Composed().init(jax.random.key(0), student, outputs_of(*[(2, 4, 4, 3)] * 2))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e25])
+def test_attention_maps_of_any_size_are_unit_vectors_with_finite_gradients(scale):
+    x = scale * jax.random.normal(jax.random.key(0), (2, 3, 3, 4))
+    # Squares overflow from 2e19 and vanish below 1e-23.
+    x = x if scale < 1e19 else x / 1e7
+    length = jnp.linalg.norm(transforms.attention_map(x), axis=1)
+    usual = scale in (1.0, 1e25)
+    np.testing.assert_allclose(length, float(usual), atol=1e-5)
+    gradient = jax.grad(lambda x: transforms.attention_map(x)[0, 0])(x)
+    assert np.all(np.isfinite(gradient))
