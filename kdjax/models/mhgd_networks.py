@@ -121,7 +121,7 @@ class VGG(nn.Module):
             pre.append(x)
             x = nn.relu(x)
             post.append(x)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         for index in range(self.hidden):
             x = nn.Dense(
                 1024, kernel_init=_he_normal, dtype=self.dtype, name=f"hidden{index}"
