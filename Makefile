@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 DEMO = runs/demo
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow lint onnx clean
 
 demo: .venv/installed  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
@@ -18,6 +18,9 @@ test-slow: .venv/installed  ## the tests that take minutes
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+onnx: .venv/installed  ## what kdjax.export --format=onnx needs; tested where it is
+	$(BIN)/python -m pip install --quiet '.[onnx]'
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
