@@ -20,7 +20,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 onnx: .venv/installed  ## what kdjax.export --format=onnx needs; tested where it is
-	$(BIN)/python -m pip install --quiet '.[onnx]'
+	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt
 
 .venv/installed: requirements.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
