@@ -4,6 +4,7 @@ import ml_collections
 
 from kdjax import distill, models
 from kdjax.data import augment, datasets
+from kdjax.distill import pairing
 
 
 def default() -> ml_collections.ConfigDict:
@@ -165,19 +166,29 @@ def check(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
     classes = datasets.num_classes(config.data.name)
     _check_network("model", config.model, classes)
-    methods = distill.build(config.methods)
+    # How many examples there are is not known before they are loaded, nor does it
+    # decide whether a method can be used.
+    methods = distill.build(config.methods, num_classes=classes, num_examples=50_000)
     if config.initialise.epochs and not config.methods:
         raise ValueError(
             f"initialise.epochs={config.initialise.epochs} but there are no methods to "
             "initialise by"
         )
-    if any(method.needs_teacher for method in methods.values()):
+    needs_teacher = any(method.needs_teacher for method in methods.values())
+    if needs_teacher:
         _check_network("teacher.model", config.teacher.model, classes)
         if not config.teacher.checkpoint:
             raise ValueError(
                 f"teacher.checkpoint='' but methods={sorted(config.methods)} need a "
                 "trained teacher: name the work directory of its training"
             )
+    pairing.check(
+        methods,
+        teacher=config.teacher.model if needs_teacher else None,
+        student=config.model,
+        num_classes=classes,
+        image_shape=datasets.DATA_SETS[config.data.name].image_shape,
+    )
 
 
 def _check_network(path: str, name: str, num_classes: int) -> None:

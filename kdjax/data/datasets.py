@@ -16,18 +16,22 @@ class DataSet(NamedTuple):
 
     Attributes:
       num_classes: number of labels.
+      image_shape: [H, W, 3].
       load: takes the directory of prepared data sets, returns "train" and "test".
     """
 
     num_classes: int
+    image_shape: tuple[int, int, int]
     load: Callable[[str], dict[str, Split]]
 
 
 #: Every data set by the name it has in `data.name`.
 DATA_SETS = {
-    "digits": DataSet(10, lambda data_dir: digits.load()),
+    "digits": DataSet(10, (8, 8, 3), lambda data_dir: digits.load()),
     "cifar100": DataSet(
-        100, lambda data_dir: tfds_source.load("cifar100", data_dir or None)
+        100,
+        (32, 32, 3),
+        lambda data_dir: tfds_source.load("cifar100", data_dir or None),
     ),
 }
 

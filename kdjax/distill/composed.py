@@ -85,7 +85,7 @@ class Composed(Method):
     stages: str = "all"
     teacher_transform: str = "identity"
     student_transform: str = "identity"
-    connect: str = "never"
+    connect: str = "widths"
     distance: str = "mean_squared"
     stage_weights: str = "equal"
 

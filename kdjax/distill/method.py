@@ -135,6 +135,10 @@ class Method(abc.ABC):
                 f"methods.{self.name}.{field}={getattr(self, field)} is less than 1"
             )
 
+    def check_teacher(self, name: str) -> None:
+        """Raises a ValueError if a network, given by its name, cannot teach so."""
+        del name  # Any can, unless a method says otherwise.
+
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the variables that are learned together with the student.
 

@@ -137,6 +137,11 @@ class Overhaul(Method):
     def __post_init__(self):
         self._require_choice("margin", MARGINS)
 
+    def check_teacher(self, name: str) -> None:
+        """Refuses closed-form margins of networks without the batch norms."""
+        if self.margin == "closed_form":
+            models.margin_batch_norms(name)
+
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the connectors; refuses networks with other numbers of stages."""
         require_as_many("overhaul", student.features.pre, teacher.features.pre)

@@ -33,8 +33,8 @@ class PointVectorMethod(Method):
       route: how singular vectors are found, a key of `singular_vectors.ROUTES`.
       gradient: "exact"; "released", the authors' rule; or "projection", which gives
         the student vectors without decomposing its maps.
-      widths: "refuse" stages of other widths, as the original does, or "connect"
-        them to the teacher's by a learned 1x1 convolution and batch norm.
+      widths: "connect" stages of other widths to the teacher's by a learned 1x1
+        convolution and batch norm, or "refuse" them, as the original does.
     """
 
     combination = "clip"
@@ -42,7 +42,7 @@ class PointVectorMethod(Method):
     student_vectors: int = 4
     route: str = "subspace"
     gradient: str = "exact"
-    widths: str = "refuse"
+    widths: str = "connect"
 
     @property
     @abc.abstractmethod

@@ -45,7 +45,7 @@ def test_stages_are_chosen_and_sizes_matched():
     student = outputs_of((2, 8, 8, 3), (2, 4, 4, 5), (2, 2, 2, 7), seed=1)
     teacher = outputs_of((2, 8, 8, 4), (2, 8, 8, 6), (2, 4, 4, 8), seed=2)
     shared = dict(teacher_transform="attention_map", student_transform="attention_map")
-    method = Composed(stages="2,3", weight=3.0, **shared)
+    method = Composed(stages="2,3", connect="never", **shared)
     assert method.init(jax.random.key(0), student, teacher) == {}
     terms, stats = method.loss({}, {}, student, teacher, None)
     assert stats == {}
@@ -91,7 +91,7 @@ def test_what_does_not_fit_the_networks_is_refused():
     with pytest.raises(
         ValueError, match=r"stage 1 has \(4, 4, 3\) .* connect='widths'"
     ):
-        Composed().init(jax.random.key(0), student, teacher)
+        Composed(connect="never").init(jax.random.key(0), student, teacher)
     with pytest.raises(ValueError, match=r"stages='2', but the networks have 1 stages"):
         Composed(stages="2").init(jax.random.key(0), student, teacher)
     with pytest.raises(ValueError, match=r"composed needs as many stages"):

@@ -240,7 +240,7 @@ def test_nothing_is_learned_where_the_widths_agree():
     ("settings", "student", "teacher", "message"),
     [
         (
-            {},
+            {"widths": "refuse"},
             [(4, 4, 5), (2, 2, 8)],
             [(4, 4, 5), (2, 2, 6)],
             r"widths='refuse'.*student's are \[5, 8\], the teacher's \[5, 6\]",

@@ -360,7 +360,7 @@ def test_networks_that_cannot_be_compared_are_refused():
     with pytest.raises(ValueError, match="two stages or more, the teacher has 1"):
         mhgd.Mhgd().prepare_init(jax.random.key(0), one)
     with pytest.raises(ValueError, match=r"methods.mhgd.widths='refuse' .*\[5, 7, 8\]"):
-        mhgd.Mhgd().init(jax.random.key(0), five, three)
+        mhgd.Mhgd(widths="refuse").init(jax.random.key(0), five, three)
 
 
 def test_the_row_of_the_taxonomy_is_filled():
