@@ -1,0 +1,56 @@
+"""Whether methods can join two networks: found out before anything is computed."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from kdjax import models
+from kdjax.distill.method import Method, Outputs
+
+
+@functools.cache
+def outputs(name: str, num_classes: int, image_shape: tuple[int, int, int]) -> Outputs:
+    """Returns the shapes and types of a network's outputs on one image.
+
+    Raises:
+      ValueError: if there is no such network, or none for such images.
+    """
+    network = models.build(name, num_classes)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    found, _ = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x, train=False), image
+    )
+    return Outputs(*found)
+
+
+def check(
+    methods: Mapping[str, Method],
+    *,
+    teacher: str | None,
+    student: str,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+) -> None:
+    """Refuses methods that cannot join two networks.
+
+    Args:
+      methods: by the names of their terms.
+      teacher: name of the network; None if no method needs one.
+      student: name of the network.
+      num_classes: size of the logits.
+      image_shape: [H, W, 3].
+
+    Raises:
+      ValueError: names the method and says why; or a network cannot be built.
+    """
+    ours = outputs(student, num_classes, image_shape)
+    theirs = teacher and outputs(teacher, num_classes, image_shape)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    for method in methods.values():
+        if method.needs_teacher:
+            method.check_teacher(teacher)
+        if method.prepares:
+            jax.eval_shape(lambda key, m=method: m.prepare_init(key, theirs), key)
+        jax.eval_shape(lambda key, m=method: m.init(key, ours, theirs), key)
