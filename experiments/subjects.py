@@ -1,5 +1,6 @@
 """What a benchmark times: steps, forward passes and parts of them."""
 
+import functools
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -19,14 +20,18 @@ from kdjax.distill.point_vectors import PointVectorMethod
 class Subject:
     """Something that is done again and again, and timed."""
 
-    def __init__(self, function: Callable, *arguments):
+    def __init__(self, function: Callable, *arguments, learned: int = 0):
         """Compiles the function; its first result is its next first argument, if any.
 
         Args:
-          function: returns a state to carry on, or None, and something to wait for.
+          function: jitted; returns a state to carry on, or None, and something to wait
+            for.
           *arguments: of the first call.
+          learned: parameters that are learned in it beside the student's.
         """
-        self._function, self._arguments = function, arguments
+        self._function = function.lower(*arguments).compile()
+        self._arguments = arguments
+        self.learned = learned
         self.seconds: list[float] = []
         self.run(2)
         self.seconds.clear()
@@ -42,6 +47,17 @@ class Subject:
         self.seconds.append((time.perf_counter() - start) / steps)
 
     @property
+    def peak_bytes(self) -> int:
+        """Returns what the compiler reserves: arguments, results, and between them."""
+        memory = self._function.memory_analysis()
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+        )
+
+    @property
     def median_s(self) -> float:
         """Returns the median seconds of a step."""
         return statistics.median(self.seconds)
@@ -50,6 +66,7 @@ class Subject:
 class SecondBackward(distill.Method):
     """Costs what a clipped gradient costs, and next to nothing of its own."""
 
+    name = "second_backward"
     combination = "clip"
     taxonomy = distill.Taxonomy(*[""] * 5)
 
@@ -125,10 +142,13 @@ class Setting:
                 constants[name] |= {
                     "prepared": method.prepare_init(self.key, self.outputs["teacher"])
                 }
-        frozen = objective.Frozen(self._variables["teacher"], constants)
+        needs_teacher = any(method.needs_teacher for method in methods.values())
+        frozen = objective.Frozen(
+            self._variables["teacher"] if needs_teacher else None, constants
+        )
         demand = objective.of_student(
             self._networks["student"],
-            self._networks["teacher"],
+            self._networks["teacher"] if needs_teacher else None,
             methods,
             teacher_train=True,
         )
@@ -143,8 +163,17 @@ class Setting:
         state = state.replace(metrics=metrics.Sums.zeros(names))
         train_step = step_lib.make_train_step(demand, optimizer, log_every=100)
         train_step = jax.jit(train_step, donate_argnums=0)
-        return Subject(train_step, state, frozen, self.batch)
+        count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
+        prepared = [c.get("prepared", {}).get("params", {}) for c in constants.values()]
+        count += sum(x.size for x in jax.tree.leaves(prepared))
+        return Subject(train_step, state, frozen, self.batch, learned=count)
 
+    @functools.cache  # noqa: B019 (settings live as long as the program)
+    def floor(self, clips: bool) -> Subject:
+        """Builds the student's own step, with a second backward pass if need be."""
+        return self.step({"floor": SecondBackward(weight=1.0)} if clips else {})
+
+    @functools.cache  # noqa: B019
     def teacher_forward(self) -> Subject:
         """Builds the teacher's forward pass to logits and features."""
 
@@ -196,11 +225,16 @@ def subjects(
     """
     # In a network's own type, which its variables do not have.
     dtype = setting.outputs["student"].features.post[0].dtype
-    (method,) = distill.build({name: given}, dtype=dtype).values()
+    (method,) = distill.build(
+        {name: given},
+        dtype=dtype,
+        num_classes=setting.outputs["student"].logits.shape[1],
+        num_examples=len(setting.batch.label),
+    ).values()
     clips = method.combination == "clip"
     found = {
         "distillation": setting.step({name: method}),
-        "student": setting.step({"floor": SecondBackward(weight=1.0)} if clips else {}),
+        "student": setting.floor(clips),
         "teacher": setting.teacher_forward(),
     }
     if isinstance(method, PointVectorMethod):

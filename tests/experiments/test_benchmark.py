@@ -60,6 +60,20 @@ def test_times_the_routes_of_singular_vectors(benchmark):
     assert report["overhead"] > 0
 
 
+def test_several_methods_make_a_table(benchmark):
+    done = benchmark("--method=overhaul,mutual_learning")
+    assert done.returncode == 0, done.stderr
+    *lines, head, _, first, second = done.stdout.splitlines()
+    reports = [json.loads(line) for line in lines]
+    assert [report["method"] for report in reports] == ["overhaul", "mutual_learning"]
+    assert head.split("  ")[0] == "method"
+    assert first.split()[0] == "overhaul"
+    # The connectors' convolutions and batch norms; a whole WRN-10-1.
+    assert [report["learned_parameters"] for report in reports] == [5_600, 77_850]
+    assert second.split()[4] == "77,850"
+    assert all(report["peak_bytes"] > 1e6 for report in reports)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
