@@ -52,6 +52,36 @@ def mhgd() -> ml_collections.ConfigDict:
     return config
 
 
+def crd() -> ml_collections.ConfigDict:
+    """CIFAR-100 as in RepDistiller, the code of CRD: the usual benchmark.
+
+    Source: HobbitLong/RepDistiller, `train_student.py`: SGD with momentum 0.9 and no
+    nesterov, weight decay 5e-4 on everything, batch 64, 240 epochs, rate 0.05 divided
+    by ten after 150, 180 and 210 of them, zero padding. The teacher's batch norms use
+    their running statistics. What comes before the training, of 30 epochs, runs at the
+    rate of its beginning.
+
+    Differs from the original in: nothing but the random numbers.
+    """
+    config = ofd()
+    config.data.padding_mode = "zero"
+    config.data.mean, config.data.std = normalisation.PRESETS["repdistiller"]
+    config.batch_size = 64
+    config.epochs = 240
+    config.optimizer.drop_at = (150 / 240, 180 / 240, 210 / 240)
+    config.optimizer.restart_momentum = False
+    config.prepare.epochs = 30
+    for optimizer in (
+        config.optimizer,
+        config.initialise.optimizer,
+        config.prepare.optimizer,
+    ):
+        optimizer.learning_rate = 0.05
+        optimizer.nesterov = False
+    config.teacher.batch_norm = "running"
+    return config
+
+
 def _as_mhgd(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Sets what the methods of MHGD ask of the teacher and of the phases before."""
     config.teacher.batch_norm = "running"
@@ -96,17 +126,33 @@ def digits_mhgd() -> ml_collections.ConfigDict:
     return _as_mhgd(digits())
 
 
+def digits_crd() -> ml_collections.ConfigDict:
+    """The `digits` recipe for the methods of the benchmark."""
+    config = digits()
+    config.teacher.batch_norm = "running"
+    return config
+
+
 Recipes = Mapping[str, Callable[[], ml_collections.ConfigDict]]
 
-#: Recipes by data set: of students, of their teachers, and of the methods of MHGD.
+#: Recipes by data set: of students, of their teachers, of the methods of MHGD, and of
+#: those of the benchmark.
 STUDENT: Recipes = {"cifar100": ofd, "digits": digits}
 TEACHER: Recipes = {"cifar100": ofd, "digits": digits_teacher}
 MHGD: Recipes = {"cifar100": mhgd, "digits": digits_mhgd}
+BENCHMARK: Recipes = {"cifar100": crd, "digits": digits_crd}
 
 
-#: Networks without batch norm, which diverge at the rates of the others; that of the
-#: code of KD-SVD, sseung0703/SSKD_SVD, for its VGG.
-_RATES = {"mhgd_vgg16": 0.01, "mhgd_vgg7": 0.01}
+#: Networks that have a learning rate of their own: those without batch norm, which
+#: diverge at the others' (the code of KD-SVD, sseung0703/SSKD_SVD, for its VGG), and
+#: RepDistiller's small ones.
+_RATES = {
+    "mhgd_vgg16": 0.01,
+    "mhgd_vgg7": 0.01,
+    "mobilenet_v2": 0.01,
+    "shufflenet_v1": 0.01,
+    "shufflenet_v2": 0.01,
+}
 
 
 class Networks(NamedTuple):

@@ -21,6 +21,9 @@ GRAPH_PAIRS = [
     "wrn_16_2-wrn_10_2,digits",
 ]
 
+#: Some pairs of the benchmark: of one family, and of others.
+BENCHMARK_PAIRS = ["wrn_40_2-wrn_40_1", "resnet50-mobilenet_v2"]
+
 #: The arguments that the docstrings name; every file under configs/ is here.
 ARGUMENTS = {
     "overhaul": [
@@ -40,6 +43,15 @@ ARGUMENTS = {
         None,
         *(f"{heads},mhgd_vgg16-mhgd_vgg7" for heads in (1, 2, 4, 8, 16)),
     ],
+    **{
+        name: [None, *BENCHMARK_PAIRS, "wrn_16_2-wrn_10_1,digits"]
+        for name in (
+            *("activation_boundary", "attention_transfer", "correlation_congruence"),
+            *("crd", "dist", "dkd", "factor_transfer", "fitnets", "fsp", "jacobian"),
+            *("mutual_learning", "nst", "pkt", "review", "rkd"),
+            *("similarity_preserving", "soft_targets", "vid"),
+        )
+    },
     "teacher": [None, "wrn_28_4", "wrn_22_4", "wrn_16_2,digits"],
     "student": [
         None,
@@ -74,6 +86,19 @@ def test_configurations_are_complete_and_sound(name, argument):
         assert config.teacher.model
         config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
+
+
+def test_the_benchmark_recipe_is_the_released_one():
+    config = load("soft_targets")
+    assert (config.batch_size, config.epochs, config.task_weight) == (64, 240, 0.1)
+    assert [round(240 * at) for at in config.optimizer.drop_at] == [150, 180, 210]
+    assert (config.optimizer.learning_rate, config.optimizer.nesterov) == (0.05, False)
+    assert not config.optimizer.restart_momentum
+    assert (config.data.padding_mode, config.teacher.batch_norm) == ("zero", "running")
+    small = load("dkd", "resnet32x4-shufflenet_v1")
+    assert small.optimizer.learning_rate == 0.01
+    assert load("activation_boundary").initialise.epochs == 30
+    assert load("factor_transfer").prepare.epochs == 30
 
 
 def test_pyramidal_teachers_teach_batches_of_64():

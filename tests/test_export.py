@@ -35,7 +35,9 @@ def shortcuts():
         return splits | {"test": Split(*(part[:96] for part in splits["test"]))}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets.DATA_SETS, "digits", datasets.DataSet(10, few))
+        patch.setitem(
+            datasets.DATA_SETS, "digits", datasets.DataSet(10, (8, 8, 3), few)
+        )
         patch.setattr(teacher_lib, "check_above_chance", lambda *_: None)
         patch.setattr(program, "CALLS", 4)
         patch.setattr(export, "_IMAGES", 12)

@@ -23,18 +23,24 @@ def double_precision():
         yield
 
 
-def train(num_devices, batch_norm, methods=("overhaul",), steps=2, batch_size=16):
+def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     """Distils for some steps; returns the state and the means of the metrics."""
+    methods = methods or {"overhaul": {}}
     axis_name = step_lib.DEVICES if batch_norm == "synchronised" else None
     settings = {"dtype": jnp.float64, "axis_name": axis_name}
     network = models.build("wrn_10_1", CLASSES, **settings)
     methods = distill.build(
-        {name: {} for name in methods}, **settings, batch_axis_name=step_lib.DEVICES
+        methods,
+        **settings,
+        batch_axis_name=step_lib.DEVICES,
+        num_classes=CLASSES,
+        num_examples=40,
     )
     image = jax.random.normal(jax.random.key(0), (batch_size, 8, 8, 3), jnp.float64)
     outputs, variables = network.init_with_output(jax.random.key(1), image, train=False)
     variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
-    teacher = distill.Teacher("wrn_10_1", variables, lambda: iter(()))
+    label = np.arange(40) % CLASSES
+    teacher = distill.Teacher("wrn_10_1", variables, lambda: iter(()), label)
     outputs = distill.Outputs(*outputs)
     learned = {
         name: jax.tree.map(
@@ -77,7 +83,25 @@ def train(num_devices, batch_norm, methods=("overhaul",), steps=2, batch_size=16
 
 
 @pytest.mark.usefixtures("double_precision")
-@pytest.mark.parametrize("methods", [("overhaul",), ("kd_svd",), ("mhgd",)])
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"overhaul": {}},
+        {"kd_svd": {}},
+        {"mhgd": {}},
+        # Those that relate the examples of a batch, all at once, and none too strong.
+        {
+            "rkd": {},
+            "similarity_preserving": {"weight": 1.0},
+            "correlation_congruence": {},
+            "pkt": {"weight": 1.0},
+            "dist": {},
+            "mlkd": {},
+            "crd": {},
+        },
+    ],
+    ids="+".join,
+)
 def test_training_is_the_same_on_one_device_and_on_four(methods):
     one, one_means = train(1, "synchronised", methods)
     four, four_means = train(4, "synchronised", methods)

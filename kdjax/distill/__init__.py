@@ -4,11 +4,30 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from kdjax.distill.activation_boundary import ActivationBoundary
+from kdjax.distill.attention_transfer import AttentionTransfer
+from kdjax.distill.cc import CorrelationCongruence
 from kdjax.distill.composed import Composed
+from kdjax.distill.crd import Crd
+from kdjax.distill.dist import Dist
+from kdjax.distill.dkd import Dkd
+from kdjax.distill.factor_transfer import FactorTransfer
+from kdjax.distill.fitnets import Fitnets
+from kdjax.distill.fsp import Fsp
+from kdjax.distill.jacobian import Jacobian
 from kdjax.distill.kd_svd import KdSvd
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
+from kdjax.distill.mlkd import Mlkd
+from kdjax.distill.mutual_learning import MutualLearning
+from kdjax.distill.nst import Nst
 from kdjax.distill.overhaul import Overhaul
+from kdjax.distill.pkt import Pkt
+from kdjax.distill.review import Review
+from kdjax.distill.rkd import Rkd
+from kdjax.distill.soft_targets import SoftTargets
+from kdjax.distill.sp import SimilarityPreserving
+from kdjax.distill.vid import Vid
 
 __all__ = [
     "METHODS",
@@ -23,7 +42,32 @@ __all__ = [
 
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (Composed, KdSvd, Mhgd, Overhaul)
+    method.name: method
+    for method in (
+        ActivationBoundary,
+        AttentionTransfer,
+        Composed,
+        CorrelationCongruence,
+        Crd,
+        Dist,
+        Dkd,
+        FactorTransfer,
+        Fitnets,
+        Fsp,
+        Jacobian,
+        KdSvd,
+        Mhgd,
+        Mlkd,
+        MutualLearning,
+        Nst,
+        Overhaul,
+        Pkt,
+        Review,
+        Rkd,
+        SimilarityPreserving,
+        SoftTargets,
+        Vid,
+    )
 }
 
 

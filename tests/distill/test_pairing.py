@@ -51,10 +51,14 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+#: Where maps of 16x16 images would end too small for a method.
+NEEDS = {"factor_transfer": "wrn_10_2-resnet8"}
+
+
 @pytest.mark.parametrize(
     ("name", "pair"),
     [
-        (name, FAMILIES[index % len(FAMILIES)])
+        (name, NEEDS.get(name, FAMILIES[index % len(FAMILIES)]))
         for index, name in enumerate(sorted(distill.METHODS))
     ],
 )

@@ -42,7 +42,9 @@ def shortcuts():
         return splits | {"test": Split(*(part[:96] for part in splits["test"]))}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets.DATA_SETS, "digits", datasets.DataSet(10, few))
+        patch.setitem(
+            datasets.DATA_SETS, "digits", datasets.DataSet(10, (8, 8, 3), few)
+        )
         patch.setattr(teacher_lib, "check_above_chance", lambda *_: None)
         jax.config.update("jax_disable_most_optimizations", True)
         yield

@@ -1,0 +1,36 @@
+"""CRD on CIFAR-100: "Contrastive Representation Distillation" (ICLR 2020).
+
+    python -m kdjax.main --config=configs/teacher.py:resnet32x4 --workdir=runs/teacher
+    python -m kdjax.main --config=configs/crd.py:resnet32x4-resnet8x4 \\
+        --config.teacher.checkpoint=runs/teacher --workdir=runs/crd
+
+The argument is teacher-student; a data set may follow, as in wrn_16_2-wrn_10_1,digits.
+Published test accuracy in percent (last epoch, RepDistiller's README; teacher and
+student of RepDistiller's):
+
+    argument                  teacher  student alone  CRD
+    wrn_40_2-wrn_16_2         75.61    73.26          75.48
+    wrn_40_2-wrn_40_1         75.61    71.98          74.14
+    resnet56-resnet20         72.34    69.06          71.16
+    resnet110-resnet20        74.31    69.06          71.46
+    resnet110-resnet32        74.31    71.14          73.48
+    resnet32x4-resnet8x4      79.42    72.50          75.51
+    vgg13-vgg8                74.64    70.36          73.94
+    vgg13-mobilenet_v2        74.64    64.60          69.73
+    resnet50-mobilenet_v2     79.34    64.60          69.11
+    resnet50-vgg8             79.34    70.36          74.30
+    resnet32x4-shufflenet_v1  79.42    70.50          75.11
+    resnet32x4-shufflenet_v2  79.42    71.82          75.65
+    wrn_40_2-shufflenet_v1    75.61    70.50          76.05
+
+The recipe is RepDistiller's, `recipes.crd`.
+"""
+
+import ml_collections
+
+from kdjax import recipes
+
+
+def get_config(argument: str = "resnet32x4-resnet8x4") -> ml_collections.ConfigDict:
+    """Returns the experiment for "teacher-student" or "teacher-student,data"."""
+    return recipes.distillation(argument, {"crd": {}}, recipes.BENCHMARK)

@@ -1,0 +1,129 @@
+"""DML: Zhang et al., "Deep Mutual Learning" (CVPR 2018).
+
+No teacher: the student and a peer learn together from scratch, each from the labels and
+from the other's probabilities. Original: YingZhangDUT/Deep-Mutual-Learning,
+`train_models.py`; also in sseung0703/KD_methods_with_TF, `DML.py`.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax import models
+from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.soft_targets import divergence, log_probabilities
+
+
+def from_other(own: jax.Array, other: jax.Array) -> jax.Array:
+    """Computes KL(other || own) from log probabilities, [B] for [B, K]."""
+    return divergence(other, own)
+
+
+def symmetric(own: jax.Array, other: jax.Array) -> jax.Array:
+    """Computes (KL(other || own) + KL(own || other)) / 2, [B] for [B, K]."""
+    return (divergence(other, own) + divergence(own, other)) / 2
+
+
+#: What a network learns from the other, by the name used in `distance`.
+DISTANCES = {"from_other": from_other, "symmetric": symmetric}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MutualLearning(Method):
+    """Two networks that learn from the labels and from one another.
+
+    The peer is the method's own to learn: it is kept with the student, by the same
+    optimizer, and neither measured on the test split nor exported. The terms are
+    `mutual`, which reaches the student alone, and `mutual_peer` and
+    `peer_cross_entropy`, which reach the peer alone.
+
+    The peer learns from the labels with a factor of 1 whatever the weight. As the
+    weight multiplies all terms, `peer_cross_entropy` is divided by it.
+
+    Differs from the original in: both networks step at once, from one batch and from
+    each other's outputs before the step; the original lets them step in turn.
+
+    Attributes:
+      weight: factor on what either learns from the other.
+      peer: name of the other network, for example "resnet56". Those whose linear layers
+        fix the size of the images, mhgd_vgg16 and mhgd_vgg7, need images of the size
+        in the name.
+      distance: "from_other", KL(other || own) with the other held fixed, as published;
+        or "symmetric", half of the sum of both directions, as released with MHGD.
+    """
+
+    name = "mutual_learning"
+    needs_teacher = False
+    taxonomy = Taxonomy(
+        teacher_transform="softmax, of a peer that learns too",
+        student_transform="softmax",
+        position="logits",
+        distance="KL(peer || student)",
+        missing_information="all but the probabilities of the classes",
+    )
+
+    weight: float = 1.0
+    peer: str = ""
+    distance: str = "from_other"
+
+    def __post_init__(self):
+        field = f"methods.{self.name}"
+        if not self.peer:
+            raise ValueError(
+                f"{field}.peer='' but mutual learning needs a second network: name one"
+            )
+        try:
+            self._network(num_classes=1)
+        except ValueError as error:
+            raise ValueError(f"{field}.peer: {error}") from None
+        self._require_choice("distance", DISTANCES)
+        if not self.weight > 0:
+            raise ValueError(
+                f"{field}.weight={self.weight} is not above 0: nobody would learn from "
+                "anybody"
+            )
+        if self.warm_up:
+            raise ValueError(
+                f"{field}.warm_up={self.warm_up} is not 0: the peer would learn as "
+                "little from the labels as from the student"
+            )
+
+    def init(self, key: jax.Array, student: Outputs, teacher: None) -> Variables:
+        """Makes the peer."""
+        size = models.image_size(self.peer)
+        image = jnp.zeros((1, size, size, 3))
+        return self._network(student.logits.shape[-1]).init(key, image, train=False)
+
+    def loss(
+        self,
+        variables: Variables,
+        constants: Variables,
+        student: Outputs,
+        teacher: None,
+        examples: Examples,
+    ) -> tuple[dict[str, jax.Array], Variables]:
+        """Returns what student and peer learn, [B] each, and the peer's statistics."""
+        peer = self._network(student.logits.shape[-1])
+        (logits, _), updates = peer.apply(
+            variables, examples.image, train=True, mutable=["batch_stats"]
+        )
+        ours, theirs = log_probabilities(student.logits), log_probabilities(logits)
+        distance, held = DISTANCES[self.distance], jax.lax.stop_gradient
+        cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
+            theirs, examples.label
+        )
+        terms = {
+            "mutual": distance(ours, held(theirs)),
+            "mutual_peer": distance(theirs, held(ours)),
+            "peer_cross_entropy": cross_entropy / self.weight,
+        }
+        # A network without batch norms has none.
+        return terms, updates.get("batch_stats", {})
+
+    def _network(self, num_classes: int) -> nn.Module:
+        return models.build(
+            self.peer, num_classes, dtype=self.dtype, axis_name=self.axis_name
+        )

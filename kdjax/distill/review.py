@@ -1,0 +1,221 @@
+"""ReviewKD: Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021).
+
+From the top down, each stage of the student is fused with what came from above, and the
+teacher's stage is the target of the fusion. Original: dvlab-research/ReviewKD,
+`CIFAR-100/model/reviewkd.py`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.distill import distances
+from kdjax.distill.composed import POSITIONS
+from kdjax.distill.matching import pool_to, require_as_many
+from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.models import layers
+
+#: Most channels that stages are fused at.
+_MOST_CHANNELS = 512
+
+#: Heights and widths that maps are averaged down to, beside their own.
+_LEVELS = (4, 2, 1)
+
+#: U(-sqrt(3 / in), sqrt(3 / in)): `kaiming_uniform_(a=1)`.
+_kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+
+
+def nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Brings [B, H, W, C] to another height and width, each value the nearest one's.
+
+    Source: PyTorch's `interpolate(mode="nearest")`, which takes floor(i H / H').
+    Differs from the original in: nothing.
+    """
+    for axis, (before, after) in enumerate(zip(x.shape[1:3], size, strict=True), 1):
+        if after % before == 0:
+            x = jnp.repeat(x, after // before, axis)
+        else:
+            x = jnp.take(x, np.arange(after) * before // after, axis, mode="clip")
+    return x
+
+
+def hierarchical_context_loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Averages squared differences of maps and of what they are averaged down to.
+
+    The map itself counts 1; averaged to 4x4, 2x2 and 1x1, where it is larger, 1/2 and
+    so on; the sum is divided by that of these weights.
+
+    Source: the paper's section 3.3; original: `hcl`.
+    Differs from the original in: the mean stops at the example; the smaller side of a
+    map that is not square decides how far it is averaged down.
+
+    Args:
+      student: feature map, [B, H, W, C].
+      teacher: of the same shape.
+
+    Returns:
+      [B], float32 or wider.
+    """
+    student, teacher = (
+        x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (student, teacher)
+    )
+    loss, weight, total = distances.mean_squared(student, teacher), 1.0, 1.0
+    for level in _LEVELS:
+        if level >= min(student.shape[1:3]):
+            continue
+        weight /= 2
+        total += weight
+        loss += weight * distances.mean_squared(
+            pool_to(student, (level, level)), pool_to(teacher, (level, level))
+        )
+    return loss / total
+
+
+class ReviewFusion(nn.Module):
+    """Fuses a student's maps from the top down.
+
+    Source: the paper's attention based fusion; original: `ABF` and `ReviewKD.forward`.
+    Differs from the original in: sizes are those of the maps, where the original has a
+    table of pairs.
+
+    Attributes:
+      channels: of the teacher's maps, bottom to top.
+      sizes: height and width of the teacher's maps.
+      dtype: type of the computation.
+      axis_name: device axis of synchronised batch norms, or None.
+    """
+
+    channels: Sequence[int]
+    sizes: Sequence[tuple[int, int]]
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array]) -> list[jax.Array]:
+        """Maps [B, H, W, C_student], bottom to top, to the teacher's shapes."""
+        width = min(_MOST_CHANNELS, maps[-1].shape[-1])
+        found, above = [], None
+        for index in reversed(range(len(maps))):
+            level = f"level{index + 1}"
+            x = self._layer(width, 1, f"{level}_in")(maps[index])
+            if above is not None:
+                above = nearest(above, x.shape[1:3])
+                both = jnp.concatenate([x, above], axis=-1)
+                gate = nn.sigmoid(
+                    nn.Conv(
+                        2,
+                        (1, 1),
+                        kernel_init=layers.torch_linear,
+                        bias_init=layers.torch_bias(2 * width),
+                        dtype=self.dtype,
+                        name=f"{level}_gate",
+                    )(both)
+                )
+                x = x * gate[..., :1] + above * gate[..., 1:]
+            above = nearest(x, self.sizes[index])
+            found.append(self._layer(self.channels[index], 3, f"{level}_out")(above))
+        return found[::-1]
+
+    def _layer(self, width: int, size: int, name: str):
+        return nn.Sequential(
+            [
+                layers.convolution(
+                    width,
+                    size,
+                    dtype=self.dtype,
+                    kernel_init=_kaiming_uniform,
+                    name=f"{name}_conv",
+                ),
+                layers.batch_norm(
+                    True,
+                    axis_name=self.axis_name,
+                    dtype=self.dtype,
+                    name=f"{name}_bn",
+                ),
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Review(Method):
+    """Fused stages of the student against the teacher's, the pooled features on top.
+
+    The terms are `stage_1`, ... and `pooled`. Any two networks with as many stages can
+    be joined.
+
+    Differs from the original in: what the functions say; in the warm-up, which starts
+    at its first step here and at 0 there.
+
+    Attributes:
+      weight: 1 as the original's default and for resnet110-resnet32; published are 0.6
+        for resnet56-resnet20, 5 for the wide ResNets, resnet32x4-resnet8x4 and
+        ShuffleNet V1, and 8 for ShuffleNet V2.
+      teacher_position: "pre", before the ReLU that ends a stage, or "post", after it.
+    """
+
+    name = "review"
+    taxonomy = Taxonomy(
+        teacher_transform="none",
+        student_transform="fusion with the stages above",
+        position="before the ReLU that ends a stage, after it in the student",
+        distance="L2 at several sizes",
+        missing_information="none",
+    )
+
+    weight: float = 1.0
+    warm_up: int = 20
+    teacher_position: str = "pre"
+
+    def __post_init__(self):
+        self._require_choice("teacher_position", POSITIONS)
+
+    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+        """Makes the fusion; refuses networks with other numbers of stages."""
+        require_as_many(self.name, student.features.post, teacher.features.post)
+        ours, theirs = jax.eval_shape(self._maps, student, teacher)
+        maps = [jnp.zeros(x.shape, x.dtype) for x in ours]
+        return self._fusion(theirs).init(key, maps)
+
+    def loss(
+        self,
+        variables: Variables,
+        constants: Variables,
+        student: Outputs,
+        teacher: Outputs,
+        examples: Examples,
+    ) -> tuple[dict[str, jax.Array], Variables]:
+        """Returns the hierarchical context loss of every level, [B] each."""
+        ours, theirs = self._maps(student, teacher)
+        fused, updates = self._fusion(theirs).apply(
+            variables, ours, mutable=["batch_stats"]
+        )
+        names = [f"stage_{stage}" for stage in range(1, len(fused))] + ["pooled"]
+        terms = {
+            name: hierarchical_context_loss(*maps)
+            for name, *maps in zip(names, fused, theirs, strict=True)
+        }
+        return terms, updates["batch_stats"]
+
+    def _maps(self, student: Outputs, teacher: Outputs) -> tuple[list, list]:
+        """Returns both networks' levels; the pooled features as maps of one pixel."""
+        theirs = getattr(teacher.features, self.teacher_position)
+        return tuple(
+            [*stages, outputs.features.pooled[:, None, None, :]]
+            for stages, outputs in (
+                (student.features.post, student),
+                (theirs, teacher),
+            )
+        )
+
+    def _fusion(self, teacher: Sequence[jax.Array]) -> ReviewFusion:
+        return ReviewFusion(
+            tuple(x.shape[-1] for x in teacher),
+            tuple(x.shape[1:3] for x in teacher),
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )

@@ -1,0 +1,122 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.distill.dkd import Dkd, decouple
+from kdjax.distill.method import Examples, Outputs
+from kdjax.distill.soft_targets import SoftTargets
+
+PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
+LABEL = np.asarray([3, 14, 15, 92, 65, 35, 89, 79])
+
+
+def public_logits():
+    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
+
+
+def terms_of(method, student, teacher, label=LABEL):
+    outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
+    examples = Examples(None, jnp.asarray(label), None, None)
+    terms, stats = method.loss({}, {}, *outputs, examples)
+    assert stats == {}
+    return terms
+
+
+def value(method, student, teacher, label=LABEL):
+    return sum(jnp.mean(x) for x in terms_of(method, student, teacher, label).values())
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("DKD/alpha1_beta8_T4", {}),
+        ("DKD/tckd_only", {"beta": 0.0}),
+        ("DKD/nckd_only", {"alpha": 0.0, "beta": 1.0}),
+    ],
+)
+def test_value_and_gradient_are_the_public_ones(name, settings):
+    expected = json.loads(PUBLIC.read_text())["values"][name]
+    method = Dkd(**settings)
+    with jax.enable_x64(True):
+        found, gradient = jax.value_and_grad(lambda *x: value(method, *x))(
+            *map(jnp.asarray, public_logits())
+        )
+        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
+        np.testing.assert_allclose(
+            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
+        )
+
+
+def test_the_parts_weighted_by_the_teachers_doubt_are_the_divergence_of_kd():
+    """KD = TCKD + (1 - p_true) NCKD, the paper's equation 5, example by example."""
+    student, teacher = public_logits()
+    with jax.enable_x64(True):
+        parts = terms_of(Dkd(beta=1.0), student, teacher)
+        outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
+        whole, _ = SoftTargets().loss({}, {}, *outputs, None)
+        own, _ = decouple(jnp.asarray(teacher), jnp.asarray(LABEL), temperature=4.0)
+        doubt = jnp.exp(own[:, 1])
+        np.testing.assert_allclose(
+            parts["target_class"] + doubt * parts["non_target_class"],
+            whole["divergence"],
+            rtol=1e-10,
+        )
+
+
+def test_both_parts_are_probabilities():
+    student, _ = public_logits()
+    own, others = decouple(jnp.asarray(student), jnp.asarray(LABEL), temperature=1.0)
+    assert (own.shape, others.shape) == ((8, 2), (8, 99))
+    for log_p in (own, others):
+        np.testing.assert_allclose(jnp.exp(log_p).sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e3, 1e6, 1e30])
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_values_and_gradients_are_finite_at_any_scale(scale, temperature):
+    """The public code takes logarithms of probabilities that underflow: 120 is enough
+    for an infinite loss at T = 4 in float32."""
+    student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
+    method = Dkd(temperature=temperature)
+    for label in (LABEL, np.argmax(student, 1), np.argmax(teacher, 1)):
+        found, gradient = jax.value_and_grad(value, argnums=1)(
+            method, student, teacher, label
+        )
+        assert np.isfinite(found)
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_losses_are_float32_whatever_the_logits(dtype):
+    student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
+    found = terms_of(Dkd(), student, teacher)
+    wide = terms_of(Dkd(), *(x.astype(jnp.float32) for x in (student, teacher)))
+    for name, term in found.items():
+        assert (term.shape, term.dtype) == ((8,), jnp.float32)
+        np.testing.assert_array_equal(term, wide[name])
+
+
+def test_equal_logits_have_no_loss():
+    student, _ = public_logits()
+    assert value(Dkd(), student, student) == 0
+
+
+def test_the_weight_warms_up_for_twenty_epochs_unless_told():
+    assert Dkd().warm_up == 20
+
+
+def test_two_classes_are_refused():
+    outputs = Outputs(jnp.zeros((4, 2)), None)
+    with pytest.raises(ValueError, match=r"methods\.dkd needs 3 classes .* not 2"):
+        Dkd().init(jax.random.key(0), outputs, outputs)
+    outputs = Outputs(jnp.zeros((4, 3)), None)
+    assert Dkd().init(jax.random.key(0), outputs, outputs) == {}
+
+
+def test_a_temperature_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"methods\.dkd\.temperature=0\.0 is not"):
+        Dkd(temperature=0.0)

@@ -1,0 +1,118 @@
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.distill.method import Outputs
+from kdjax.distill.soft_targets import SoftTargets, standardised
+
+PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
+
+
+def reference(name):
+    """Returns what a public repository computed on `public_logits`."""
+    return json.loads(PUBLIC.read_text())["values"][name]
+
+
+def public_logits():
+    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
+
+
+def value(method, student, teacher):
+    outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
+    terms, stats = method.loss({}, {}, *outputs, None)
+    assert stats == {}
+    assert terms["divergence"].shape == student.shape[:1]
+    return jnp.mean(terms["divergence"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("KD/T1", {"temperature": 1.0}),
+        ("KD/T2", {"temperature": 2.0}),
+        ("KD/T4", {}),
+        # Without the weight of 9 that its code multiplies by.
+        ("LSKD/T2", {"temperature": 2.0, "standardise": True}),
+    ],
+)
+def test_value_and_gradient_are_the_public_ones(name, settings):
+    expected = reference(name)
+    method = SoftTargets(**settings)
+    with jax.enable_x64(True):
+        found, gradient = jax.value_and_grad(lambda *x: value(method, *x))(
+            *map(jnp.asarray, public_logits())
+        )
+        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
+        np.testing.assert_allclose(
+            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
+        )
+
+
+def test_value_and_gradient_without_the_square_are_those_released_with_mhgd(golden):
+    arrays = golden("baselines")
+    method = SoftTargets(scale="none")
+    with jax.enable_x64(True):
+        found, gradient = jax.value_and_grad(lambda *x: value(method, *x))(
+            *(jnp.asarray(arrays[f"logits_{side}"]) for side in "st")
+        )
+        np.testing.assert_allclose(found, arrays["loss__soft_logits_T4"], rtol=1e-9)
+        np.testing.assert_allclose(
+            gradient, arrays["grad__soft_logits_T4__0"], rtol=1e-7, atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_losses_are_float32_whatever_the_logits(dtype, standardise):
+    student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
+    method = SoftTargets(standardise=standardise)
+    found = value(method, student, teacher)
+    assert found.dtype == jnp.float32
+    wide = [x.astype(jnp.float32) for x in (student, teacher)]
+    np.testing.assert_array_equal(found, value(method, *wide))
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_equal_logits_have_no_loss(standardise):
+    student, _ = public_logits()
+    method = SoftTargets(standardise=standardise)
+    found, gradient = jax.value_and_grad(lambda x: value(method, x, student))(student)
+    assert found == 0
+    np.testing.assert_allclose(gradient, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("scale", [0.0, 1e3, 1e30])
+def test_values_and_gradients_are_finite_at_any_scale(scale, standardise):
+    student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
+    method = SoftTargets(standardise=standardise)
+    found = jax.value_and_grad(lambda x: value(method, x, teacher))(student)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
+
+
+def test_a_scaled_and_shifted_teacher_is_the_same_when_standardised():
+    student, teacher = public_logits()
+    method = SoftTargets(standardise=True)
+    np.testing.assert_allclose(
+        value(method, student, 7 * teacher - 30),
+        value(method, student, teacher),
+        rtol=1e-5,
+    )
+    logits = standardised(jnp.asarray(teacher))
+    np.testing.assert_allclose(np.std(logits, axis=1, ddof=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"temperature": 0.0}, r"methods\.soft_targets\.temperature=0\.0 is not above"),
+        ({"scale": "cubed"}, r"methods\.soft_targets\.scale='cubed' is none of"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        SoftTargets(**given)
