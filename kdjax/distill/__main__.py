@@ -1,13 +1,14 @@
 """Prints what methods there are, or which pairs of networks they can join.
 
     python -m kdjax.distill
-    python -m kdjax.distill --matrix [--markdown]
+    python -m kdjax.distill --matrix
+    python -m kdjax.distill --markdown > kdjax/distill/README.md
 
 The first is the table of the overhaul paper, L = d(T_t(F_t), T_s(F_s)), method by
 method, with the phases of a training, what is learned besides the student (parameters,
 for WRN-40-2 to WRN-16-2) and which examples a value depends on. The second tries every
 method on every pair of the published tables, as its defaults have it: "yes", or why it
-cannot.
+cannot. The third makes a page of both.
 """
 
 import argparse
@@ -142,25 +143,37 @@ def _matrix_text(form: str) -> str:
     return "\n".join(lines).rstrip()
 
 
+def page() -> str:
+    """Returns both tables as a page in Markdown."""
+    # A bar would end the cell.
+    rows = [
+        {column: value.replace("|", "\\|") for column, value in row.items()}
+        for row in taxonomy()
+    ]
+    taxonomy_text = tabulate.tabulate(rows, headers="keys", tablefmt="github")
+    return (
+        "# Methods\n\nMade by `python -m kdjax.distill --markdown`, from the code.\n\n"
+        f"## Taxonomy\n\nL = d(T_t(F_t), T_s(F_s))\n\n{taxonomy_text}\n\n"
+        f"## Methods and pairs\n\n{_matrix_text('github')}"
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
         prog="distill", description="Prints what distillation methods there are."
     )
-    add = parser.add_argument
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--matrix", action="store_true", help="try every method on every pair")
-    add("--markdown", action="store_true", help="print a table for Markdown")
+    add("--markdown", action="store_true", help="print a page of both for Markdown")
     args = parser.parse_args(argv)
-    form = "github" if args.markdown else "simple"
-    if args.matrix:
-        print(_matrix_text(form))
-        return 0
-    rows = taxonomy()
     if args.markdown:
-        print(tabulate.tabulate(rows, headers="keys", tablefmt=form))
+        print(page())
+    elif args.matrix:
+        print(_matrix_text("simple"))
     else:
         widths = [None, *[26] * 5, None, None, 10, 40]
-        print(tabulate.tabulate(rows, headers="keys", maxcolwidths=widths))
+        print(tabulate.tabulate(taxonomy(), headers="keys", maxcolwidths=widths))
     return 0
 
 

@@ -38,7 +38,7 @@ def loss_and_gradient(method, student, teacher, variables=None):
         assert all(term.shape == (len(pooled),) for term in terms.values())
         return sum(map(jnp.mean, terms.values()))
 
-    return jax.value_and_grad(total)(jnp.asarray(student))
+    return jax.jit(jax.value_and_grad(total))(jnp.asarray(student))
 
 
 def assert_bears_anything(method, *, learns=False):

@@ -1,5 +1,7 @@
 """Every method on every pair: found out abstractly, and one real step each."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -151,8 +153,13 @@ def drawn(network, image):
 def test_the_tables_are_printed(capsys):
     assert table.main([]) == 0
     assert "partial L2" in capsys.readouterr().out
+
+
+def test_the_page_of_tables_is_what_the_code_prints(capsys):
+    """Where not: python -m kdjax.distill --markdown > kdjax/distill/README.md."""
     assert table.main(["--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("| method ")
+    page = pathlib.Path(distill.__file__).with_name("README.md").read_text()
+    assert page == capsys.readouterr().out
 
 
 def test_a_method_that_cannot_join_is_refused_when_the_config_is_read():

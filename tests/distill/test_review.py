@@ -18,7 +18,7 @@ def test_hierarchical_context_is_the_authors():
             terms = map(review.hierarchical_context_loss, student, teacher)
             return sum(map(jnp.mean, terms))
 
-        value, gradients = jax.value_and_grad(loss)(student)
+        value, gradients = jax.jit(jax.value_and_grad(loss))(student)
         np.testing.assert_allclose(value, expected["loss"], rtol=1e-6)
         np.testing.assert_allclose(
             [float(jnp.linalg.norm(g)) for g in gradients],
@@ -58,7 +58,7 @@ def test_every_pair_is_fused_to_the_teachers_shapes(pair):
     ours, theirs = PAIRS[pair]
     student, teacher = outputs_of(0, ours, 7), outputs_of(1, theirs, 9)
     method = review.Review()
-    variables = method.init(jax.random.key(0), student, teacher)
+    variables = jax.jit(method.init)(jax.random.key(0), student, teacher)
 
     @jax.jit
     def run(params, student):
@@ -92,8 +92,8 @@ def test_a_gate_mixes_both_branches():
     """By hand: two levels of one pixel, without batch statistics to speak of."""
     student, teacher = outputs_of(0, [(1, 1, 3)], 2), outputs_of(1, [(1, 1, 4)], 5)
     method = review.Review(teacher_position="post")
-    variables = method.init(jax.random.key(0), student, teacher)
-    terms, _ = method.loss(variables, {}, student, teacher, None)
+    variables = jax.jit(method.init)(jax.random.key(0), student, teacher)
+    terms, _ = jax.jit(method.loss)(variables, {}, student, teacher, None)
     params = jax.tree.map(np.asarray, variables["params"])
 
     def layer(x, name):
