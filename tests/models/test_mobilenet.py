@@ -5,23 +5,7 @@ import pytest
 
 from kdjax import models
 from kdjax.models import torch_layout
-
-
-def shapes(name, num_classes=100):
-    """Returns the shapes of logits, features and variables, without computing."""
-    network = models.build(name, num_classes)
-    size = models.image_size(name)
-    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    return jax.eval_shape(
-        lambda image: network.init_with_output(jax.random.key(0), image, train=False),
-        image,
-    )
-
-
-def parameters(name, num_classes=100):
-    """Counts the parameters."""
-    _, variables = shapes(name, num_classes)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+from tests.models import abstract
 
 
 @pytest.mark.parametrize(
@@ -34,7 +18,7 @@ def parameters(name, num_classes=100):
     ],
 )
 def test_networks_have_as_many_parameters_as_published(name, num_classes, count):
-    assert parameters(name, num_classes) == count
+    assert abstract.parameters(name, num_classes) == count
 
 
 @pytest.mark.parametrize(
@@ -46,21 +30,7 @@ def test_networks_have_as_many_parameters_as_published(name, num_classes, count)
     ],
 )
 def test_features_have_the_published_shapes(name, sizes, widths, pooled):
-    """The stem comes first."""
-    (logits, features), variables = shapes(name)
-    expected = [
-        (2, size, size, width) for size, width in zip(sizes, widths, strict=True)
-    ]
-    assert logits.shape == (2, 100)
-    assert [x.shape for x in (features.stem, *features.pre)] == expected
-    assert [x.shape for x in (features.stem, *features.post)] == expected
-    assert features.pooled.shape == (2, pooled)
-    paths = models.margin_batch_norms(name)
-    for path, width in zip(paths, widths[1:], strict=True):
-        norm = variables["params"]
-        for key in path:
-            norm = norm[key]
-        assert norm["scale"].shape == norm["bias"].shape == (width,)
+    abstract.check_features(name, sizes, widths, pooled)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +63,7 @@ def test_features_have_the_published_shapes(name, sizes, widths, pooled):
 def test_each_form_has_the_layout_of_its_original(name, layout, expected):
     network = models.build(name, 10)
     assert torch_layout.layouts(network) == (layout,)
-    _, variables = shapes(name, 10)
+    _, variables = abstract.shapes(name, 10)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
     written = torch_layout.to_state_dict(network, zeros, layout)
     # A stem and 13 units of two convolutions, each with a batch norm; the classifier.

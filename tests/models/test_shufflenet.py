@@ -1,38 +1,16 @@
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import shufflenet, torch_layout
-
-#: Names and shapes of the state dicts of RepDistiller's networks for 100 classes.
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "state_dict_shapes.json"
-
-
-def shapes(name, num_classes=100):
-    """Returns the shapes of logits, features and variables, without computing."""
-    network = models.build(name, num_classes)
-    size = models.image_size(name)
-    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    return jax.eval_shape(
-        lambda image: network.init_with_output(jax.random.key(0), image, train=False),
-        image,
-    )
-
-
-def parameters(name, num_classes=100):
-    """Counts the parameters."""
-    _, variables = shapes(name, num_classes)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+from kdjax.models import shufflenet
+from tests.models import abstract
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v1@64"])
 def test_networks_have_as_many_parameters_as_published(name):
-    assert parameters(name) == 949_258
+    assert abstract.parameters(name) == 949_258
 
 
 @pytest.mark.parametrize(
@@ -43,15 +21,7 @@ def test_networks_have_as_many_parameters_as_published(name):
     ],
 )
 def test_features_have_the_published_shapes(name, sizes, widths, pooled):
-    """The stem comes first."""
-    (logits, features), _ = shapes(name)
-    expected = [
-        (2, size, size, width) for size, width in zip(sizes, widths, strict=True)
-    ]
-    assert logits.shape == (2, 100)
-    assert [x.shape for x in (features.stem, *features.pre)] == expected
-    assert [x.shape for x in (features.stem, *features.post)] == expected
-    assert features.pooled.shape == (2, pooled)
+    abstract.check_features(name, sizes, widths, pooled, margins=False)
 
 
 @pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v1@64"])
@@ -63,12 +33,8 @@ def test_margins_are_to_be_measured(name):
 
 def test_the_state_dict_is_that_of_repdistiller():
     """By names and shapes: its public teachers can be read."""
-    network = models.build("shufflenet_v1", 100)
-    _, variables = shapes("shufflenet_v1")
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
-    written = torch_layout.to_state_dict(network, zeros, "repdistiller")
-    public = json.loads(PUBLIC.read_text())["ShuffleV1"]
-    assert {name: list(leaf.shape) for name, leaf in written.items()} == public
+    written = abstract.state_dict_shapes("shufflenet_v1", "repdistiller")
+    assert written == abstract.public_state_dict("ShuffleV1")
 
 
 def test_channels_are_dealt_out_one_of_each_group_in_turn():

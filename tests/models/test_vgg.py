@@ -1,6 +1,4 @@
 import itertools
-import json
-import pathlib
 
 import flax.linen as nn
 import jax
@@ -9,27 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import torch_layout
-
-#: Names and shapes of the state dicts of RepDistiller's networks for 100 classes.
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "state_dict_shapes.json"
-
-
-def shapes(name, num_classes=100):
-    """Returns the shapes of logits, features and variables, without computing."""
-    network = models.build(name, num_classes)
-    size = models.image_size(name)
-    image = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
-    return jax.eval_shape(
-        lambda image: network.init_with_output(jax.random.key(0), image, train=False),
-        image,
-    )
-
-
-def parameters(name, num_classes=100):
-    """Counts the parameters."""
-    _, variables = shapes(name, num_classes)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+from tests.models import abstract
 
 
 @pytest.mark.parametrize(
@@ -42,7 +20,7 @@ def parameters(name, num_classes=100):
     ],
 )
 def test_networks_have_as_many_parameters_as_published(name, count):
-    assert parameters(name) == count
+    assert abstract.parameters(name) == count
 
 
 @pytest.mark.parametrize(
@@ -57,7 +35,7 @@ def test_networks_have_the_parameters_of_their_layers(name, convolutions):
     """Each convolution has a bias, and the scale and offset of a batch norm."""
     pairs = itertools.pairwise((3, *convolutions))
     by_hand = sum((9 * before + 3) * after for before, after in pairs)
-    assert parameters(name) == by_hand + (512 + 1) * 100
+    assert abstract.parameters(name) == by_hand + (512 + 1) * 100
 
 
 @pytest.mark.parametrize(
@@ -70,32 +48,14 @@ def test_networks_have_the_parameters_of_their_layers(name, convolutions):
     ],
 )
 def test_features_have_the_published_shapes(name, sizes, widths, pooled):
-    """The stem comes first."""
-    (logits, features), variables = shapes(name)
-    expected = [
-        (2, size, size, width) for size, width in zip(sizes, widths, strict=True)
-    ]
-    assert logits.shape == (2, 100)
-    assert [x.shape for x in (features.stem, *features.pre)] == expected
-    assert [x.shape for x in (features.stem, *features.post)] == expected
-    assert features.pooled.shape == (2, pooled)
-    paths = models.margin_batch_norms(name)
-    for path, width in zip(paths, widths[1:], strict=True):
-        norm = variables["params"]
-        for key in path:
-            norm = norm[key]
-        assert norm["scale"].shape == norm["bias"].shape == (width,)
+    abstract.check_features(name, sizes, widths, pooled)
 
 
 @pytest.mark.parametrize("name", ["vgg8", "vgg13"])
 def test_the_state_dict_is_that_of_repdistiller(name):
     """By names and shapes: its public teachers can be read."""
-    network = models.build(name, 100)
-    _, variables = shapes(name)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), variables)
-    written = torch_layout.to_state_dict(network, zeros, "repdistiller")
-    public = json.loads(PUBLIC.read_text())[name]
-    assert {name: list(leaf.shape) for name, leaf in written.items()} == public
+    written = abstract.state_dict_shapes(name, "repdistiller")
+    assert written == abstract.public_state_dict(name)
 
 
 def test_features_are_taken_around_the_relu_and_before_the_pool():
