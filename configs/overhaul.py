@@ -27,8 +27,9 @@ import ml_collections
 from kdjax import recipes
 
 # The distance is a sum over the image. That of the digits has a sixteenth of the
-# pixels, and the weight makes up for it.
-_WEIGHT = {"cifar100": 1e-3, "digits": 1.6e-2}
+# pixels, and the weight makes up for it. The networks for 64x64 images halve them at
+# once, so that their maps are as large as those of CIFAR.
+_WEIGHT = {"cifar100": 1e-3, "cifar10": 1e-3, "tiny_imagenet": 1e-3, "digits": 1.6e-2}
 
 
 def get_config(argument: str = "wrn_28_4-wrn_16_2") -> ml_collections.ConfigDict:

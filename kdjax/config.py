@@ -28,11 +28,21 @@ def default() -> ml_collections.ConfigDict:
     config.teacher.batch_norm = "batch"
 
     config.data = ml_collections.ConfigDict()
+    # "digits", "cifar10", "cifar100", "tiny_imagenet", "tfds:NAME" or "folder"; the top
+    # of kdjax/data/datasets.py says what they are.
     config.data.name = ""
-    # Where prepared data sets lie; empty for TFDS's own default.
+    # Where prepared data sets lie, empty for TFDS's own default; or a folder of images.
     config.data.data_dir = ""
+    # Height and width that the images of a folder are brought to: the shorter side is
+    # resized and the centre cut out. 0 for images that all have one size.
+    config.data.image_size = 0
+    # Files of a folder that cannot be decoded: "refuse" to train, or "skip" them.
+    config.data.bad_images = "refuse"
     # Part of the training images, each class in proportion, the same in every run.
     config.data.train_fraction = 1.0
+    # Part of these to set aside, likewise, and to evaluate on while training; the test
+    # images are then looked at once, at the end. 0 to evaluate on them all along.
+    config.data.validation_fraction = 0.0
     # The last, smaller batch of an epoch: "keep" it, as a smaller batch, or "drop" it.
     config.data.remainder = "keep"
     # Random crops of the image padded by so many pixels, "reflect" or "zero".
@@ -99,6 +109,7 @@ def _optimizer() -> ml_collections.ConfigDict:
 
 _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
+    "data.bad_images": datasets.BAD_IMAGES,
     "data.remainder": ("keep", "drop"),
     "data.padding_mode": augment.PADDING_MODES,
     "data.crop": augment.CROPS,
@@ -111,6 +122,7 @@ _OPTIMIZERS = ("prepare.optimizer", "initialise.optimizer", "optimizer")
 
 #: Smallest value a number may have.
 _AT_LEAST = {
+    "data.image_size": 0,
     "data.padding": 0,
     "batch_size": 1,
     "epochs": 1,
@@ -140,8 +152,12 @@ def field(config: ml_collections.ConfigDict, path: str):
 def check(config: ml_collections.ConfigDict) -> None:
     """Refuses what cannot work, before anything is read or written.
 
+    Of the data set no more is read than how many classes and what images it has.
+
     Raises:
       ValueError: names the field, its value and what it may be.
+      FileNotFoundError: if the data set is not prepared; names the command that
+        prepares it.
     """
     for path, choices in _CHOICES.items():
         if field(config, path) not in choices:
@@ -152,6 +168,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not 0 < config.data.train_fraction <= 1:
         raise ValueError(
             f"data.train_fraction={config.data.train_fraction} is not in (0, 1]"
+        )
+    if not 0 <= config.data.validation_fraction < 1:
+        raise ValueError(
+            f"data.validation_fraction={config.data.validation_fraction} is not in"
+            " [0, 1)"
         )
     for path in ("data.mean", "data.std"):
         if len(field(config, path)) != 3:
@@ -164,7 +185,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         drop_at = field(config, part).drop_at
         if not all(0 <= value < 1 for value in drop_at):
             raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
-    classes = datasets.num_classes(config.data.name)
+    classes, image_shape = datasets.describe(config.data)
     _check_network("model", config.model, classes)
     # How many examples there are is not known before they are loaded, nor does it
     # decide whether a method can be used.
@@ -187,7 +208,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         teacher=config.teacher.model if needs_teacher else None,
         student=config.model,
         num_classes=classes,
-        image_shape=datasets.DATA_SETS[config.data.name].image_shape,
+        image_shape=image_shape,
     )
 
 

@@ -28,6 +28,7 @@ class Experiment:
       config: as given.
       batches: of the training split.
       test: the whole test split.
+      skipped: files left out of "train" and "test" because they could not be decoded.
       student: the network that is trained, with or without a teacher.
       teacher: the trained network and its variables; None without methods.
       teacher_metrics: of the teacher on the test split; None without a teacher.
@@ -45,16 +46,20 @@ class Experiment:
         """
         self.config = config
         self._devices = jax.devices()
-        num_classes = datasets.num_classes(config.data.name)
-        splits = datasets.load(config.data)
+        num_classes = datasets.describe(config.data).num_classes
+        data = datasets.load(config.data)
+        if data.validation is not None:
+            raise ValueError(
+                f"data.validation_fraction={config.data.validation_fraction}: training"
+                " does not evaluate on a validation part yet"
+            )
+        self.skipped = data.skipped
         size = {
             "batch_size": config.batch_size,
             "mesh": Mesh(np.asarray(self._devices), (step_lib.DEVICES,)),
         }
-        self.batches = TrainBatches(
-            splits["train"], config.data, seed=config.seed, **size
-        )
-        self.test = WholeSplit(splits["test"], config.data, **size)
+        self.batches = TrainBatches(data.train, config.data, seed=config.seed, **size)
+        self.test = WholeSplit(data.test, config.data, **size)
 
         synchronised = config.batch_norm == "synchronised"
         computation = {
@@ -67,7 +72,7 @@ class Experiment:
             **computation,
             batch_axis_name=step_lib.DEVICES,
             num_classes=num_classes,
-            num_examples=len(splits["train"].label),
+            num_examples=len(data.train.label),
         )
         self.teacher = self.teacher_metrics = teacher_prediction = None
         self._constants: dict[str, Any] = {}
@@ -89,7 +94,7 @@ class Experiment:
             teacher_lib.check_above_chance(
                 measured.metrics["accuracy"], num_classes, self.test.num_examples
             )
-            self._constants = self._read_off_teacher(splits["train"])
+            self._constants = self._read_off_teacher(data.train)
         self._evaluator = Evaluator(
             self.student,
             self.test,

@@ -73,11 +73,11 @@ def write(
       ValueError: if the format cannot hold the network, or the program in the file is
         not the network.
     """
-    data, shape = run.config["data"], image.shape[1:]
-    network = models.build(run.config["model"], datasets.num_classes(data["name"]))
+    data, shape = run.data, image.shape[1:]
+    network = models.build(run.config["model"], datasets.describe(data).num_classes)
 
     def normalise(image):
-        return augment.normalise(image, mean=data["mean"], std=data["std"])
+        return augment.normalise(image, mean=data.mean, std=data.std)
 
     def in_flax(image):
         return network.apply(run.variables, normalise(image), train=False)[0]
@@ -147,7 +147,7 @@ def export(flags: argparse.Namespace) -> str:
         raise ValueError(f"--out={out} is a folder")
     if out.exists() and not flags.overwrite:
         raise ValueError(f"--out={out} exists: --overwrite replaces it")
-    image = _test_images(student.config, _IMAGES + -_IMAGES % (size or 1))
+    image = _test_images(student, _IMAGES + -_IMAGES % (size or 1))
     try:
         # Beside the file to be, which appears whole or not at all.
         folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=".export_")
@@ -185,12 +185,9 @@ def export(flags: argparse.Namespace) -> str:
     )
 
 
-def _test_images(config: dict, count: int) -> np.ndarray:
+def _test_images(run: trained.Trained, count: int) -> np.ndarray:
     """Returns the first test images of a run's data set, all over again if need be."""
-    data = config["data"]
-    datasets.num_classes(data["name"])
-    splits = datasets.DATA_SETS[data["name"]].load(data["data_dir"])
-    image = np.asarray(splits["test"].image[:count])
+    image = np.asarray(datasets.load(run.data).test.image[:count])
     return np.resize(image, (count, *image.shape[1:]))
 
 

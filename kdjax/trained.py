@@ -4,9 +4,11 @@ import pathlib
 from typing import Any, NamedTuple
 
 import jax
+import ml_collections
 
+from kdjax import config as config_lib
 from kdjax import run_directory
-from kdjax.checkpoint import FOLDER, Checkpoints
+from kdjax.checkpoint import Checkpoints
 
 
 class Trained(NamedTuple):
@@ -22,29 +24,42 @@ class Trained(NamedTuple):
     step: int
     variables: dict[str, Any]
 
+    @property
+    def data(self) -> ml_collections.ConfigDict:
+        """Returns the `data` part of the configuration.
+
+        Fields that are younger than the run have their defaults, as they had then.
+        """
+        data = config_lib.default().data
+        for name, value in self.config["data"].items():
+            data[name] = tuple(value) if isinstance(value, list) else value
+        return data
+
 
 def load(workdir: pathlib.Path, field: str = "workdir") -> Trained:
-    """Reads the network in the newest checkpoint of a run.
+    """Reads the network in the newest whole checkpoint of a run; changes nothing.
 
     Args:
       workdir: the work directory.
       field: what the user gave the directory as; named in errors.
 
     Raises:
-      ValueError: if the directory holds no run, or no checkpoint yet.
+      ValueError: if the directory holds no run, or no whole checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
     config = run_directory.read_config(workdir)
     if config is None:
         raise ValueError(f"{where} is not the work directory of a run")
-    # Opening checkpoints that are not there would create their folder.
-    checkpoints = (workdir / FOLDER).is_dir() and Checkpoints(workdir)
-    if not checkpoints or (step := checkpoints.latest_step) is None:
+    checkpoints = Checkpoints(workdir)
+    try:
+        step = checkpoints.latest_step
+        saved = step is not None and checkpoints.restore_as_saved()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    if not saved:
         raise ValueError(f"{where} holds no checkpoint yet: train the network first")
-    with checkpoints:
-        saved = checkpoints.restore_as_saved()
     variables = {
         collection: jax.device_get(saved[collection]["student"])
         for collection in ("params", "batch_stats")
     }
-    return Trained(config, step, variables)
+    return Trained(config, checkpoints.latest_step, variables)

@@ -19,6 +19,7 @@ GRAPH_PAIRS = [
     "wrn_22_4-mhgd_resnet",
     "resnet32x4-resnet8x4",
     "wrn_16_2-wrn_10_2,digits",
+    "wrn_22_4-wrn_10_4,cifar10",
 ]
 
 #: Some pairs of the benchmark: of one family, and of others.
@@ -35,6 +36,7 @@ ARGUMENTS = {
         "pyramidnet_200_240-wrn_28_4",
         "pyramidnet_200_240-pyramidnet_110_84",
         "wrn_16_2-wrn_16_1,digits",
+        "wrn_16_2-wrn_16_1,cifar10",
     ],
     "kd_svd": [None, *GRAPH_PAIRS],
     "mhgd": [None, *GRAPH_PAIRS],
@@ -44,7 +46,12 @@ ARGUMENTS = {
         *(f"{heads},mhgd_vgg16-mhgd_vgg7" for heads in (1, 2, 4, 8, 16)),
     ],
     **{
-        name: [None, *BENCHMARK_PAIRS, "wrn_16_2-wrn_10_1,digits"]
+        name: [
+            None,
+            *BENCHMARK_PAIRS,
+            "wrn_16_2-wrn_10_1,digits",
+            "wrn_40_2-wrn_40_1,cifar10",
+        ]
         for name in (
             *("activation_boundary", "attention_transfer", "correlation_congruence"),
             *("crd", "dist", "dkd", "factor_transfer", "fitnets", "fsp", "jacobian"),
@@ -52,7 +59,7 @@ ARGUMENTS = {
             *("similarity_preserving", "soft_targets", "vid"),
         )
     },
-    "teacher": [None, "wrn_28_4", "wrn_22_4", "wrn_16_2,digits"],
+    "teacher": [None, "wrn_28_4", "wrn_22_4", "wrn_16_2,digits", "wrn_28_4,cifar10"],
     "student": [
         None,
         "wrn_16_4",
@@ -61,6 +68,7 @@ ARGUMENTS = {
         "resnet56",
         "pyramidnet_110_84",
         "wrn_16_1,digits",
+        "wrn_16_2,cifar10",
     ],
     "digits": [None, "wrn_16_2-resnet8"],
 }
@@ -86,6 +94,32 @@ def test_configurations_are_complete_and_sound(name, argument):
         assert config.teacher.model
         config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
+
+
+@pytest.mark.parametrize("name", sorted({*ARGUMENTS} - {"digits"}))
+def test_every_configuration_can_be_made_for_tiny_imagenet(name):
+    heads = "8," if name == "mhgd_heads" else ""
+    pair = (
+        "wrn_10_1@64" if name in ("teacher", "student") else "wrn_16_2@64-wrn_10_1@64"
+    )
+    config = load(name, f"{heads}{pair},tiny_imagenet")
+    assert config.keys() == config_lib.default().keys()
+    assert (config.data.name, config.data.padding) == ("tiny_imagenet", 8)
+    assert config.model == "wrn_10_1@64"
+
+
+def test_a_set_that_is_not_prepared_is_refused_with_the_command(tmp_path):
+    config = load("student", "wrn_10_1@64,tiny_imagenet")
+    config.data.data_dir = str(tmp_path)
+    command = "python -m kdjax.data.prepare tiny_imagenet --archive=PATH"
+    with pytest.raises(FileNotFoundError, match=command):
+        config_lib.check(config)
+
+
+def test_a_small_network_for_larger_images_has_its_own_rate():
+    assert load("dkd", "vgg13@64-mobilenet_v2@64,tiny_imagenet").optimizer == (
+        load("dkd", "vgg13-mobilenet_v2").optimizer
+    )
 
 
 def test_the_benchmark_recipe_is_the_released_one():
@@ -180,7 +214,12 @@ BAD_VALUES = [
     ("data.remainder", "pad", r"data\.remainder='pad' is none of"),
     ("data.padding_mode", "edge", r"data\.padding_mode='edge' is none of"),
     ("teacher.batch_norm", "eval", r"teacher\.batch_norm='eval' is none of"),
-    ("data.name", "mnist", r"data\.name='mnist' is none of \['cifar100', 'digits'\]"),
+    ("data.name", "mnist", r"data\.name='mnist' is none of digits, cifar10,"),
+    ("data.image_size", 8, r"data\.image_size=8 but data\.name='digits': only"),
+    ("data.image_size", -1, r"data\.image_size=-1 is less than 0"),
+    ("data.bad_images", "keep", r"data\.bad_images='keep' is none of"),
+    ("data.validation_fraction", 0.2, r"validation_fraction=0\.2: training does not"),
+    ("data.validation_fraction", 1.0, r"data\.validation_fraction=1\.0 is not in \["),
     ("data.train_fraction", 0.0, r"data\.train_fraction=0\.0 is not in \(0, 1\]"),
     ("data.train_fraction", 1.5, r"data\.train_fraction=1\.5 is not in \(0, 1\]"),
     ("data.mean", (1.0,), r"data\.mean=\(1\.0,\) must have 3 values"),

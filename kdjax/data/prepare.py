@@ -1,11 +1,12 @@
 """Prepares a data set for training, once, on disk.
 
     python -m kdjax.data.prepare cifar100 --archive=cifar-100-binary.tar.gz
+    python -m kdjax.data.prepare tiny_imagenet --archive=tiny-imagenet-200.zip
     python -m kdjax.data.prepare cifar100 --data_dir=DIR
 
-The first form reads an archive downloaded before; the second downloads it, through the
-stock builder of TFDS, which needs TensorFlow. Either way the set then lies in DIR as a
-TFDS set in ArrayRecord format, for `kdjax.data.tfds_source`.
+The first two read an archive downloaded before; the third downloads any set of TFDS,
+through its stock builder, which needs TensorFlow. Either way the set then lies in DIR
+as a TFDS set in ArrayRecord format, for `kdjax.data.tfds_source`.
 """
 
 import argparse
@@ -15,20 +16,40 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from kdjax.data import cifar100, tfds_source
+from kdjax.data import cifar, cifar_builders, tfds_source, tiny_imagenet
+
+#: The sets that can do without a download: how to read their published archives, and
+#: what prepares them from it.
+_FROM_ARCHIVE: dict[str, tuple[Callable, type[tfds.core.DatasetBuilder]]] = {
+    "cifar10": (
+        lambda path: cifar.read_archive(path, cifar.CIFAR10),
+        cifar_builders.Cifar10,
+    ),
+    "cifar100": (
+        lambda path: cifar.read_archive(path, cifar.CIFAR100),
+        cifar_builders.Cifar100,
+    ),
+    "tiny_imagenet": (tiny_imagenet.read_archive, tiny_imagenet.TinyImagenet),
+}
+
+#: Sets that TFDS cannot download, and where they are.
+_ONLY_FROM_ARCHIVE = {
+    "tiny_imagenet": "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+}
 
 
 def prepare(name: str, archive: str | None = None, data_dir: str | None = None) -> str:
     """Prepares a set, unless it is there already.
 
     Args:
-      name: a TFDS set; only 'cifar100' can do without a download.
-      archive: a published archive of the set; None to download it.
+      name: a TFDS set.
+      archive: a published archive of the set, where it is known how to read it; None
+        to download the set.
       data_dir: the folder that holds prepared sets; None for TFDS's own default,
         ~/tensorflow_datasets or the environment variable TFDS_DATA_DIR.
 
@@ -46,10 +67,11 @@ def prepare(name: str, archive: str | None = None, data_dir: str | None = None) 
         raise ValueError(f"{builder.data_dir} is there, but no prepared set: remove it")
     if archive is None:
         _download(builder)
-    elif name == "cifar100":
-        _prepare_from_archive(archive, os.fspath(builder.data_dir_root))
+    elif builder.name in _FROM_ARCHIVE:
+        _prepare_from_archive(builder.name, archive, os.fspath(builder.data_dir_root))
     else:
-        raise ValueError(f"--archive is known for cifar100 only, not for {name}")
+        known = ", ".join(_FROM_ARCHIVE)
+        raise ValueError(f"--archive is known for {known} only, not for {name}")
     return _describe(tfds_source.find_builder(name, data_dir))
 
 
@@ -72,11 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _prepare_from_archive(archive: str, data_dir: str) -> None:
+def _prepare_from_archive(name: str, archive: str, data_dir: str) -> None:
     """Reads and checks the whole archive, and only then writes."""
-    content = cifar100.read_archive(os.path.expanduser(archive))
+    read_archive, make_builder = _FROM_ARCHIVE[name]
+    content = read_archive(os.path.expanduser(archive))
     try:
-        builder = cifar100.Cifar100(
+        builder = make_builder(
             archive=content, data_dir=data_dir, file_format="array_record"
         )
         # TFDS always makes a download folder, and always says that it downloads.
@@ -91,12 +114,18 @@ def _prepare_from_archive(archive: str, data_dir: str) -> None:
 
 def _download(builder: tfds.core.DatasetBuilder) -> None:
     """Downloads and prepares a set the stock way, which opens files by TensorFlow."""
+    if builder.name in _ONLY_FROM_ARCHIVE:
+        raise ValueError(
+            f"{builder.name} is prepared from {_ONLY_FROM_ARCHIVE[builder.name]}:"
+            " download it and give --archive=PATH"
+        )
     try:
         importlib.import_module("tensorflow")
     except ImportError as error:
+        instead = "give --archive=PATH, or " * (builder.name in _FROM_ARCHIVE)
         raise ValueError(
-            f"downloading {builder.name} needs TensorFlow: give --archive=PATH"
-            " (cifar100 only), or pip install tensorflow-cpu"
+            f"downloading {builder.name} needs TensorFlow: {instead}"
+            "pip install tensorflow-cpu"
         ) from error
     try:
         builder.download_and_prepare(file_format="array_record")

@@ -1,4 +1,4 @@
-"""What every data source hands on: the images and labels of one split."""
+"""What every data source hands on: its description, and the splits it holds."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,15 @@ class Split(NamedTuple):
 
     image: np.ndarray
     label: np.ndarray
+
+
+class Description(NamedTuple):
+    """What has to be known of a data set before its images are read.
+
+    Attributes:
+      num_classes: number of labels, K.
+      image_shape: [H, W, 3].
+    """
+
+    num_classes: int
+    image_shape: tuple[int, int, int]

@@ -42,16 +42,15 @@ def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) 
     if out.exists():
         raise ValueError(f"out={out} is there already")
     run = trained.load(workdir)
-    data = run.config["data"]
-    network = models.build(run.config["model"], datasets.num_classes(data["name"]))
+    network = models.build(run.config["model"], datasets.describe(run.data).num_classes)
     layout = layout or torch_layout.layouts(network)[0]
     state_dict = torch_layout.to_state_dict(network, run.variables, layout)
     metadata = {
         "model": run.config["model"],
         "layout": layout,
         "step": str(run.step),
-        "mean": json.dumps(data["mean"]),
-        "std": json.dumps(data["std"]),
+        "mean": json.dumps(run.data.mean),
+        "std": json.dumps(run.data.std),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")

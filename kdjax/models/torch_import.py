@@ -63,7 +63,7 @@ def import_checkpoint(
     """
     run_directory.check_empty(workdir)
     config_lib.check(config)
-    network = models.build(config.model, datasets.num_classes(config.data.name))
+    network = models.build(config.model, datasets.describe(config.data).num_classes)
     state_dict = torch_file.read(checkpoint)
     try:
         layout = torch_layout.find_layout(network, state_dict)
@@ -101,7 +101,7 @@ def import_checkpoint(
 def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
     devices = jax.devices()
     split = WholeSplit(
-        datasets.load(config.data)["test"],
+        datasets.load(config.data).test,
         config.data,
         batch_size=config.batch_size,
         mesh=Mesh(np.asarray(devices), (step_lib.DEVICES,)),

@@ -1,5 +1,8 @@
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from kdjax import recipes
 from kdjax.data import datasets, digits
@@ -37,15 +40,116 @@ def test_a_fraction_keeps_the_classes_in_proportion_and_is_always_the_same():
 
 
 def test_too_small_a_fraction_is_refused():
-    with pytest.raises(ValueError, match=r"data\.train_fraction=0\.01 leaves 1 of 140"):
+    message = (
+        r"data\.train_fraction=0\.01 divides 140 images into 1 and 139, fewer than"
+    )
+    with pytest.raises(ValueError, match=message):
         datasets.stratified(labelled(40, 80, 20), 0.01, 3)
 
 
-def test_unknown_data_sets_are_refused():
+def test_a_validation_part_is_set_aside_in_proportion_and_nothing_is_lost():
+    split = labelled(40, 80, 20)
+    left, part = datasets.set_aside(split, 0.25, 3)
+    np.testing.assert_array_equal(np.bincount(part.label), [10, 20, 5])
+    np.testing.assert_array_equal(np.bincount(left.label), [30, 60, 15])
+    both = np.concatenate([left.image, part.image]).ravel()
+    np.testing.assert_array_equal(np.sort(both), np.arange(140))
+    again, _ = datasets.set_aside(split, 0.25, 3)
+    np.testing.assert_array_equal(again.image, left.image)
+    assert datasets.set_aside(split, 0.0, 3) == (split, None)
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "message"),
+    [
+        ((40, 80, 20), 0.01, "=0.01 divides 140 images into 1 and 139, fewer than the"),
+        ((40, 80, 20), 0.99, "=0.99 divides 140 images into 139 and 1, fewer than the"),
+        ((40, 1, 20), 0.5, "=0.5: a class of one training image cannot be divided"),
+    ],
+)
+def test_a_part_that_cannot_be_set_aside_is_refused(counts, fraction, message):
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        datasets.set_aside(labelled(*counts), fraction, 3)
+    assert str(error.value).startswith("data.validation_fraction")
+
+
+def test_validation_images_come_from_the_kept_part_of_the_training_images():
     config = recipes.digits().data
-    config.name = "mnist"
-    with pytest.raises(ValueError, match=r"data\.name='mnist' is none of"):
-        datasets.load(config)
+    assert datasets.load(config).validation is None
+    config.train_fraction, config.validation_fraction = 0.5, 0.2
+    data = datasets.load(config)
+    assert [len(split.label) for split in data[:3]] == [400, 797, 100]
+    config.validation_fraction = 0.0
+    kept = {image.tobytes() for image in datasets.load(config).train.image}
+    parts = [{image.tobytes() for image in split.image} for split in data[:3:2]]
+    assert parts[0] | parts[1] == kept
+    assert data.skipped == {"train": 0, "test": 0}
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
+def test_some_sets_are_described_before_they_are_prepared(name, tmp_path):
+    config = recipes.STUDENT[name]().data
+    config.data_dir = str(tmp_path)
+    found = datasets.describe(config)
+    assert found.num_classes == (100 if name == "cifar100" else 10)
+    assert found.image_shape == ((8, 8, 3) if name == "digits" else (32, 32, 3))
+
+
+@pytest.mark.parametrize("name", ["mnist", "", "tfds:", "TFDS:mnist", "folder:x"])
+def test_unknown_data_sets_are_refused(name):
+    config = recipes.digits().data
+    config.name = name
+    for function in (datasets.describe, datasets.load):
+        with pytest.raises(
+            ValueError, match=f"data\\.name='{name}' is none of digits, "
+        ):
+            function(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tfds:no_such_set", "TFDS knows no data set 'no_such_set'"),
+        (
+            "tfds:cifar100/no_such_config",
+            "TFDS cannot make data set 'cifar100/no_such_co",
+        ),
+        ("tfds:a b:c", "TFDS cannot make data set 'a b:c': Parsing"),
+    ],
+)
+def test_sets_that_tfds_does_not_know_are_refused(name, message, tmp_path):
+    config = recipes.digits().data
+    config.name, config.data_dir = name, str(tmp_path)
+    with pytest.raises(ValueError, match=message) as error:
+        datasets.describe(config)
+    assert "\n" not in str(error.value)
+
+
+def test_only_images_of_a_folder_are_resized():
+    config = recipes.digits().data
+    config.image_size = 32
+    with pytest.raises(
+        ValueError, match=r"^data\.image_size=32 but data\.name='digits'"
+    ):
+        datasets.describe(config)
+
+
+def test_a_folder_is_a_data_set(tmp_path):
+    for split, number in (("train", 4), ("val", 2)):
+        for name in ("ants", "bees"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for k in range(number):
+                image = Image.new("RGB", (6, 5), (k, 0, len(name)))
+                image.save(tmp_path / split / name / f"{k}.png")
+    (tmp_path / "train" / "ants" / "0.png").write_bytes(b"")
+    config = recipes.digits().data
+    config.name, config.data_dir = "folder", str(tmp_path)
+    config.train_fraction, config.bad_images = 1.0, "skip"
+    assert datasets.describe(config) == (2, (5, 6, 3))
+    data = datasets.load(config)
+    assert data.train.image.shape == (7, 5, 6, 3)
+    assert data.test.label.tolist() == [0, 0, 1, 1]
+    assert data.skipped == {"train": 1, "test": 0}
 
 
 def test_data_that_is_not_prepared_names_the_command(tmp_path):

@@ -10,7 +10,7 @@ import tarfile
 import numpy as np
 import pytest
 
-from kdjax.data import cifar100, prepare, tfds_source
+from kdjax.data import cifar, cifar_builders, prepare, tfds_source
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTS = {"train": 6, "test": 4}
@@ -45,7 +45,7 @@ def write_archive(path):
 def archive(tmp_path, monkeypatch):
     """Writes a good archive and lets its few images pass for all of them."""
     for split, num in COUNTS.items():
-        monkeypatch.setitem(cifar100.NUM_RECORDS, split, num)
+        monkeypatch.setitem(cifar.NUM_RECORDS, split, num)
     return write_archive(tmp_path / "good.tar.gz")
 
 
@@ -161,13 +161,13 @@ def test_refuses_folder_that_cannot_be_written(archive, tmp_path, capsys):
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("full")])
 def test_leaves_nothing_half_prepared(archive, tmp_path, capsys, monkeypatch, error):
-    complete = cifar100.Cifar100._generate_examples
+    complete = cifar_builders.Cifar100._generate_examples
 
     def interrupted(self, split_prefix, records):
         yield from complete(self, split_prefix, records)
         raise error
 
-    monkeypatch.setattr(cifar100.Cifar100, "_generate_examples", interrupted)
+    monkeypatch.setattr(cifar_builders.Cifar100, "_generate_examples", interrupted)
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "other").write_text("precious")
     said = refusal(capsys, f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}")
@@ -203,7 +203,10 @@ def test_refuses_set_prepared_in_another_file_format(archive, tmp_path, capsys):
 def test_refuses_archive_of_another_set(archive, tmp_path, capsys):
     argv = ["mnist", f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
     assert prepare.main(argv) == 2
-    message = "prepare: --archive is known for cifar100 only, not for mnist\n"
+    message = (
+        "prepare: --archive is known for cifar10, cifar100, tiny_imagenet only, not"
+        " for mnist\n"
+    )
     assert capsys.readouterr() == ("", message)
 
 
@@ -224,8 +227,8 @@ def test_says_what_to_do_without_tensorflow(tmp_path):
     result = run("cifar100", f"--data_dir={tmp_path / 'sets'}", path=[tmp_path])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
-        "prepare: downloading cifar100 needs TensorFlow: give --archive=PATH"
-        " (cifar100 only), or pip install tensorflow-cpu\n"
+        "prepare: downloading cifar100 needs TensorFlow: give --archive=PATH,"
+        " or pip install tensorflow-cpu\n"
     )
     assert not (tmp_path / "sets").exists()
 

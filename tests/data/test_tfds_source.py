@@ -1,11 +1,12 @@
 import pathlib
+import re
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kdjax.data import cifar100, tfds_source
+from kdjax.data import cifar, cifar_builders, tfds_source
 
 COUNTS = {"train": 1203, "test": 5}  # More than one block, and a rest.
 
@@ -17,14 +18,16 @@ def make_archive():
         image = np.zeros((num, 32, 32, 3), np.uint8)
         image[:, 3, 4, 0] = np.arange(num) // 256
         image[:, 3, 4, 2] = np.arange(num) % 256
-        records[split] = cifar100.Records(
-            image, np.arange(num) * 7 % 100, np.arange(num) % 20
-        )
+        labels = {
+            "label": np.arange(num) * 7 % 100,
+            "coarse_label": np.arange(num) % 20,
+        }
+        records[split] = cifar.Records(image, labels)
     names = {
         "label": [f"fish_{k}" for k in range(100)],
         "coarse_label": [f"animal_{k}" for k in range(20)],
     }
-    return cifar100.Archive(records, names)
+    return cifar.Archive(records, names)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def prepared(tmp_path_factory):
     """Prepares a small set once; tests only read it."""
     tfds.disable_progress_bar()
     data_dir = tmp_path_factory.mktemp("sets")
-    cifar100.Cifar100(
+    cifar_builders.Cifar100(
         archive=make_archive(), data_dir=data_dir, file_format="array_record"
     ).download_and_prepare(download_dir=tmp_path_factory.mktemp("downloads"))
     return data_dir
@@ -67,7 +70,7 @@ def test_loads_every_pixel_and_label_once(prepared):
         np.testing.assert_array_equal(np.sort(number), np.arange(COUNTS[name]))
         written = make_archive().records[name]
         np.testing.assert_array_equal(split.image, written.image[number])
-        np.testing.assert_array_equal(split.label, written.label[number])
+        np.testing.assert_array_equal(split.label, written.labels["label"][number])
 
 
 def test_loads_the_same_order_every_time(prepared):
@@ -89,16 +92,27 @@ class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     image = np.arange(48, dtype=np.uint8).reshape(6, 8)
 
-    def __init__(self, *, splits=("train", "test"), shape=(6, 8, 1), **kwargs):
+    def __init__(
+        self,
+        *,
+        splits=("train", "test"),
+        shape=(6, 8, 1),
+        label="classes",
+        value=2,
+        **kwargs,
+    ):
         self.splits = splits
         self.shape = shape
+        if label == "classes":
+            label = tfds.features.ClassLabel(num_classes=3)
+        self.label = label
+        self.value = "x" if isinstance(label, tfds.features.Text) else value
         super().__init__(file_format="array_record", **kwargs)
 
     def _info(self):
-        features = {
-            "image": tfds.features.Image(shape=self.shape),
-            "label": tfds.features.ClassLabel(num_classes=3),
-        }
+        features = {"image": tfds.features.Image(shape=self.shape)}
+        if self.label:
+            features["label"] = self.label
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features)
         )
@@ -107,7 +121,8 @@ class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples() for split in self.splits}
 
     def _generate_examples(self):
-        yield 0, {"image": Image.fromarray(self.image), "label": 2}
+        example = {"image": Image.fromarray(self.image)}
+        yield 0, example | ({"label": self.value} if self.label else {})
 
 
 def prepare_blobs(tmp_path, **kwargs):
@@ -126,18 +141,46 @@ def test_loads_any_set_and_makes_grey_images_coloured(tmp_path):
         assert split.label == [2]
 
 
-def test_refuses_images_of_several_sizes(tmp_path):
-    data_dir = prepare_blobs(tmp_path, shape=(None, None, 1))
-    message = r"^blobs does not hold images of one size, each with a label$"
-    with pytest.raises(ValueError, match=message):
+def test_describes_a_set_without_reading_it(prepared, tmp_path):
+    assert tfds_source.describe("cifar100", str(prepared)) == (100, (32, 32, 3))
+    assert tfds_source.describe("blobs", prepare_blobs(tmp_path)) == (3, (6, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"shape": (None, None, 1)},
+            "blobs holds images of several sizes, and nothing here resizes them: use"
+            " data.name='folder' with data.image_size, or a set of one size",
+        ),
+        (
+            {"splits": ("train", "other")},
+            "blobs has the splits train and other, expected train, and test or"
+            " validation",
+        ),
+        ({"label": tfds.features.Text()}, "blobs: its feature label does not hold cla"),
+        ({"label": None}, "blobs does not hold images, each with a label"),
+    ],
+)
+def test_refuses_other_sets(tmp_path, kwargs, message):
+    data_dir = prepare_blobs(tmp_path, **kwargs)
+    for function in (tfds_source.describe, tfds_source.load):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+            function("blobs", data_dir)
+
+
+def test_refuses_a_split_without_labels(tmp_path):
+    data_dir = prepare_blobs(tmp_path, value=-1)
+    with pytest.raises(ValueError, match=r"^blobs: its split train has images without"):
         tfds_source.load("blobs", data_dir)
 
 
-def test_refuses_other_splits(tmp_path):
+def test_tests_on_the_validation_split_where_there_is_no_other(tmp_path):
     data_dir = prepare_blobs(tmp_path, splits=("train", "validation"))
-    message = r"^blobs has the splits train and validation, expected train and test$"
-    with pytest.raises(ValueError, match=message):
-        tfds_source.load("blobs", data_dir)
+    splits = tfds_source.load("blobs", data_dir)
+    assert list(splits) == ["train", "test"]
+    np.testing.assert_array_equal(splits["test"].image[0, :, :, 0], Blobs.image)
 
 
 def test_expands_the_home_folder(prepared, monkeypatch):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from kdjax.data import cifar100
+from kdjax.data import cifar, cifar_builders
 
 COUNTS = {"train": 7, "test": 3}
 NAMES = {
@@ -124,24 +124,24 @@ def check(archive):
         np.testing.assert_array_equal(
             records.image, [expected_image(record) for record in table]
         )
-        np.testing.assert_array_equal(records.label, table[:, 1])
-        np.testing.assert_array_equal(records.coarse_label, table[:, 0])
+        np.testing.assert_array_equal(records.labels["label"], table[:, 1])
+        np.testing.assert_array_equal(records.labels["coarse_label"], table[:, 0])
 
 
 def test_published_counts_are_the_default():
-    assert cifar100.NUM_RECORDS == {"train": 50_000, "test": 10_000}
+    assert cifar.NUM_RECORDS == {"train": 50_000, "test": 10_000}
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_reads_binary_archive_whatever_its_name(tmp_path, mode):
     path = write_tar(tmp_path / "cifar-100-python.tar.gz", binary_members(), mode)
-    check(cifar100.read_archive(path, COUNTS))
+    check(cifar.read_archive(path, cifar.CIFAR100, COUNTS))
 
 
 @pytest.mark.parametrize("dumps", [python2_dumps, python3_dumps])
 def test_reads_python_archive_whatever_its_name(tmp_path, dumps):
     path = write_tar(tmp_path / "cifar-100-binary.tar.gz", python_members(dumps))
-    check(cifar100.read_archive(path, COUNTS))
+    check(cifar.read_archive(path, cifar.CIFAR100, COUNTS))
 
 
 def test_python2_pickles_of_the_tests_are_what_they_claim():
@@ -157,13 +157,15 @@ def test_reads_pixels_pickled_in_fortran_order(tmp_path):
     dicts = python_dicts()
     dicts["train"][b"data"] = np.asfortranarray(dicts["train"][b"data"])
     path = write_tar(tmp_path / "a.tar.gz", python_members(**dicts))
-    check(cifar100.read_archive(path, COUNTS))
+    check(cifar.read_archive(path, cifar.CIFAR100, COUNTS))
 
 
 def test_reads_members_named_with_a_leading_dot_and_ignores_others(tmp_path):
     members = {f"./{name}": data for name, data in binary_members().items()}
     members |= {"./cifar-100-binary/._train.bin": b"x", "./train.bin": b"y"}
-    check(cifar100.read_archive(write_tar(tmp_path / "a", members), COUNTS))
+    check(
+        cifar.read_archive(write_tar(tmp_path / "a", members), cifar.CIFAR100, COUNTS)
+    )
 
 
 class ListArray:
@@ -311,7 +313,7 @@ def refusal(path):
     """Reads a bad archive; returns what the error says after the path."""
     one_line = rf"\A{re.escape(str(path))}: .+\Z"
     with pytest.raises(ValueError, match=one_line) as raised:
-        cifar100.read_archive(path, COUNTS)
+        cifar.read_archive(path, cifar.CIFAR100, COUNTS)
     return str(raised.value).removeprefix(f"{path}: ")
 
 
@@ -405,8 +407,8 @@ def test_prepared_set_is_what_the_stock_builder_reads(tmp_path):
     tensorflow_was_loaded = "tensorflow" in sys.modules
     tfds.disable_progress_bar()
     path = write_tar(tmp_path / "a.tar.gz", binary_members())
-    cifar100.Cifar100(
-        archive=cifar100.read_archive(path, COUNTS),
+    cifar_builders.Cifar100(
+        archive=cifar.read_archive(path, cifar.CIFAR100, COUNTS),
         data_dir=tmp_path / "sets",
         file_format="array_record",
     ).download_and_prepare(download_dir=tmp_path / "downloads")
@@ -433,6 +435,95 @@ def test_prepared_set_is_what_the_stock_builder_reads(tmp_path):
 
 def test_stock_builder_stays_registered():
     assert tfds.builder_cls("cifar100") is tfds.image_classification.Cifar100
-    assert issubclass(cifar100.Cifar100, tfds.image_classification.Cifar100)
-    assert cifar100.Cifar100.name == "cifar100"
-    assert cifar100.Cifar100.VERSION == tfds.image_classification.Cifar100.VERSION
+    assert issubclass(cifar_builders.Cifar100, tfds.image_classification.Cifar100)
+    assert cifar_builders.Cifar100.name == "cifar100"
+    assert cifar_builders.Cifar100.VERSION == tfds.image_classification.Cifar100.VERSION
+
+
+NAMES_10 = [f"thing_{k}" for k in range(10)]
+COUNTS_10 = {"train": 10, "test": 3}
+FILES_10 = [*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"]
+
+
+def make_table_10():
+    """Makes the records of all six files, uint8 [13, 3073], no two alike."""
+    table = np.random.default_rng(10).integers(0, 256, (13, 3073), np.uint8)
+    table[:, 0] = np.arange(13) % 10
+    return table
+
+
+def members_10(kind, table):
+    """Makes the members of an archive of CIFAR-10: five files of two, and one of 3."""
+    parts = dict(zip(FILES_10, np.split(table, [2, 4, 6, 8, 10]), strict=True))
+    if kind == "binary":
+        # As published, with an empty line at the end.
+        names = "".join(f"{name}\n" for name in NAMES_10) + "\n"
+        members = {f"{name}.bin": part.tobytes() for name, part in parts.items()}
+        members["batches.meta.txt"] = names.encode()
+        return {f"cifar-10-batches-bin/{name}": x for name, x in members.items()}
+    dicts = {
+        name: {b"labels": part[:, 0].tolist(), b"data": part[:, 1:]}
+        for name, part in parts.items()
+    }
+    dicts["batches.meta"] = {b"label_names": [name.encode() for name in NAMES_10]}
+    return {
+        f"cifar-10-batches-py/{name}": python2_dumps(x) for name, x in dicts.items()
+    }
+
+
+def read_10(tmp_path, members):
+    path = write_tar(tmp_path / "a.tar.gz", members)
+    return cifar.read_archive(path, cifar.CIFAR10, COUNTS_10)
+
+
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_reads_cifar_10_in_the_order_of_its_files(tmp_path, kind):
+    table = make_table_10()
+    archive = read_10(tmp_path, members_10(kind, table))
+    assert archive.class_names == {"label": NAMES_10}
+    found = [archive.records[split] for split in ("train", "test")]
+    for records, part in zip(found, np.split(table, [10]), strict=True):
+        np.testing.assert_array_equal(records.labels["label"], part[:, 0])
+        np.testing.assert_array_equal(
+            records.image.transpose(0, 3, 1, 2).reshape(len(part), 3072), part[:, 1:]
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda members: without(members, "cifar-10-batches-bin/data_batch_3.bin"),
+            "lacks cifar-10-batches-bin/data_batch_3.bin",
+        ),
+        (
+            lambda members: members | {"cifar-10-batches-bin/test_batch.bin": b"x"},
+            "test_batch.bin holds 1 bytes, expected 9219 (3 records of 3073)",
+        ),
+        (lambda members: binary_members(), "holds neither cifar-10-batches-bin/ nor"),
+    ],
+)
+def test_refuses_what_is_not_cifar_10(tmp_path, change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_10(tmp_path, change(members_10("binary", make_table_10())))
+
+
+def test_prepared_cifar_10_is_what_the_stock_builder_reads(tmp_path):
+    tfds.disable_progress_bar()
+    table = make_table_10()
+    cifar_builders.Cifar10(
+        archive=read_10(tmp_path, members_10("binary", table)),
+        data_dir=tmp_path / "sets",
+        file_format="array_record",
+    ).download_and_prepare(download_dir=tmp_path / "downloads")
+    builder = tfds.builder(
+        "cifar10", data_dir=tmp_path / "sets", file_format="array_record"
+    )
+    assert type(builder) is tfds.image_classification.Cifar10
+    assert builder.info.features["label"].names == NAMES_10
+    for example in builder.as_data_source("train"):
+        record = table[int(example["id"].decode().removeprefix("train_"))]
+        np.testing.assert_array_equal(
+            example["image"].transpose(2, 0, 1).ravel(), record[1:]
+        )
+        assert example["label"] == record[0]

@@ -1,0 +1,297 @@
+"""CIFAR-10 and CIFAR-100 as published.
+
+Four of the archives of https://www.cs.toronto.edu/~kriz/cifar.html are read, in
+memory, nothing of them ever being unpacked to disk or run:
+
+- cifar-10-binary.tar.gz and cifar-100-binary.tar.gz: files of records of 3073 or 3074
+  bytes: the labels (of CIFAR-100 coarse, then fine), then 32x32 pixels as a red, a
+  green and a blue plane; and text files with the names of the classes, one a line.
+- cifar-10-python.tar.gz and cifar-100-python.tar.gz: Python 2 pickles of a dict with
+  `data` (uint8 [N, 3072], the same planes) and labels (lists of N ints); and one of
+  the names, as lists.
+
+CIFAR-10 comes in six files, five of them for training; CIFAR-100 in two.
+"""
+
+import lzma
+import os
+import pathlib
+import tarfile
+import zlib
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kdjax.data import array_pickle
+
+#: Of either set.
+NUM_RECORDS = {"train": 50_000, "test": 10_000}
+_NUM_PIXEL_BYTES = 3 * 32 * 32
+
+# tarfile's own errors, and those of the decompressors that it lets through.
+_DAMAGED = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
+
+
+class Labels(NamedTuple):
+    """Where one kind of label stands in the archives.
+
+    Attributes:
+      feature: what TFDS calls it.
+      num_classes: labels are from 0 to one less.
+      key: of the pickled dicts of images.
+      names_file: of the binary archive.
+      names_key: of the pickled dict of names.
+    """
+
+    feature: str
+    num_classes: int
+    key: bytes
+    names_file: str
+    names_key: bytes
+
+
+class Published(NamedTuple):
+    """How one of the two sets is published.
+
+    Attributes:
+      binary: folder of the binary archive.
+      python: folder of the python archive.
+      files: of each split, in order; those of the binary archive end in `.bin`.
+      meta: the pickle of the names.
+      labels: in the order in which they stand in a binary record.
+    """
+
+    binary: str
+    python: str
+    files: dict[str, tuple[str, ...]]
+    meta: str
+    labels: tuple[Labels, ...]
+
+    @property
+    def members(self) -> tuple[set[str], set[str]]:
+        """Returns what the binary and the python archive must hold."""
+        files = [file for files in self.files.values() for file in files]
+        names = {labels.names_file for labels in self.labels}
+        return (
+            {f"{self.binary}/{name}" for name in {f"{f}.bin" for f in files} | names},
+            {f"{self.python}/{name}" for name in {*files, self.meta}},
+        )
+
+
+CIFAR10 = Published(
+    binary="cifar-10-batches-bin",
+    python="cifar-10-batches-py",
+    files={
+        "train": tuple(f"data_batch_{number}" for number in range(1, 6)),
+        "test": ("test_batch",),
+    },
+    meta="batches.meta",
+    labels=(Labels("label", 10, b"labels", "batches.meta.txt", b"label_names"),),
+)
+CIFAR100 = Published(
+    binary="cifar-100-binary",
+    python="cifar-100-python",
+    files={"train": ("train",), "test": ("test",)},
+    meta="meta",
+    labels=tuple(
+        Labels(
+            feature,
+            num_classes,
+            f"{kind}_labels".encode(),
+            f"{kind}_label_names.txt",
+            f"{kind}_label_names".encode(),
+        )
+        for feature, num_classes, kind in (
+            ("coarse_label", 20, "coarse"),
+            ("label", 100, "fine"),
+        )
+    ),
+)
+
+
+class Records(NamedTuple):
+    """One split as published, in the published order.
+
+    Attributes:
+      image: uint8 [N, 32, 32, 3].
+      labels: integers [N] by feature; of CIFAR-100 `label`, the fine class, and
+        `coarse_label`, the superclass.
+    """
+
+    image: np.ndarray
+    labels: dict[str, np.ndarray]
+
+
+class Archive(NamedTuple):
+    """All that a published archive holds.
+
+    Attributes:
+      records: 'train' and 'test'.
+      class_names: the names of the classes of each kind of label.
+    """
+
+    records: dict[str, Records]
+    class_names: dict[str, list[str]]
+
+
+def read_archive(
+    path: str | os.PathLike[str],
+    published: Published,
+    num_records: Mapping[str, int] = NUM_RECORDS,
+) -> Archive:
+    """Reads a published archive of either kind, told apart by what it holds.
+
+    Args:
+      path: a tar archive, plain or compressed.
+      published: which of the two sets it must be.
+      num_records: how many images 'train' and 'test' must hold.
+
+    Raises:
+      ValueError: in one line, where the file is missing, damaged or not that set.
+    """
+    binary, python = published.members
+    try:
+        members = _read_members(path, binary | python)
+        if members.keys() >= binary:
+            return _parse_binary(members, published, num_records)
+        if members.keys() >= python:
+            return _parse_python(members, published, num_records)
+        for expected in (binary, python):
+            if not members.keys().isdisjoint(expected):
+                missing = " and ".join(sorted(expected - members.keys()))
+                raise ValueError(f"lacks {missing}")
+        raise ValueError(f"holds neither {published.binary}/ nor {published.python}/")
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+def _read_members(
+    path: str | os.PathLike[str], of_interest: Set[str]
+) -> dict[str, bytes]:
+    """Returns the contents of the members of interest by 'folder/name'."""
+    members = {}
+    try:
+        with tarfile.open(path) as tar:
+            for info in tar:
+                name = pathlib.PurePosixPath(info.name).as_posix()  # Drops a leading ./
+                if info.isfile() and name in of_interest:
+                    members[name] = tar.extractfile(info).read()
+            # The tar ends before the compressed file does, whose last bytes are the
+            # checksum: it is only compared when they are read.
+            while tar.fileobj.read(1 << 20):
+                pass
+    except _DAMAGED as error:
+        reason = str(error).partition("\n")[0].rstrip(":")
+        raise ValueError(f"not a whole tar archive: {reason}") from error
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    return members
+
+
+def _parse_binary(
+    members: dict[str, bytes], published: Published, num_records: Mapping[str, int]
+) -> Archive:
+    """Takes the members of the binary archive apart."""
+    columns = len(published.labels)
+    size = columns + _NUM_PIXEL_BYTES
+    records = {}
+    for split, files in published.files.items():
+        num, parts = num_records[split] // len(files), []
+        for file in files:
+            name = f"{published.binary}/{file}.bin"
+            found, expected = len(members[name]), num * size
+            if found != expected:
+                raise ValueError(
+                    f"{name} holds {found} bytes, expected {expected}"
+                    f" ({num} records of {size})"
+                )
+            table = np.frombuffer(members[name], np.uint8).reshape(num, size)
+            labels = table[:, :columns].T
+            parts.append(_records(name, published, table[:, columns:], labels))
+        records[split] = _joined(parts)
+    class_names = {}
+    for labels in published.labels:
+        name = f"{published.binary}/{labels.names_file}"
+        class_names[labels.feature] = _names(name, members[name].split(), labels)
+    return Archive(records, class_names)
+
+
+def _parse_python(
+    members: dict[str, bytes], published: Published, num_records: Mapping[str, int]
+) -> Archive:
+    """Takes the members of the python archive apart."""
+    records = {}
+    for split, files in published.files.items():
+        num, parts = num_records[split] // len(files), []
+        for file in files:
+            name = f"{published.python}/{file}"
+            # Popped: the pixels take 150 MB wherever they stand.
+            content = array_pickle.read_dict(name, members.pop(name))
+            planes = array_pickle.uint8_array(
+                f"{name}: data", content.pop(b"data", None), (num, _NUM_PIXEL_BYTES)
+            )
+            labels = [_label_list(name, content, x.key, num) for x in published.labels]
+            parts.append(_records(name, published, planes, labels))
+        records[split] = _joined(parts)
+    name = f"{published.python}/{published.meta}"
+    meta = array_pickle.read_dict(name, members[name])
+    class_names = {
+        labels.feature: _names(name, meta.get(labels.names_key), labels)
+        for labels in published.labels
+    }
+    return Archive(records, class_names)
+
+
+def _records(
+    name: str, published: Published, planes: np.ndarray, columns: Iterable[np.ndarray]
+) -> Records:
+    """Puts planes [N, 3072] and columns of labels together, the labels checked."""
+    found = {}
+    for labels, values in zip(published.labels, columns, strict=True):
+        wrong = np.flatnonzero((values < 0) | (values >= labels.num_classes))
+        if wrong.size:
+            raise ValueError(
+                f"{name}: record {wrong[0]} has {labels.feature} {values[wrong[0]]},"
+                f" expected 0..{labels.num_classes - 1}"
+            )
+        # Copies, so that nothing keeps the archive's own bytes alive.
+        found[labels.feature] = values.copy()
+    image = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return Records(np.ascontiguousarray(image), found)
+
+
+def _joined(parts: list[Records]) -> Records:
+    """Puts the files of one split together."""
+    if len(parts) == 1:
+        return parts[0]
+    return Records(
+        np.concatenate([part.image for part in parts]),
+        {
+            feature: np.concatenate([part.labels[feature] for part in parts])
+            for feature in parts[0].labels
+        },
+    )
+
+
+def _names(name: str, names: Any, labels: Labels) -> list[str]:
+    """Returns class names as text, refused where they are not one for each class."""
+    feature, expected = labels.feature, labels.num_classes
+    if not isinstance(names, list) or not all(isinstance(n, bytes) for n in names):
+        raise ValueError(f"{name} holds no list of names for {feature}")
+    found = len(set(names))
+    if found != expected or len(names) != expected:
+        raise ValueError(
+            f"{name} holds {found} different names for {feature}, expected {expected}"
+        )
+    return [n.decode() for n in names]
+
+
+def _label_list(name: str, content: dict[Any, Any], key: bytes, num: int) -> np.ndarray:
+    """Returns a pickled list of num ints as int64 [num]."""
+    labels = content.get(key)
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise ValueError(f"{name}: {key.decode()} is no list of ints")
+    if len(labels) != num:
+        raise ValueError(f"{name} holds {len(labels)} {key.decode()}, expected {num}")
+    return np.array(labels)

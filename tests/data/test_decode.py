@@ -1,0 +1,180 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdjax.data import decode
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
+GREY = RNG.integers(0, 256, (5, 7), np.uint8)
+
+
+def save(path, image, *args, **kwargs):
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    image.save(path, *args, **kwargs)
+    return path
+
+
+def coloured(grey):
+    return np.repeat(grey[..., None], 3, axis=-1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp"])
+def test_colours_are_read_as_they_are(tmp_path, name):
+    kwargs = {"lossless": True} if name == "a.webp" else {}
+    found = decode.read(save(tmp_path / name, RGB, **kwargs))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, RGB)
+
+
+def test_jpeg_is_read_whatever_its_name(tmp_path):
+    flat = np.full((8, 8, 3), (200, 100, 50), np.uint8)
+    found = decode.read(save(tmp_path / "a.png", flat, "JPEG", quality=100))
+    np.testing.assert_allclose(found, flat, atol=2)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path):
+    np.testing.assert_array_equal(
+        decode.read(save(tmp_path / "a.png", GREY)), coloured(GREY)
+    )
+    white = GREY > 127
+    found = decode.read(save(tmp_path / "b.png", white))
+    np.testing.assert_array_equal(found, coloured(255 * white.astype(np.uint8)))
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
+    grey = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    found = decode.read(save(tmp_path / "a.png", grey))
+    np.testing.assert_array_equal(found, coloured(np.uint8([[0, 0, 1, 1, 128, 255]])))
+
+
+def test_palettes_stand_for_their_colours(tmp_path):
+    image = Image.fromarray(GREY % 3)
+    image.putpalette([9, 8, 7, 10, 20, 30, 200, 100, 0])
+    colours = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
+    path = save(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(decode.read(path), colours[GREY % 3])
+    # One of them is invisible, and so black.
+    save(path, image, transparency=1)
+    colours[1] = 0
+    np.testing.assert_array_equal(decode.read(path), colours[GREY % 3])
+
+
+def test_alpha_is_laid_over_black(tmp_path):
+    alpha = np.uint8([[0, 51, 255]])
+    grey = np.uint8([[200, 200, 200]])
+    found = decode.read(save(tmp_path / "a.png", np.stack([grey, alpha], -1)))
+    np.testing.assert_allclose(found, coloured(np.uint8([[0, 40, 200]])), atol=1)
+    image = np.concatenate([coloured(grey), alpha[..., None]], -1)
+    found = decode.read(save(tmp_path / "b.png", image))
+    np.testing.assert_allclose(found, coloured(np.uint8([[0, 40, 200]])), atol=1)
+    # A single colour that stands for nothing.
+    found = decode.read(
+        save(tmp_path / "c.png", RGB, transparency=tuple(RGB[0, 0].tolist()))
+    )
+    np.testing.assert_array_equal(found[0, 0], 0)
+    np.testing.assert_array_equal(found[1:], RGB[1:])
+
+
+def test_cmyk_is_converted(tmp_path):
+    image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    found = decode.read(save(tmp_path / "a.jpg", image, quality=100))
+    np.testing.assert_allclose(found, np.full((8, 8, 3), (255, 0, 0)), atol=3)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [(1, RGB), (3, RGB[::-1, ::-1]), (6, np.rot90(RGB, -1)), (8, np.rot90(RGB))],
+)
+def test_the_orientation_of_exif_is_applied(tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode.read(save(tmp_path / "a.png", RGB, exif=exif))
+    np.testing.assert_array_equal(found, turned)
+
+
+def test_the_shorter_side_is_resized_and_the_centre_cut_out(tmp_path):
+    # Squares of 8 pixels: left, middle and right in colours of their own.
+    image = np.repeat(np.uint8([[10, 20, 30]]), 8, axis=1).repeat(8, axis=0)
+    path = save(tmp_path / "a.png", image)
+    # Its neighbours shine through at the border.
+    np.testing.assert_allclose(decode.read(path, 4), np.full((4, 4, 3), 20), atol=1)
+    np.testing.assert_array_equal(decode.read(path, 16)[:, 1:-1], 20)
+    save(path, image.T)
+    np.testing.assert_allclose(decode.read(path, 4), np.full((4, 4, 3), 20), atol=1)
+    # Antialiased: a fine grid becomes its mean, not one of its two greys.
+    grid = np.uint8(255 * (np.indices((64, 64)).sum(0) % 2))
+    found = decode.read(save(path, grid), 8)
+    assert 120 < found.min() <= found.max() < 135
+
+
+def test_only_the_first_picture_of_a_camera_is_read(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), (level,) * 3) for level in (50, 200))
+    path = tmp_path / "a.jpg"
+    first.save(path, "MPO", save_all=True, append_images=[second])
+    np.testing.assert_allclose(decode.read(path), np.full((8, 8, 3), 50), atol=2)
+
+
+def png_with_crc_error():
+    stream = io.BytesIO()
+    Image.fromarray(RGB).save(stream, "PNG")
+    data = bytearray(stream.getvalue())
+    data[data.index(b"IDAT") + 8] ^= 255
+    return bytes(data)
+
+
+def bomb():
+    """A PNG of ten thousand million pixels, of which none are there."""
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n"
+    for kind, content in ((b"IHDR", header), (b"IDAT", b"")):
+        crc = zlib.crc32(kind + content)
+        data += struct.pack(">I", len(content)) + kind + content
+        data += struct.pack(">I", crc)
+    return data
+
+
+def encoded(kind, **kwargs):
+    stream = io.BytesIO()
+    Image.fromarray(np.tile(RGB, (9, 9, 1))).save(stream, kind, **kwargs)
+    return stream.getvalue()
+
+
+def several():
+    return encoded("PNG", save_all=True, append_images=[Image.new("RGB", (63, 45))] * 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: b"", "is no JPEG, PNG, WEBP, BMP"),
+        (lambda: b"<html>404</html>", "is no JPEG, PNG, WEBP, BMP"),
+        (lambda: encoded("GIF"), "is no JPEG, PNG, WEBP, BMP"),
+        (lambda: encoded("JPEG")[:-300], "truncated"),
+        (lambda: encoded("PNG")[:-300], "(?i)truncated"),
+        (lambda: encoded("BMP")[:-300], "truncated"),
+        (lambda: encoded("WEBP")[:-300], "."),
+        (png_with_crc_error, "."),
+        (bomb, "decompression bomb"),
+        (several, "holds 3 images"),
+    ],
+)
+def test_what_cannot_be_decoded_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "a.png"
+    path.write_bytes(content())
+    with pytest.raises(ValueError, match=message) as error:
+        decode.read(path)
+    assert str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_cannot_be_opened_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="No such file"):
+        decode.read(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="Is a directory"):
+        decode.read(tmp_path)

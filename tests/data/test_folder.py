@@ -1,0 +1,176 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kdjax.data import folder
+
+CLASSES = ["ants", "bees", "Wasps"]
+
+
+def write(path, level, size=(6, 5)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, 0, 0)).save(path)
+
+
+def make(root, test="test"):
+    """Makes four training and two test images of each class, no two alike."""
+    for number, name in enumerate(CLASSES):
+        for k in range(4):
+            write(root / "train" / name / f"{k}.png", 20 * number + k)
+        for k in range(2):
+            write(root / test / name / f"{k}.PNG", 100 + 20 * number + k)
+    return str(root)
+
+
+def levels(split):
+    return split.image[:, 0, 0, 0].tolist()
+
+
+@pytest.mark.parametrize("test", ["test", "val"])
+def test_classes_are_the_sorted_names_of_folders(tmp_path, test):
+    data_dir = make(tmp_path, test)
+    assert folder.describe(data_dir) == (3, (5, 6, 3))
+    splits, skipped = folder.load(data_dir)
+    # Sorted as text is: capitals first.
+    assert levels(splits["train"]) == [40, 41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]
+    assert splits["train"].label.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert levels(splits["test"]) == [140, 141, 100, 101, 120, 121]
+    assert splits["test"].label.tolist() == [0, 0, 1, 1, 2, 2]
+    assert splits["train"].image.dtype == np.uint8
+    assert splits["train"].label.dtype == np.int32
+    assert skipped == {"train": 0, "test": 0}
+
+
+def test_test_goes_before_val_and_hidden_files_are_nobodys(tmp_path):
+    data_dir = make(tmp_path)
+    write(tmp_path / "val" / "ants" / "0.png", 255)
+    (tmp_path / "train" / ".cache").mkdir()
+    (tmp_path / "train" / "ants" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "train" / "README.txt").write_text("beside the classes")
+    splits, skipped = folder.load(data_dir)
+    assert len(splits["test"].label) == 6
+    assert sum(skipped.values()) == 0
+
+
+def test_a_class_may_have_no_test_images(tmp_path):
+    data_dir = make(tmp_path)
+    for path in (tmp_path / "test" / "ants").iterdir():
+        path.unlink()
+    (tmp_path / "test" / "ants").rmdir()
+    assert folder.load(data_dir).splits["test"].label.tolist() == [0, 0, 2, 2]
+
+
+def test_images_of_several_sizes_ask_for_one(tmp_path):
+    data_dir = make(tmp_path)
+    write(tmp_path / "train" / "bees" / "9.png", 7, (60, 50))
+    with pytest.raises(ValueError, match=r"set data\.image_size$") as error:
+        folder.load(data_dir)
+    assert "train/bees/9.png has 60x50 pixels and others 6x5" in str(error.value)
+    assert folder.describe(data_dir, 8) == (3, (8, 8, 3))
+    splits, _ = folder.load(data_dir, 8)
+    assert splits["train"].image.shape == (13, 8, 8, 3)
+    assert levels(splits["train"])[-1] == 7
+
+
+@pytest.fixture
+def damaged(tmp_path):
+    """A folder with an empty file first, one of another kind, and a folder."""
+    data_dir = make(tmp_path)
+    (tmp_path / "train" / "Wasps" / "0.png").write_bytes(b"")
+    (tmp_path / "train" / "bees" / "9.tif").write_bytes(b"x")
+    (tmp_path / "test" / "ants" / "more").mkdir()
+    return data_dir
+
+
+def test_bad_images_are_refused_and_named(damaged):
+    assert folder.describe(damaged) == (3, (5, 6, 3))
+    message = (
+        f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
+        " train/Wasps/0.png (is no JPEG, PNG, WEBP, BMP),"
+        " train/bees/9.tif (is no .jpg, .jpeg, .png, .webp, .bmp file),"
+        " test/ants/more (is no .jpg, .jpeg, .png, .webp, .bmp file);"
+        " data.bad_images='skip' leaves them out"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        folder.load(damaged)
+
+
+def test_bad_images_are_skipped_and_counted(damaged, capsys):
+    splits, skipped = folder.load(damaged, bad_images="skip")
+    assert skipped == {"train": 2, "test": 1}
+    assert levels(splits["train"]) == [41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]
+    assert splits["train"].label.tolist() == [0] * 3 + [1] * 4 + [2] * 4
+    assert len(splits["test"].label) == 6
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "skipped, 3 of 20 files cannot be used: train/Wasps/0.png (" in err
+
+
+def test_of_many_bad_images_the_first_are_named(tmp_path):
+    data_dir = make(tmp_path)
+    for k in range(10):
+        (tmp_path / "train" / "ants" / f"bad_{k}.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"10 of 28 files cannot be used") as error:
+        folder.load(data_dir)
+    assert "bad_4.png (" in str(error.value)
+    assert "bad_5.png" not in str(error.value)
+    assert "and 5 more" in str(error.value)
+
+
+def test_a_class_of_bad_images_alone_is_refused(tmp_path):
+    data_dir = make(tmp_path)
+    for path in (tmp_path / "train" / "Wasps").iterdir():
+        path.write_bytes(b"")
+    message = "the good images of train are of 2 classes, expected 3"
+    with pytest.raises(ValueError, match=message):
+        folder.load(data_dir, bad_images="skip")
+
+
+def remove(path):
+    for child in path.iterdir():
+        remove(child) if child.is_dir() else child.unlink()
+    path.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: remove(root), "does not hold the folders train, and test or val"),
+        (lambda root: remove(root / "test"), "does not hold the folders train, and te"),
+        (lambda root: remove(root / "train"), "does not hold the folders train, and t"),
+        (
+            lambda root: [remove(root / "train" / name) for name in CLASSES[1:]],
+            "train holds 1 folders, expected one for each of at least 2 classes",
+        ),
+        (lambda root: (root / "train" / "flies").mkdir(), "train/flies is empty"),
+        (
+            lambda root: write(root / "test" / "flies" / "0.png", 1),
+            "test holds 1 classes that train does not: flies",
+        ),
+        (
+            lambda root: [remove(root / "test" / name) for name in CLASSES],
+            "test holds no images",
+        ),
+    ],
+)
+def test_folders_laid_out_otherwise_are_refused(tmp_path, change, message):
+    data_dir = make(tmp_path / "images")
+    change(tmp_path / "images")
+    with pytest.raises(ValueError, match=message) as error:
+        folder.load(data_dir)
+    assert str(error.value).startswith(f"data.data_dir='{data_dir}': ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_must_be_given():
+    with pytest.raises(ValueError, match=r"^data\.data_dir is not set: data\.name='f"):
+        folder.describe("")
+
+
+def test_the_home_folder_is_expanded(tmp_path, monkeypatch):
+    make(tmp_path / "images")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder.describe("~/images").num_classes == 3
+    assert len(folder.load("~/images").splits["train"].label) == 12

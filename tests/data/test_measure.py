@@ -1,0 +1,29 @@
+import re
+
+import numpy as np
+
+from kdjax.data import digits, measure
+
+
+def test_measures_each_colour_over_all_pixels():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (2001, 3, 2, 3), np.uint8)  # Three blocks.
+    image[..., 2] = 7
+    mean, std = measure.measure(image)
+    np.testing.assert_allclose(mean, image.mean((0, 1, 2)))
+    np.testing.assert_allclose(std, image.std((0, 1, 2)), atol=1e-6)
+
+
+def test_prints_overrides(capsys):
+    assert measure.main(["--name=digits"]) == 0
+    values = re.findall(r"\d+\.\d{4}", capsys.readouterr().out)
+    image = digits.load()["train"].image
+    expected = [image.mean()] * 3 + [image.std()] * 3
+    np.testing.assert_allclose([float(value) for value in values], expected, atol=1e-4)
+
+
+def test_refuses_in_one_line(tmp_path, capsys):
+    assert measure.main(["--name=tiny_imagenet", f"--data_dir={tmp_path}"]) == 2
+    assert capsys.readouterr().err.startswith("measure: data.data_dir=")
+    assert measure.main(["--name=mnist"]) == 2
+    assert capsys.readouterr().err.startswith("measure: data.name='mnist' is none of")

@@ -1,0 +1,14 @@
+from kdjax import config as config_lib
+from kdjax import recipes, run_directory, trained
+
+
+def test_fields_younger_than_the_run_have_their_defaults():
+    config = recipes.alone("wrn_10_1,digits")
+    written = run_directory.as_json(config)
+    assert trained.Trained(written, 0, {}).data == config.data
+    for name in ("image_size", "bad_images", "validation_fraction"):
+        del written["data"][name]
+    found = trained.Trained(written, 0, {}).data
+    assert found == config.data
+    assert found.image_size == config_lib.default().data.image_size
+    assert found.mean == (78.0, 78.0, 78.0)
