@@ -53,7 +53,6 @@ class Evaluator:
             self._evaluate_batch,
             devices,
             in_axes=(None, None, 0, 0),
-            out_axes=(None, 0),
         )
 
     def __call__(self, variables: Mapping[str, Any]) -> Evaluation:
@@ -86,4 +85,6 @@ class Evaluator:
             "loss": jnp.sum(mask * loss),
             "accuracy": jnp.sum(mask * (prediction == batch.label)),
         }
+        # Gathered, since with several processes each has a part only.
+        prediction = jax.lax.all_gather(prediction, step_lib.DEVICES)
         return jax.lax.psum(sums, step_lib.DEVICES), prediction

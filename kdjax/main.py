@@ -3,6 +3,7 @@
 python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 --workdir=DIR
 """
 
+import os
 import pathlib
 import re
 import sys
@@ -12,12 +13,20 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kdjax import train
+from kdjax import hosts, signals, train
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File under configs/, and after a colon what it is to be made for."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this run.")
+_MULTIHOST = flags.DEFINE_bool(
+    "multihost", False, "Train together with other processes, each of which runs this."
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the first process; else from the environment."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes; likewise.")
+_PROCESS = flags.DEFINE_integer("process", None, "Place of this one; likewise.")
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -31,15 +40,30 @@ def main(argv: list[str]) -> None:
         cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         jax.config.update("jax_compilation_cache_dir", str(cache))
     if not flags.FLAGS["verbosity"].present:
-        # Orbax tells of every checkpoint at the level of information.
-        logging.set_verbosity(logging.WARNING)
+        # Orbax tells of every checkpoint at the level of information, and of what
+        # fails by many tracebacks before it raises it.
+        logging.set_verbosity(logging.FATAL)
+    stopped = f"the same command goes on (status {signals.STOPPED})"
     try:
-        result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, FileNotFoundError, FloatingPointError) as error:
+        if _MULTIHOST.value:
+            hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        with signals.stop_at_once(f"{_WORKDIR.value}: stopped; {stopped}"):
+            result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+    except (ValueError, OSError, FloatingPointError) as error:
         logging.debug("", exc_info=True)
         _refuse(error)
+    except jax.errors.JaxRuntimeError as error:
+        if not _MULTIHOST.value:
+            raise
+        logging.debug("", exc_info=True)
+        _refuse(f"{error}; if another process is gone, start them all again")
+    except KeyboardInterrupt:
+        print(f"{_WORKDIR.value}: interrupted, not saved; {stopped}")
+        sys.exit(signals.STOPPED)
     if result is None:
-        print(f"{_WORKDIR.value}: stopped and saved; the same command goes on")
+        print(f"{_WORKDIR.value}: stopped and saved; {stopped}")
+        sys.exit(signals.STOPPED)
+    if not result:
         return
     print(
         f"{_WORKDIR.value}: test accuracy {result['final_test_accuracy']:.2%} at the "
@@ -75,7 +99,10 @@ def _refuse(error: object) -> NoReturn:
     """Ends the program with one line and status 2."""
     # An error in a configuration file comes with its traceback before it.
     *_, reason = re.split(r"^\w+(?:Error|Exception): ", str(error), flags=re.MULTILINE)
-    print("kdjax:", " ".join(reason.split()), file=sys.stderr)
+    print("kdjax:", " ".join(reason.split()), file=sys.stderr, flush=True)
+    if flags.FLAGS.is_parsed() and _MULTIHOST.value:
+        # Not in the usual way, which waits for the other processes.
+        os._exit(2)
     sys.exit(2)
 
 

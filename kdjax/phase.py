@@ -86,7 +86,7 @@ class Phase:
         self.evaluate = evaluate
         self._start = start
         mesh = Mesh(np.asarray(devices), (step_lib.DEVICES,))
-        self._replicated = NamedSharding(mesh, PartitionSpec())
+        self._replicated = NamedSharding(mesh.local_mesh, PartitionSpec())
         self._optimizer, self.schedule = optim.build(
             optimizer, epochs=epochs, steps_per_epoch=batches.steps_per_epoch
         )
@@ -146,7 +146,7 @@ def _metric_names(
     devices: Sequence[jax.Device],
 ) -> list[str]:
     """Lists what a step measures, from the shapes of its objective."""
-    share = (len(devices), 1)
+    share = (sum(d.process_index == jax.process_index() for d in devices), 1)
     batch = Batch(
         image=jax.ShapeDtypeStruct((*share, *image_shape), jnp.float32),
         label=jax.ShapeDtypeStruct(share, jnp.int32),

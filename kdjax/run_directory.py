@@ -11,8 +11,12 @@ from typing import Any
 import jax
 import ml_collections
 
+from kdjax import config as config_lib
+from kdjax import distill, lock
+
 CONFIG = "config.json"
 RESULT = "result.json"
+_PARTIAL = ".tmp"
 
 #: Fields that say where things lie or how often to look, and not what is trained.
 _MAY_DIFFER = (
@@ -34,14 +38,21 @@ def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads the configuration of a work directory; None if it has none."""
-    path = workdir / CONFIG
-    return json.loads(path.read_text()) if path.exists() else None
+    return _read_json(workdir / CONFIG)
 
 
 def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads the result of a finished run; None if it is not finished."""
-    path = workdir / RESULT
-    return json.loads(path.read_text()) if path.exists() else None
+    return _read_json(workdir / RESULT)
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -57,7 +68,7 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         return
     if config.checkpoint.allow_config_change:
         return
-    before, now = _flatten(before), _flatten(as_json(config))
+    before, now = _with_defaults(before), _flatten(as_json(config))
     differ = [
         f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
         for path in sorted(before.keys() | now.keys())
@@ -75,7 +86,9 @@ def check_empty(workdir: pathlib.Path) -> None:
         raise ValueError(f"workdir={workdir} is not a directory")
     if read_config(workdir) is not None:
         raise ValueError(f"workdir={workdir} holds a run already")
-    if workdir.exists() and any(workdir.iterdir()):
+    # A run that was killed as it began leaves these.
+    begun = {lock.NAME, pathlib.Path(CONFIG).with_suffix(_PARTIAL).name}
+    if workdir.exists() and {path.name for path in workdir.iterdir()} - begun:
         raise ValueError(f"workdir={workdir} is not empty and holds no run")
 
 
@@ -92,8 +105,12 @@ def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file atomically: whole, or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary = path.with_suffix(_PARTIAL)
+    with temporary.open("w") as file:
+        file.write(json.dumps(value, indent=2) + "\n")
+        file.flush()
+        # Or a power failure could leave the name without the content.
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -119,6 +136,19 @@ def _git_revision() -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() or "unknown"
+
+
+def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """Flattens a configuration; fields younger than it had what is now the default."""
+    methods = {
+        name: distill.hyperparameters(name, **given)
+        for name, given in saved.get("methods", {}).items()
+    }
+    default = as_json(config_lib.default())
+    return {
+        **_flatten(default | {"methods": methods}),
+        **_flatten(saved | {"methods": methods}),
+    }
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a run says while it trains, and what it measured in the end."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -7,7 +8,7 @@ from typing import Any
 
 import jax
 
-from kdjax import metrics, writers
+from kdjax import hosts, metrics, process, writers
 from kdjax.data.batches import TrainBatches
 
 #: Seconds between two looks of the progress bar at the newest metrics.
@@ -52,12 +53,15 @@ class RunLog:
             description,
             total_images=batches.images_before(total_steps),
             done_images=batches.images_before(resume_step or 0),
+            silent=not hosts.writes(),
         )
-        self._writers = [
-            writers.MetricsFile(workdir, resume_step=resume_step),
-            writers.TensorBoard(workdir, resume_step=resume_step),
-            self._bar,
-        ]
+        self._writers = [self._bar]
+        if hosts.writes():
+            self._writers += [
+                writers.MetricsFile(workdir, resume_step=resume_step),
+                writers.TensorBoard(workdir, resume_step=resume_step),
+            ]
+        self._first_step = True
         self._last_look = time.monotonic()
         self._images, self._seconds = 0, 0.0
         self._clock: tuple[int, float] | None = None
@@ -66,8 +70,10 @@ class RunLog:
         return self
 
     def __exit__(self, *_) -> None:
-        for writer in self._writers:
-            writer.close()
+        with contextlib.ExitStack() as every:
+            # Also those after one that fails.
+            for writer in self._writers:
+                every.callback(writer.close)
 
     def step_done(self, step: int, sums: metrics.Sums) -> None:
         """Waits for a step and logs it if its turn has come.
@@ -76,6 +82,9 @@ class RunLog:
           FloatingPointError: if it is time to look and something is not finite.
         """
         jax.block_until_ready(sums)
+        if self._first_step:
+            self._first_step = False
+            self._bar.say(f"first step {process.age_s():.1f} s after the start")
         self._bar.advance(self._batches.size(step - 1))
         now = time.monotonic()
         if self._clock is None:
@@ -106,7 +115,12 @@ class RunLog:
         self._write(split, step, found)
 
     def test_records(self) -> list[dict[str, Any]]:
-        """Returns the records of all evaluations of the student so far."""
+        """Returns the records of all evaluations of the student so far.
+
+        There are none in a process that does not write.
+        """
+        if not hosts.writes():
+            return []
         return [r for r in writers.read(self._path) if r["split"] == "test"]
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:

@@ -2,8 +2,16 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+
+from kdjax import hosts
+
+#: Status of a process that was told to stop and can be started again (EX_TEMPFAIL).
+STOPPED = 75
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -21,13 +29,37 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    with _handling(request):
+        yield requested.is_set
+
+
+@contextlib.contextmanager
+def stop_at_once(message: str) -> Iterator[None]:
+    """Ends the process on SIGTERM and SIGINT, while there is nothing to save.
+
+    Args:
+      message: printed before.
+    """
+
+    def stop(_signum: int, _frame) -> None:
+        print(message, flush=True)
+        sys.exit(STOPPED)
+
+    with _handling(stop):
+        yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         # Python lets only the main thread handle signals.
-        yield requested.is_set
+        yield
         return
-    before = {s: signal.signal(s, request) for s in (signal.SIGTERM, signal.SIGINT)}
+    # Of several processes each leaves SIGTERM to JAX, by which they agree on a step.
+    signals = (signal.SIGINT,) if hosts.several() else _SIGNALS
+    before = {signum: signal.signal(signum, handler) for signum in signals}
     try:
-        yield requested.is_set
+        yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        for signum, earlier in before.items():
+            signal.signal(signum, earlier)

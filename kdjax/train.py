@@ -5,6 +5,7 @@ different methods: none, or some. A run has one phase, or several one after the 
 each with its own metrics and checkpoints.
 """
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import metrics, run_directory, signals
+from kdjax import hosts, lock, metrics, run_directory, signals
 from kdjax.checkpoint import Checkpoints
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
@@ -33,13 +34,16 @@ def train_and_evaluate(
         `tensorboard/`.
 
     Returns:
-      What `result.json` holds; None if SIGTERM or SIGINT stopped the run, which is
-      saved then and goes on when it is called again.
+      What `result.json` holds, or nothing in a process that does not write for all;
+      None if SIGTERM or SIGINT stopped the run, which is saved then and goes on when
+      it is called again.
 
     Raises:
-      ValueError: if something the configuration asks for cannot work; before anything
-        is written.
-      FileNotFoundError: if the data set is not prepared; likewise.
+      ValueError: if something the configuration asks for cannot work, before anything
+        is written; if another process runs in the directory; or if none of its
+        checkpoints is whole.
+      OSError: if something cannot be written; earlier checkpoints stay. If the data
+        set is not prepared, before anything is written.
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
     workdir = pathlib.Path(workdir)
@@ -47,15 +51,29 @@ def train_and_evaluate(
     run_directory.check_config(workdir, config)
     if (result := run_directory.read_result(workdir)) is not None:
         return result
-
+    # Again below: to load data and teacher takes a while.
+    if hosts.writes():
+        lock.check_free(workdir)
     experiment = Experiment(config)
-    run_directory.create(workdir, config)
+    with lock.held(workdir) if hosts.writes() else contextlib.nullcontext():
+        run_directory.check_config(workdir, config)
+        if (result := run_directory.read_result(workdir)) is not None:
+            return result
+        return _run_phases(experiment, workdir)
+
+
+def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
+    """Runs phase after phase; returns the result, or None if stopped."""
+    config = experiment.config
+    if hosts.writes():
+        run_directory.create(workdir, config)
     made_with = {
         **run_directory.provenance(),
         "config": run_directory.as_json(config),
     }
     outcomes: dict[str, _Outcome] = {}
     state = None
+    steps_before = 0
     with signals.stop_requests() as stop_requested:
         for phase in experiment.phases:
             outcome = _run_phase(
@@ -66,12 +84,17 @@ def train_and_evaluate(
                 workdir if phase is experiment.phases[-1] else workdir / phase.name,
                 state,
                 made_with,
-                stop_requested,
+                hosts.stop_agreement(steps_before)
+                if hosts.several()
+                else lambda _step: stop_requested(),
             )
+            steps_before += phase.total_steps + 1
             if outcome is None:
                 return None
             outcomes[phase.name], state = outcome, outcome.state
 
+    if not hosts.writes():
+        return {}
     result = {
         **_figures(experiment, outcomes),
         "parameters": experiment.parameters,
@@ -96,7 +119,7 @@ def _run_phase(
     folder: pathlib.Path,
     before: TrainState | None,
     made_with: dict[str, Any],
-    stop_requested: Callable[[], bool],
+    stop_requested: Callable[[int], bool],
 ) -> _Outcome | None:
     """Runs a phase to its end, or what an earlier process left of it.
 
@@ -106,7 +129,7 @@ def _run_phase(
       folder: gets its metrics and checkpoints.
       before: final state of the phase before.
       made_with: stored with every checkpoint.
-      stop_requested: tells whether to stop between two steps.
+      stop_requested: tells whether to stop before a step.
 
     Returns:
       None if the phase was stopped; it is saved then.
@@ -170,7 +193,7 @@ def _train(
     config: ml_collections.ConfigDict,
     log: RunLog,
     save: Callable[[int, TrainState, float | None], None],
-    stop_requested: Callable[[], bool],
+    stop_requested: Callable[[int], bool],
 ) -> tuple[TrainState, bool]:
     """Evaluates, saves, takes a batch, steps and logs the step before, to the end.
 
@@ -188,7 +211,7 @@ def _train(
         at_end = step == phase.total_steps
         evaluation_due = at_end or step % evaluate_every == 0
         save_due = evaluation_due or (save_every and step % save_every == 0)
-        stop = stop_requested()
+        stop = stop_requested(step)
         if step > first and (save_due or stop):
             log.step_done(step, pending)
             log.pause(step)

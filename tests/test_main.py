@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import recipes, run_directory
+from kdjax import lock, recipes, run_directory, signals
 from kdjax.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -20,11 +21,18 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def command():
-    """Returns a function that starts `kdjax.main` with a single device."""
+    """Returns a function that starts `kdjax.main` with a single device.
 
-    def start(*arguments, config="configs/student.py:wrn_10_1,digits"):
+    With `file_kib` no file can grow larger, as on a full disk.
+    """
+
+    def start(
+        *arguments, config="configs/student.py:wrn_10_1,digits", file_kib="unlimited"
+    ):
+        limit = ["bash", "-c", f'ulimit -f {file_kib} && exec "$@"', "bash"]
+        program = [sys.executable, "-m", "kdjax.main", f"--config={config}"]
         return subprocess.Popen(
-            [sys.executable, "-m", "kdjax.main", f"--config={config}", *arguments],
+            [*limit, *program, *arguments],
             cwd=ROOT,
             env={**os.environ, "JAX_PLATFORMS": "cpu"},
             stdout=subprocess.PIPE,
@@ -55,6 +63,13 @@ def checkpoints_in(workdir):
     return set(workdir.glob("**/checkpoints/*"))
 
 
+def newest_checkpoints(workdir):
+    """Returns the folders of the newest checkpoint and of the one before."""
+    folders = [p for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()]
+    before, newest = sorted(folders, key=lambda path: int(path.name))[-2:]
+    return newest, before
+
+
 def final(workdir):
     checkpoints = Checkpoints(workdir)
     state = checkpoints.restore_as_saved()
@@ -68,8 +83,11 @@ def assert_ended_alike(broken, unbroken):
     jax.tree.map(np.testing.assert_array_equal, final(broken), final(unbroken))
 
 
-def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tmp_path):
-    """SIGKILL loses the steps since the last save, SIGTERM none."""
+def test_a_run_that_meets_everything_ends_bitwise_as_an_unbroken_one(command, tmp_path):
+    """SIGKILL loses the steps since the last save, SIGTERM none.
+
+    On the way there is a second process, a full disk and a checkpoint cut short.
+    """
     arguments = [
         "--config.epochs=30",
         "--config.log_every_steps=1",
@@ -79,6 +97,7 @@ def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tm
     status, out, err = run(command(f"--workdir={unbroken}", *arguments))
     assert status == 0, err
     assert "test accuracy" in out
+    assert re.search(r"wrn_10_1: first step \d+\.\d s after the start", err)
 
     process = command(f"--workdir={broken}", *arguments)
     wait_for_lines(process, broken, 20)
@@ -89,12 +108,32 @@ def test_a_run_killed_and_terminated_ends_bitwise_as_an_unbroken_one(command, tm
 
     process = command(f"--workdir={broken}", *arguments)
     wait_for_lines(process, broken, killed_at + 20)
+    process.send_signal(signal.SIGSTOP)
+    second = run(command(f"--workdir={broken}", *arguments))
+    process.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
+    assert second[:2] == (2, "")
+    (line,) = second[2].splitlines()
+    assert line.startswith(f"kdjax: workdir={broken} is in use by process")
+    assert f" {process.pid} on " in line
+
     status, out, err = run(process)
-    assert status == 0, err
-    assert "stopped and saved; the same command goes on" in out
+    assert status == signals.STOPPED == 75, err
+    assert out.endswith("stopped and saved; the same command goes on (status 75)\n")
     assert "Traceback" not in err
     assert not (broken / "result.json").exists()
+    assert not (broken / lock.NAME).exists()
+
+    newest, before = newest_checkpoints(broken)
+    (newest / "metadata" / "metadata").write_bytes(b"")
+    status, out, err = run(command(f"--workdir={broken}", *arguments, file_kib=100))
+    assert (status, out) == (2, "")
+    assert f"step {newest.name} is damaged" in err
+    assert f"that of step {before.name} is used" in err
+    assert err.splitlines()[-1] == (
+        f"kdjax: {newest.parent}: saving failed: File too large; the checkpoint of "
+        f"step {before.name} is whole"
+    )
 
     status, _, err = run(command(f"--workdir={broken}", *arguments))
     assert status == 0, err

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from kdjax import recipes, run_directory
+from kdjax import lock, recipes, run_directory
 
 
 @pytest.fixture
@@ -33,12 +33,37 @@ def test_methods_count_and_places_do_not(tmp_path, config):
         run_directory.check_config(tmp_path, taught)
 
 
+def test_a_run_older_than_a_field_goes_on_with_its_default(tmp_path):
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"overhaul": {}})
+    run_directory.create(tmp_path, config)
+    saved = run_directory.read_config(tmp_path)
+    del saved["task_weight"], saved["data"]["crop"]
+    del saved["methods"]["overhaul"]["warm_up"]
+    run_directory.write_json(tmp_path / "config.json", saved)
+    run_directory.check_config(tmp_path, config)
+    config.data.crop = "per_batch"
+    with pytest.raises(ValueError, match=r"data\.crop was 'per_image' and is"):
+        run_directory.check_config(tmp_path, config)
+
+
 def test_a_directory_of_something_else_is_refused(tmp_path, config):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="is not empty and holds no run"):
         run_directory.check_config(tmp_path, config)
     with pytest.raises(ValueError, match="is not a directory"):
         run_directory.check_config(tmp_path / "thesis.tex", config)
+
+
+def test_a_directory_of_a_run_killed_as_it_began_is_taken(tmp_path, config):
+    (tmp_path / lock.NAME).touch()
+    (tmp_path / "config.tmp").write_text("{")
+    run_directory.check_config(tmp_path, config)
+
+
+def test_a_file_that_was_cut_short_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": ')
+    with pytest.raises(ValueError, match=r"config\.json is damaged: Expecting value"):
+        run_directory.read_config(tmp_path)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax import rngs
+from kdjax import hosts, rngs
 from kdjax.data import augment
 from kdjax.data.split import Split
 
@@ -77,7 +77,9 @@ class TrainBatches:
           ValueError: if a batch cannot be shared equally by the devices, or if the
             split is smaller than one batch and the smaller batch is dropped.
         """
-        self.split = jax.device_put(split, NamedSharding(mesh, PartitionSpec()))
+        local = mesh.local_mesh
+        self.split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
+        self._own_part = hosts.own_part(mesh)
         self._config = config
         self._seed = seed
         self._stream = ""
@@ -100,7 +102,7 @@ class TrainBatches:
                 f"batch_size={batch_size} is more than the {self._num_examples} "
                 "training images, and data.remainder='drop' leaves out smaller batches"
             )
-        self._order_sharding = NamedSharding(mesh, PartitionSpec(self._axis_name))
+        self._order_sharding = NamedSharding(local, PartitionSpec(self._axis_name))
 
     def of_stream(self, name: str) -> "TrainBatches":
         """Returns the same split in another order, augmented otherwise.
@@ -145,9 +147,10 @@ class TrainBatches:
         )
 
     def _share(self, order: jax.Array, batch_size: int) -> jax.Array:
-        """Shares places out to devices, [D, S, B]."""
+        """Shares places out to devices, [D, S, B]; returns the part of this process."""
         share = (self._devices, batch_size // self._devices)
-        return order.reshape(order.size // batch_size, *share).swapaxes(0, 1)
+        order = order.reshape(order.size // batch_size, *share).swapaxes(0, 1)
+        return order[self._own_part]
 
     def take(self, split: Split, order: jax.Array, step: jax.Array) -> Batch:
         """Cuts this device's share of a step's batch; called inside the step.
@@ -197,15 +200,18 @@ class WholeSplit:
         mesh: Mesh,
     ):
         """Puts the split on the devices; arguments as for `TrainBatches`."""
-        self.split = jax.device_put(split, NamedSharding(mesh, PartitionSpec()))
+        local = mesh.local_mesh
+        self.split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
         self.num_examples = len(split.label)
         self._config = config
         steps = -(-self.num_examples // batch_size)
         place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
         mask = (place < self.num_examples).astype(np.float32)
         index = np.where(mask, place, 0).astype(np.int32)
-        shared_out = NamedSharding(mesh, PartitionSpec(*mesh.axis_names))
-        self.batches = jax.device_put(list(zip(index, mask, strict=True)), shared_out)
+        shared_out = NamedSharding(local, PartitionSpec(*mesh.axis_names))
+        own = hosts.own_part(mesh)
+        batches = list(zip(index[:, own], mask[:, own], strict=True))
+        self.batches = jax.device_put(batches, shared_out)
 
     def take(self, split: Split, index: jax.Array, mask: jax.Array) -> Batch:
         """Cuts one device's share; called inside an evaluation step."""

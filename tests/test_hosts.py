@@ -1,0 +1,91 @@
+"""Two processes with two devices each, and one with four."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def start(workdir, *arguments, devices):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "kdjax.main"),
+            "--config=configs/student.py:wrn_10_1,digits",
+            "--config.batch_norm=synchronised",
+            "--config.log_every_steps=1",
+            "--config.checkpoint.every_steps=2",
+            f"--workdir={workdir}",
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": str(devices),
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def start_pair(workdir, *arguments):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = ("--multihost", "--processes=2", f"--coordinator=localhost:{port}")
+    return [
+        start(workdir, *together, f"--process={i}", *arguments, devices=2)
+        for i in range(2)
+    ]
+
+
+def records(workdir):
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def wait_for_lines(pair, workdir, number):
+    while len(records(workdir)) < number:
+        assert [process.poll() for process in pair] == [None, None]
+        time.sleep(0.05)
+
+
+def statuses(processes, timeout=300):
+    return [process.wait(timeout) for process in processes]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_survive(tmp_path):
+    """SIGTERM to one stops both at the same step; the death of one ends the other."""
+    epochs = "--config.epochs=20"
+    one, two, broken = (tmp_path / name for name in ("one", "two", "broken"))
+    assert statuses([start(one, epochs, devices=4)]) == [0]
+    assert statuses(start_pair(two, epochs)) == [0, 0]
+    assert len(records(one)) == len(records(two))
+    # Later the rounding of another order of sums has grown.
+    for a, b in list(zip(records(one), records(two), strict=True))[:6]:
+        assert a.pop("split") == b.pop("split")
+        assert a == pytest.approx(b, rel=1e-4)
+
+    pair = start_pair(broken, epochs)
+    wait_for_lines(pair, broken, 10)
+    pair[1].send_signal(signal.SIGTERM)
+    assert statuses(pair) == [75, 75]
+    stopped_at = len(records(broken))
+    pair = start_pair(broken, epochs)
+    wait_for_lines(pair, broken, stopped_at + 10)
+    pair[1].kill()
+    pair[1].wait()
+    assert pair[0].wait(60) != 0
+    assert not (broken / "result.json").exists()
+    assert statuses(start_pair(broken, epochs)) == [0, 0]
+    assert records(broken) == records(two)
