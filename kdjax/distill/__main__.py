@@ -21,7 +21,6 @@ import tabulate
 
 from kdjax import distill
 from kdjax.distill import pairing
-from kdjax.distill.relational import RelationalMethod
 
 #: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.
 PAIRS = (
@@ -96,9 +95,7 @@ def _row(name: str) -> dict[str, str]:
         },
         "phases": "prepare, train" if method.prepares else "train",
         "learned": f"{_learned(method):,}",
-        "a value depends on": "the whole batch"
-        if isinstance(method, RelationalMethod)
-        else "its example",
+        "a value depends on": method.depends_on,
         "source": " ".join(source.split()),
     }
 

@@ -52,6 +52,7 @@ class Crd(Method):
     """
 
     name = "crd"
+    depends_on = "its example and a memory of all"
     taxonomy = Taxonomy(
         teacher_transform="linear embedding of length 1",
         student_transform="linear embedding of length 1",

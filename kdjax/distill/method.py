@@ -91,6 +91,7 @@ class Method(abc.ABC):
       combination: how its gradient meets the task's: "sum" adds it, "clip" clips it
         first, variable by variable, to the norm of the task's.
       prepares: whether it learns on the teacher alone first.
+      depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
         backward pass of both networks.
@@ -103,6 +104,7 @@ class Method(abc.ABC):
     taxonomy: ClassVar[Taxonomy]
     combination: ClassVar[Literal["sum", "clip"]] = "sum"
     prepares: ClassVar[bool] = False
+    depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
     needs_input_gradient: ClassVar[bool] = False
 

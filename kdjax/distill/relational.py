@@ -21,6 +21,8 @@ class RelationalMethod(Method):
         depend on their number; "per_device" relates those of one device.
     """
 
+    depends_on = "the whole batch"
+
     scope: str = "global"
 
     @property
