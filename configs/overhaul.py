@@ -1,10 +1,11 @@
-"""OFD on CIFAR-100: "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019).
+"""OFD: "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019).
 
     python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 \\
         --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
 
 The argument is teacher-student; a data set may follow, as in wrn_16_2-wrn_16_1,digits.
-Published test error in percent, median of 5 runs, last epoch (authors' README):
+Published test error on CIFAR-100 in percent, median of 5 runs, last epoch (authors'
+README):
 
     setting  argument             teacher  student alone  OFD
     a        wrn_28_4-wrn_16_4    21.09    22.72          20.89
@@ -16,10 +17,17 @@ Published test error in percent, median of 5 runs, last epoch (authors' README):
     f        pyramidnet_200_240-pyramidnet_110_84
                                   15.6     22.58          18.89
 
-The recipe is the authors' own, `recipes.ofd`; in settings e and f the batch is of 64.
-Train the teacher with configs/teacher.py:wrn_28_4. The PyramidNet that teaches in e and
-f was trained with mixup, which is not here yet; the authors' own can be imported by
-kdjax.models.torch_import.
+On ImageNet (best epoch; top-1 and top-5 error):
+
+    argument                                 teacher        student alone  OFD
+    resnet152@224-resnet50@224,imagenet      21.69, 5.95    23.72, 6.97    21.65, 5.83
+    resnet50@224-mobilenet@224,imagenet      23.84, 7.14    31.13, 11.24   28.75, 9.66
+
+The recipe is the authors' own, `recipes.ofd` and `recipes.imagenet`; in settings e and
+f the batch is of 64. Train the teacher of a to d with configs/teacher.py:wrn_28_4. The
+PyramidNet that teaches in e and f was trained with mixup, which is not here yet; the
+authors' own can be imported by kdjax.models.torch_import, and so can torchvision's old
+weights, which teach on ImageNet.
 """
 
 import ml_collections
@@ -29,7 +37,13 @@ from kdjax import recipes
 # The distance is a sum over the image. That of the digits has a sixteenth of the
 # pixels, and the weight makes up for it. The networks for 64x64 images halve them at
 # once, so that their maps are as large as those of CIFAR.
-_WEIGHT = {"cifar100": 1e-3, "cifar10": 1e-3, "tiny_imagenet": 1e-3, "digits": 1.6e-2}
+_WEIGHT = {
+    "cifar100": 1e-3,
+    "cifar10": 1e-3,
+    "tiny_imagenet": 1e-3,
+    "imagenet": 1e-4,
+    "digits": 1.6e-2,
+}
 
 
 def get_config(argument: str = "wrn_28_4-wrn_16_2") -> ml_collections.ConfigDict:

@@ -226,7 +226,7 @@ def _plot(flags: argparse.Namespace) -> str:
         raise ValueError(f"--heads={heads} is not from 1 to {most}")
     images = min(_IMAGES, config.batch_size) if flags.images is None else flags.images
     index = choose(label := np.asarray(test.label), images)
-    found = compare(experiment, states, np.asarray(test.image)[index])
+    found = compare(experiment, states, test.pixels(index))
     out = flags.out or flags.workdir / "graphs"
     out.mkdir(parents=True, exist_ok=True)
     networks = f"{config.teacher.model} \N{RIGHTWARDS ARROW} {config.model}"

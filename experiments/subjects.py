@@ -130,7 +130,7 @@ class Setting:
             self._names["teacher"],
             self._variables["teacher"],
             outputs=lambda: iter(()),
-            label=np.asarray(self.batch.label),
+            label=lambda: np.asarray(self.batch.label),
         )
         learned, constants = {}, {}
         for name, method in methods.items():

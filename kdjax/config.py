@@ -28,14 +28,19 @@ def default() -> ml_collections.ConfigDict:
     config.teacher.batch_norm = "batch"
 
     config.data = ml_collections.ConfigDict()
-    # "digits", "cifar10", "cifar100", "tiny_imagenet", "tfds:NAME" or "folder"; the top
-    # of kdjax/data/datasets.py says what they are.
+    # "digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet", "tfds:NAME" or
+    # "folder"; the top of kdjax/data/datasets.py says what they are.
     config.data.name = ""
     # Where prepared data sets lie, empty for TFDS's own default; or a folder of images.
     config.data.data_dir = ""
-    # Height and width that the images of a folder are brought to: the shorter side is
-    # resized and the centre cut out. 0 for images that all have one size.
+    # Height and width that images are brought to: the shorter side is resized and the
+    # centre cut out. 0 for images that all have one size.
     config.data.image_size = 0
+    # Where the images are while training: decoded on the "device", or on the "host",
+    # which reads those of each batch. "auto" puts on the device what fits.
+    config.data.road = "auto"
+    # Processes of the host that read images; 0 for threads of the training process.
+    config.data.workers = 0
     # Files of a folder that cannot be decoded: "refuse" to train, or "skip" them.
     config.data.bad_images = "refuse"
     # Part of the training images, each class in proportion, the same in every run.
@@ -48,8 +53,12 @@ def default() -> ml_collections.ConfigDict:
     # Random crops of the image padded by so many pixels, "reflect" or "zero".
     config.data.padding = 0
     config.data.padding_mode = "reflect"
-    # Where to crop is drawn "per_image" or "per_batch".
+    # Where to crop is drawn "per_image" or "per_batch"; "random_resized" draws size and
+    # shape too, and resizes to `image_size`.
     config.data.crop = "per_image"
+    # What the test looks at: the square in the middle whose side is this part of the
+    # shorter side, for example 224/256.
+    config.data.test_crop = 1.0
     config.data.flip = False
     # Of each colour, in units of the pixels 0..255.
     config.data.mean = (127.5, 127.5, 127.5)
@@ -110,6 +119,7 @@ def _optimizer() -> ml_collections.ConfigDict:
 _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
     "data.bad_images": datasets.BAD_IMAGES,
+    "data.road": datasets.ROADS,
     "data.remainder": ("keep", "drop"),
     "data.padding_mode": augment.PADDING_MODES,
     "data.crop": augment.CROPS,
@@ -123,6 +133,7 @@ _OPTIMIZERS = ("prepare.optimizer", "initialise.optimizer", "optimizer")
 #: Smallest value a number may have.
 _AT_LEAST = {
     "data.image_size": 0,
+    "data.workers": 0,
     "data.padding": 0,
     "batch_size": 1,
     "epochs": 1,
@@ -169,6 +180,8 @@ def check(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"data.train_fraction={config.data.train_fraction} is not in (0, 1]"
         )
+    if not 0 < config.data.test_crop <= 1:
+        raise ValueError(f"data.test_crop={config.data.test_crop} is not in (0, 1]")
     if not 0 <= config.data.validation_fraction < 1:
         raise ValueError(
             f"data.validation_fraction={config.data.validation_fraction} is not in"
@@ -185,7 +198,9 @@ def check(config: ml_collections.ConfigDict) -> None:
         drop_at = field(config, part).drop_at
         if not all(0 <= value < 1 for value in drop_at):
             raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
-    classes, image_shape = datasets.describe(config.data)
+    description = datasets.describe(config.data)
+    datasets.road(config.data, description)
+    classes = description.num_classes
     _check_network("model", config.model, classes)
     # How many examples there are is not known before they are loaded, nor does it
     # decide whether a method can be used.
@@ -208,7 +223,7 @@ def check(config: ml_collections.ConfigDict) -> None:
         teacher=config.teacher.model if needs_teacher else None,
         student=config.model,
         num_classes=classes,
-        image_shape=image_shape,
+        image_shape=description.image_shape,
     )
 
 

@@ -52,14 +52,14 @@ class Evaluator:
         self._step = step_lib.data_parallel(
             self._evaluate_batch,
             devices,
-            in_axes=(None, None, 0, 0),
+            in_axes=(None, None, 0),
         )
 
     def __call__(self, variables: Mapping[str, Any]) -> Evaluation:
         """Evaluates a network with its running statistics."""
         sums, prediction = [], []
-        for index, mask in self._split.batches:
-            batch_sums, classes = self._step(variables, self._split.split, index, mask)
+        for shared, own in self._split.feed():
+            batch_sums, classes = self._step(variables, shared, own)
             sums.append(batch_sums)
             prediction.append(classes)
         total = jax.tree.map(lambda *x: sum(map(float, x)), *jax.device_get(sums))
@@ -72,8 +72,9 @@ class Evaluator:
             )
         return Evaluation(metrics, prediction)
 
-    def _evaluate_batch(self, variables, split, index, mask):
-        batch = self._split.take(split, index, mask)
+    def _evaluate_batch(self, variables, shared, own):
+        batch = self._split.take(shared, own)
+        mask = batch.mask
         outputs, _ = objective.forward(
             self._network, variables, batch.image, train=False
         )

@@ -11,10 +11,9 @@ from jax.sharding import Mesh
 from kdjax import distill, models, objective, rngs
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
-from kdjax.data import datasets
-from kdjax.data.batches import TrainBatches, WholeSplit
+from kdjax.data import datasets, roads
 from kdjax.data.normalisation import Normalisation
-from kdjax.data.split import Split
+from kdjax.data.split import Split, StoredSplit
 from kdjax.evaluate import Evaluator
 from kdjax.objective import Frozen
 from kdjax.phase import Phase, Start
@@ -58,8 +57,10 @@ class Experiment:
             "batch_size": config.batch_size,
             "mesh": Mesh(np.asarray(self._devices), (step_lib.DEVICES,)),
         }
-        self.batches = TrainBatches(data.train, config.data, seed=config.seed, **size)
-        self.test = WholeSplit(data.test, config.data, **size)
+        self.batches = roads.train_batches(
+            data.train, config.data, seed=config.seed, **size
+        )
+        self.test = roads.whole_split(data.test, config.data, **size)
 
         synchronised = config.batch_norm == "synchronised"
         computation = {
@@ -72,7 +73,7 @@ class Experiment:
             **computation,
             batch_axis_name=step_lib.DEVICES,
             num_classes=num_classes,
-            num_examples=len(data.train.label),
+            num_examples=data.train.num_examples,
         )
         self.teacher = self.teacher_metrics = teacher_prediction = None
         self._constants: dict[str, Any] = {}
@@ -134,7 +135,7 @@ class Experiment:
     def _teacher_train(self) -> bool:
         return self.config.teacher.batch_norm == "batch"
 
-    def _read_off_teacher(self, train: Split) -> dict[str, Any]:
+    def _read_off_teacher(self, train: Split | StoredSplit) -> dict[str, Any]:
         """Lets every method read off the teacher what stays fixed."""
         teacher = distill.Teacher(
             name=self.config.teacher.model,
@@ -146,7 +147,7 @@ class Experiment:
                 batch_size=self.config.batch_size,
                 train=self._teacher_train,
             ),
-            label=np.asarray(train.label),
+            label=lambda: train.label,
         )
         return {name: m.constants(teacher) for name, m in self.methods.items()}
 
@@ -265,7 +266,7 @@ class Experiment:
 
     @property
     def _image(self) -> jax.Array:
-        return jnp.zeros((1, *self.batches.split.image.shape[1:]))
+        return jnp.zeros((1, *self.batches.image_shape))
 
     def _output_shapes(self) -> tuple[distill.Outputs, distill.Outputs]:
         """Returns shapes and types of the student's and the teacher's outputs."""

@@ -40,8 +40,8 @@ class Phase:
       total_steps: updates from the first to the last.
       schedule: learning rate over steps.
       abstract: shapes and types of the state.
-      train_step: `(state, frozen, split, order) -> (state, metrics)` on all devices;
-        takes over the memory of `state`.
+      train_step: `(state, frozen, shared, own) -> (state, metrics)` on all devices, the
+        latter two as `batches` feed them; takes over the memory of `state`.
       evaluate: gives the metrics of a state on the test split; None if there is
         nothing to evaluate.
     """
@@ -82,13 +82,13 @@ class Phase:
         """
         self.name = name
         self.batches = batches
-        self.total_steps = epochs * batches.steps_per_epoch
+        self.total_steps = epochs * batches.plan.steps_per_epoch
         self.evaluate = evaluate
         self._start = start
         mesh = Mesh(np.asarray(devices), (step_lib.DEVICES,))
         self._replicated = NamedSharding(mesh.local_mesh, PartitionSpec())
         self._optimizer, self.schedule = optim.build(
-            optimizer, epochs=epochs, steps_per_epoch=batches.steps_per_epoch
+            optimizer, epochs=epochs, steps_per_epoch=batches.plan.steps_per_epoch
         )
         train_step = step_lib.make_train_step(
             objective,
@@ -96,13 +96,13 @@ class Phase:
             log_every=config.log_every_steps,
             seed=config.seed,
             stream=name,
-            steps_per_epoch=batches.steps_per_epoch,
+            steps_per_epoch=batches.plan.steps_per_epoch,
             only_reached=only_reached,
             axis_name=step_lib.DEVICES,
         )
 
-        def take_and_step(state, frozen, split, order):
-            batch = batches.take(split, order, state.step)
+        def take_and_step(state, frozen, shared, own):
+            batch = batches.take(shared, own, state.step)
             return train_step(state, frozen, batch)
 
         self.train_step = step_lib.data_parallel(
@@ -112,7 +112,7 @@ class Phase:
             self._state_and_frozen, before and before.abstract
         )
         self._metric_names = _metric_names(
-            objective, abstract, frozen, batches.split.image.shape[1:], devices
+            objective, abstract, frozen, batches.image_shape, devices
         )
         self.abstract = abstract.replace(
             metrics=jax.eval_shape(lambda: Sums.zeros(self._metric_names))

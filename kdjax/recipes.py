@@ -11,7 +11,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill
-from kdjax.data import normalisation
+from kdjax.data import augment, normalisation
 
 
 def ofd() -> ml_collections.ConfigDict:
@@ -87,6 +87,57 @@ def _as_mhgd(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.teacher.batch_norm = "running"
     # 5e-4 times the sum of squares is in the loss of the attention networks.
     config.prepare.optimizer.weight_decay = 1e-3
+    return config
+
+
+def imagenet() -> ml_collections.ConfigDict:
+    """ImageNet as in the code of the overhaul paper, for networks `@224`.
+
+    Source: clovaai/overhaul-distillation, `ImageNet/train_with_distillation.py`: SGD
+    with nesterov momentum 0.9, weight decay 1e-4 on everything, batch 256, 100 epochs,
+    rate 0.1 divided by ten before epochs 30, 60 and 90, the first being 1. Training
+    looks at a random part of each image, the test at the middle 224 pixels of an image
+    whose shorter side is 256.
+
+    Differs from the original in: the last, smaller batch of an epoch is left out, which
+    few numbers of devices could share; the random numbers; and a rounding of the
+    test's crop, see `framing.centre`.
+    """
+    config = ofd()
+    config.data.name = "imagenet"
+    config.data.image_size = 224
+    config.data.crop = augment.RANDOM_RESIZED
+    config.data.test_crop = 224 / 256
+    config.data.padding = 0
+    config.data.remainder = "drop"
+    config.data.mean, config.data.std = normalisation.PRESETS["imagenet"]
+    config.batch_size = 256
+    config.epochs = 100
+    for optimizer in (
+        config.optimizer,
+        config.initialise.optimizer,
+        config.prepare.optimizer,
+    ):
+        optimizer.weight_decay = 1e-4
+    config.optimizer.drop_at = (0.29, 0.59, 0.89)
+    config.optimizer.restart_momentum = False
+    # An epoch has 5,004 steps.
+    config.checkpoint.every_steps = 1000
+    return config
+
+
+def imagenet_mhgd() -> ml_collections.ConfigDict:
+    """The `imagenet` recipe for the methods of MHGD, which have none of their own."""
+    return _as_mhgd(imagenet())
+
+
+def imagenet_crd() -> ml_collections.ConfigDict:
+    """The `imagenet` recipe for the methods of the benchmark.
+
+    The teacher's batch norms use their running statistics.
+    """
+    config = imagenet()
+    config.teacher.batch_norm = "running"
     return config
 
 
@@ -176,23 +227,31 @@ Recipes = Mapping[str, Callable[[], ml_collections.ConfigDict]]
 
 def _for_all(
     cifar100: Callable[[], ml_collections.ConfigDict],
+    large: Callable[[], ml_collections.ConfigDict],
     small: Callable[[], ml_collections.ConfigDict],
 ) -> Recipes:
-    """Returns the recipes of every data set, by that of CIFAR-100 and of the digits."""
+    """Returns the recipes of every data set.
+
+    Args:
+      cifar100: the recipe that those of CIFAR-10 and TinyImageNet are made of.
+      large: that of ImageNet.
+      small: that of the digits.
+    """
     return {
         "cifar100": cifar100,
         "cifar10": _on_cifar10(cifar100),
         "tiny_imagenet": _on_tiny_imagenet(cifar100),
+        "imagenet": large,
         "digits": small,
     }
 
 
 #: Recipes by data set: of students, of their teachers, of the methods of MHGD, and of
 #: those of the benchmark.
-STUDENT: Recipes = _for_all(ofd, digits)
-TEACHER: Recipes = _for_all(ofd, digits_teacher)
-MHGD: Recipes = _for_all(mhgd, digits_mhgd)
-BENCHMARK: Recipes = _for_all(crd, digits_crd)
+STUDENT: Recipes = _for_all(ofd, imagenet, digits)
+TEACHER: Recipes = _for_all(ofd, imagenet, digits_teacher)
+MHGD: Recipes = _for_all(mhgd, imagenet_mhgd, digits_mhgd)
+BENCHMARK: Recipes = _for_all(crd, imagenet_crd, digits_crd)
 
 
 #: Networks that have a learning rate of their own: those without batch norm, which

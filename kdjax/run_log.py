@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from kdjax import hosts, metrics, process, writers
-from kdjax.data.batches import TrainBatches
+from kdjax.data.batch_plan import BatchPlan
 
 #: Seconds between two looks of the progress bar at the newest metrics.
 _REFRESH_S = 1.0
@@ -27,7 +27,7 @@ class RunLog:
         workdir: pathlib.Path,
         *,
         description: str,
-        batches: TrainBatches,
+        plan: BatchPlan,
         total_steps: int,
         log_every: int,
         schedule: Callable[[int], Any],
@@ -38,21 +38,21 @@ class RunLog:
         Args:
           workdir: where they write.
           description: a word or two before the progress bar.
-          batches: of the training split; they tell steps from images and epochs.
+          plan: of the batches; it tells steps from images and epochs.
           total_steps: updates of the whole run.
           log_every: steps between two train records.
           schedule: learning rate over steps.
           resume_step: step of the checkpoint that the run goes on from, or None.
         """
-        self._batches = batches
+        self._plan = plan
         self._total_steps = total_steps
         self._log_every = log_every
         self._schedule = schedule
         self._path = workdir / writers.METRICS
         self._bar = writers.ProgressBar(
             description,
-            total_images=batches.images_before(total_steps),
-            done_images=batches.images_before(resume_step or 0),
+            total_images=plan.images_before(total_steps),
+            done_images=plan.images_before(resume_step or 0),
             silent=not hosts.writes(),
         )
         self._writers = [self._bar]
@@ -85,11 +85,11 @@ class RunLog:
         if self._first_step:
             self._first_step = False
             self._bar.say(f"first step {process.age_s():.1f} s after the start")
-        self._bar.advance(self._batches.size(step - 1))
+        self._bar.advance(self._plan.size(step - 1))
         now = time.monotonic()
         if self._clock is None:
             # The first step after a pause may have been compiled; it does not count.
-            self._clock = self._batches.images_before(step), now
+            self._clock = self._plan.images_before(step), now
         if step % self._log_every == 0 or step == self._total_steps:
             rate = float(self._schedule(step - 1))
             self._write("train", step, {**metrics.means(sums), "learning_rate": rate})
@@ -101,7 +101,7 @@ class RunLog:
         """Stops the clock of images/s while something else than training goes on."""
         if self._clock is not None:
             images, since = self._clock
-            self._images += self._batches.images_before(step) - images
+            self._images += self._plan.images_before(step) - images
             self._seconds += time.monotonic() - since
             self._clock = None
 
@@ -124,7 +124,7 @@ class RunLog:
         return [r for r in writers.read(self._path) if r["split"] == "test"]
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
-        epoch = step / self._batches.steps_per_epoch
+        epoch = step / self._plan.steps_per_epoch
         record = {"step": step, "epoch": epoch, "split": split, **values}
         for writer in self._writers:
             writer.write(record)

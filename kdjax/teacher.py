@@ -14,7 +14,7 @@ import numpy as np
 from kdjax import models, objective, trained
 from kdjax.data import augment
 from kdjax.data.normalisation import Normalisation
-from kdjax.data.split import Split
+from kdjax.data.split import Split, StoredSplit
 from kdjax.distill import Outputs
 
 
@@ -163,7 +163,7 @@ def check_above_chance(accuracy: float, num_classes: int, num_examples: int) -> 
 
 def outputs_on(
     teacher: LoadedTeacher,
-    split: Split,
+    split: Split | StoredSplit,
     config: ml_collections.ConfigDict,
     *,
     batch_size: int,
@@ -190,6 +190,6 @@ def outputs_on(
             0
         ]
 
-    batch_size = min(batch_size, len(split.label))
-    for start in range(0, len(split.label) - batch_size + 1, batch_size):
-        yield outputs(np.asarray(split.image[start : start + batch_size]))
+    batch_size = min(batch_size, split.num_examples)
+    for start in range(0, split.num_examples - batch_size + 1, batch_size):
+        yield outputs(split.pixels(np.arange(start, start + batch_size)))

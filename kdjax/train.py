@@ -8,7 +8,7 @@ each with its own metrics and checkpoints.
 import contextlib
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -16,6 +16,7 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax import hosts, lock, metrics, run_directory, signals
 from kdjax.checkpoint import Checkpoints
+from kdjax.data.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase
@@ -153,7 +154,7 @@ def _run_phase(
     log = RunLog(
         folder,
         description=config.model if last else f"{config.model}: {phase.name}",
-        batches=phase.batches,
+        plan=phase.batches.plan,
         total_steps=phase.total_steps,
         log_every=config.log_every_steps,
         schedule=phase.schedule,
@@ -166,10 +167,11 @@ def _run_phase(
         metadata = {"wall_s": time.monotonic() - started, **made_with}
         checkpoints.save(step, state, metadata, test_accuracy)
 
-    with log, checkpoints:
+    feed = phase.batches.feed(int(state.step), phase.total_steps)
+    with log, checkpoints, contextlib.closing(feed):
         try:
             state, finished = _train(
-                phase, state, frozen, config, log, save, stop_requested
+                phase, state, frozen, feed, config, log, save, stop_requested
             )
         except FloatingPointError as error:
             kept = checkpoints.latest_step
@@ -190,6 +192,7 @@ def _train(
     phase: Phase,
     state: TrainState,
     frozen: Frozen,
+    feed: Iterator[Fed],
     config: ml_collections.ConfigDict,
     log: RunLog,
     save: Callable[[int, TrainState, float | None], None],
@@ -200,13 +203,12 @@ def _train(
     Returns:
       The state, and whether the end was reached; if not, it is saved where it stopped.
     """
-    batches = phase.batches
-    evaluate_every = config.evaluate_every_epochs * batches.steps_per_epoch
+    steps_per_epoch = phase.batches.plan.steps_per_epoch
+    evaluate_every = config.evaluate_every_epochs * steps_per_epoch
     save_every = config.checkpoint.every_steps
     first = step = int(state.step)
     # Metrics of the newest step, which may still be under way.
     pending: metrics.Sums | None = None
-    order = None
     while True:
         at_end = step == phase.total_steps
         evaluation_due = at_end or step % evaluate_every == 0
@@ -228,14 +230,7 @@ def _train(
         if at_end or stop:
             return state, at_end
 
-        if order is None or step % batches.steps_per_epoch == 0:
-            order = batches.order(step // batches.steps_per_epoch)
-        state, sums = phase.train_step(
-            state,
-            frozen,
-            batches.split,
-            order.full if batches.is_full(step) else order.rest,
-        )
+        state, sums = phase.train_step(state, frozen, *next(feed))
         if pending is not None:
             log.step_done(step, pending)
         pending = sums
@@ -259,7 +254,7 @@ def _figures(
         "teacher_test_accuracy": teacher["accuracy"] if teacher else None,
         "images_per_s": student.images_per_s,
         "images": {
-            "train": len(experiment.batches.split.label),
+            "train": experiment.batches.plan.num_examples,
             "test": experiment.test.num_examples,
         },
         "wall_s": sum(outcome.wall_s for outcome in outcomes.values()),

@@ -215,7 +215,7 @@ BAD_VALUES = [
     ("data.padding_mode", "edge", r"data\.padding_mode='edge' is none of"),
     ("teacher.batch_norm", "eval", r"teacher\.batch_norm='eval' is none of"),
     ("data.name", "mnist", r"data\.name='mnist' is none of digits, cifar10,"),
-    ("data.image_size", 8, r"data\.image_size=8 but data\.name='digits': only"),
+    ("data.image_size", 8, r"data\.image_size=8 but data\.name='digits': its"),
     ("data.image_size", -1, r"data\.image_size=-1 is less than 0"),
     ("data.bad_images", "keep", r"data\.bad_images='keep' is none of"),
     ("data.validation_fraction", 0.2, r"validation_fraction=0\.2: training does not"),

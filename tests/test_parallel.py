@@ -8,7 +8,8 @@ from jax.sharding import Mesh
 
 from kdjax import distill, models, objective, optim, recipes, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch, TrainBatches, WholeSplit
+from kdjax.data import roads
+from kdjax.data.batches import Batch
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
 from kdjax.metrics import means
@@ -40,7 +41,7 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     outputs, variables = network.init_with_output(jax.random.key(1), image, train=False)
     variables = jax.tree.map(lambda x: x.astype(jnp.float64), variables)
     label = np.arange(40) % CLASSES
-    teacher = distill.Teacher("wrn_10_1", variables, lambda: iter(()), label)
+    teacher = distill.Teacher("wrn_10_1", variables, lambda: iter(()), lambda: label)
     outputs = distill.Outputs(*outputs)
     learned = {
         name: jax.tree.map(
@@ -147,16 +148,15 @@ def test_a_batch_is_the_same_on_one_device_and_on_four(step):
 
     def batch(num_devices):
         size = {"batch_size": 16, "mesh": mesh(num_devices)}
-        batches = TrainBatches(some_images(40), data_config(), seed=5, **size)
-        order = batches.order(step // batches.steps_per_epoch)
+        batches = roads.train_batches(some_images(40), data_config(), seed=5, **size)
         taken = step_lib.data_parallel(
-            lambda split, order: batches.take(split, order, jnp.int32(step)),
+            lambda shared, own: batches.take(shared, own, jnp.int32(step)),
             jax.devices()[:num_devices],
             in_axes=(None, 0),
             out_axes=0,
-        )(batches.split, order.full if batches.is_full(step) else order.rest)
+        )(*next(batches.feed(step, step + 1)))
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
-        assert len(flat.label) == batches.size(step)
+        assert len(flat.label) == batches.plan.size(step)
         return flat
 
     jax.tree.map(np.testing.assert_array_equal, batch(1), batch(4))
@@ -173,7 +173,7 @@ def test_evaluation_counts_every_example_once(num_devices):
     (logits, _), variables = network.init_with_output(
         jax.random.key(0), jnp.asarray(image), train=False
     )
-    whole = WholeSplit(split, config, batch_size=8, mesh=mesh(num_devices))
+    whole = roads.whole_split(split, config, batch_size=8, mesh=mesh(num_devices))
     teacher_prediction = np.zeros(31, np.int32)
     found = Evaluator(
         network,

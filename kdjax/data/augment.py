@@ -4,8 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+#: A crop of random place, size and shape for each image, drawn where it is decoded.
+RANDOM_RESIZED = "random_resized"
+
 #: What draws a crop of its own, by the name used in `data.crop`.
-CROPS = ("per_image", "per_batch")
+CROPS = ("per_image", "per_batch", RANDOM_RESIZED)
 
 #: How coordinates outside an image are filled, by the name used in `data.padding_mode`.
 PADDING_MODES = ("reflect", "zero")
@@ -40,7 +43,7 @@ def random_crop_flip(
       padding: pixels added on each side.
       mode: "reflect" (without repeating the border) or "zero".
       flip: whether to mirror left to right at all.
-      crop: "per_image", or "per_batch": one place for all, as in the code of MHGD.
+      crop: "per_batch": one place for all, as in the code of MHGD; or each its own.
 
     Returns:
       [B, H, W, 3] of the type of `image`.
@@ -48,7 +51,7 @@ def random_crop_flip(
     height, width = image.shape[1:3]
     crop_key, flip_key = jax.random.split(key)
     offset = jax.random.randint(crop_key, (batch_size, 2), 0, 2 * padding + 1)
-    offset = offset[position if crop == "per_image" else position * 0] - padding
+    offset = offset[position * 0 if crop == "per_batch" else position] - padding
     row = offset[:, :1] + np.arange(height)[None]
     column = offset[:, 1:] + np.arange(width)[None]
     if flip:

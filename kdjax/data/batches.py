@@ -1,22 +1,28 @@
-"""Batches cut from a split that lies on the device.
+"""What a training step and an evaluation take in, whichever road the images come by.
 
-What batch k holds is a function of (seed, k, global batch size) alone: no iterator
-state to save, and the same examples on any number of devices.
+What fits lies on the devices (`device_road`); the rest stays where it is stored, and is
+read on the host while the devices work (`host_road`). Either road feeds the loop and
+lets the compiled step take one device's share:
+
+    for shared, own in batches.feed(first, last):
+        ...
+        batch = batches.take(shared, own, step)
 """
 
+import abc
 import copy
-import functools
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
-from kdjax import hosts, rngs
 from kdjax.data import augment
-from kdjax.data.split import Split
+from kdjax.data.batch_plan import BatchPlan
+from kdjax.data.split import Split, StoredSplit
 
 
 class Batch(NamedTuple):
@@ -35,36 +41,50 @@ class Batch(NamedTuple):
     index: jax.Array
 
 
-class Order(NamedTuple):
-    """The examples of one epoch as places in the split.
+class Examples(NamedTuple):
+    """One device's share of the examples of a batch, as they are stored.
 
     Attributes:
-      full: [D, S, B] of batches of the full size, B one device's share.
-      rest: the last, smaller batch in the same form with S = 1, or None.
+      image: uint8 [B, H, W, 3].
+      label: int32 [B].
+      index: place of each example in its split, int32 [B].
     """
 
-    full: jax.Array
-    rest: jax.Array | None
+    image: jax.Array
+    label: jax.Array
+    index: jax.Array
 
 
-class TrainBatches:
+class Fed(NamedTuple):
+    """What a road gives the step for one batch.
+
+    Attributes:
+      shared: the same on all devices.
+      own: of each device its own, along the first axis.
+    """
+
+    shared: Any
+    own: Any
+
+
+class TrainBatches(abc.ABC):
     """Shuffled and augmented batches of the training split.
 
     Attributes:
-      split: the whole split on every device, uint8 images and int32 labels.
-      steps_per_epoch: batches in an epoch, the smaller last one included.
+      plan: which examples batch k holds.
+      image_shape: [H, W, 3].
     """
 
     def __init__(
         self,
-        split: Split,
+        split: Split | StoredSplit,
         config: ml_collections.ConfigDict,
         *,
         batch_size: int,
         seed: int,
         mesh: Mesh,
     ):
-        """Puts the split on the devices.
+        """Plans the batches.
 
         Args:
           split: training images and labels.
@@ -74,148 +94,102 @@ class TrainBatches:
           mesh: the devices, one axis.
 
         Raises:
-          ValueError: if a batch cannot be shared equally by the devices, or if the
-            split is smaller than one batch and the smaller batch is dropped.
+          ValueError: if the split cannot be cut into such batches.
         """
-        local = mesh.local_mesh
-        self.split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
-        self._own_part = hosts.own_part(mesh)
+        self.image_shape = split.image_shape
+        self.plan = BatchPlan(
+            split.num_examples, batch_size, mesh.size, config.remainder, seed
+        )
         self._config = config
-        self._seed = seed
-        self._stream = ""
-        self._devices = mesh.size
         (self._axis_name,) = mesh.axis_names
-        self._num_examples = len(split.label)
-        self._batch_size = batch_size
-        self._full_steps, rest = divmod(self._num_examples, batch_size)
-        self._rest_size = rest if config.remainder == "keep" else 0
-        for name, size in (("batch", batch_size), ("last batch", self._rest_size)):
-            if size % self._devices:
-                raise ValueError(
-                    f"batch_size={batch_size} gives a {name} of {size} images, which "
-                    f"{self._devices} devices cannot share equally"
-                    + ("; data.remainder='drop' leaves it out" * (name != "batch"))
-                )
-        self.steps_per_epoch = self._full_steps + bool(self._rest_size)
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"batch_size={batch_size} is more than the {self._num_examples} "
-                "training images, and data.remainder='drop' leaves out smaller batches"
-            )
-        self._order_sharding = NamedSharding(local, PartitionSpec(self._axis_name))
 
-    def of_stream(self, name: str) -> "TrainBatches":
+    def of_stream(self, name: str) -> Self:
         """Returns the same split in another order, augmented otherwise.
 
         Args:
           name: of the stream; what it draws is a function of the seed and the name.
         """
         other = copy.copy(self)
-        other._stream = f"{name}/"
-        other.__dict__.pop("_shuffle", None)
+        other.plan = self.plan.of_stream(name)
         return other
 
-    def images_before(self, step: int) -> int:
-        """Counts the images in all batches of the run before a step."""
-        epochs, steps = divmod(step, self.steps_per_epoch)
-        per_epoch = self._full_steps * self._batch_size + self._rest_size
-        return epochs * per_epoch + steps * self._batch_size
+    @abc.abstractmethod
+    def feed(self, first: int, last: int) -> Iterator[Fed]:
+        """Yields what the steps from `first` to before `last` take in.
 
-    def is_full(self, step: int) -> bool:
-        """Tells whether the batch of a step has the full size."""
-        return step % self.steps_per_epoch < self._full_steps
+        Close it if it is left before its end.
+        """
 
-    def size(self, step: int) -> int:
-        """Returns the images in the batch of a step, over all devices."""
-        return self._batch_size if self.is_full(step) else self._rest_size
+    @abc.abstractmethod
+    def _examples(self, shared: Any, own: Any, step: jax.Array) -> Examples:
+        """Cuts this device's share of a step's examples; called inside the step."""
 
-    def order(self, epoch: int) -> Order:
-        """Shuffles the split for an epoch, on the devices."""
-        return self._shuffle(np.int32(epoch))
-
-    @functools.cached_property
-    def _shuffle(self):
-        return jax.jit(self._shuffle_epoch, out_shardings=self._order_sharding)
-
-    def _shuffle_epoch(self, epoch: jax.Array) -> Order:
-        key = rngs.key(self._seed, f"{self._stream}order", epoch)
-        order = jax.random.permutation(key, self._num_examples).astype(jnp.int32)
-        full, rest = jnp.split(order, [self._full_steps * self._batch_size])
-        return Order(
-            full=self._share(full, self._batch_size),
-            rest=self._share(rest, self._rest_size) if self._rest_size else None,
-        )
-
-    def _share(self, order: jax.Array, batch_size: int) -> jax.Array:
-        """Shares places out to devices, [D, S, B]; returns the part of this process."""
-        share = (self._devices, batch_size // self._devices)
-        order = order.reshape(order.size // batch_size, *share).swapaxes(0, 1)
-        return order[self._own_part]
-
-    def take(self, split: Split, order: jax.Array, step: jax.Array) -> Batch:
-        """Cuts this device's share of a step's batch; called inside the step.
+    def take(self, shared: Any, own: Any, step: jax.Array) -> Batch:
+        """Makes this device's share of a step's batch; called inside the step.
 
         Args:
-          split: `self.split`, as an argument of the program.
-          order: this device's part of `Order.full` or `Order.rest`, [S, B].
+          shared: as fed.
+          own: this device's part of what was fed.
           step: of the whole run.
         """
-        # The rest has one row, which is the last step of an epoch.
-        row = jnp.minimum(step % self.steps_per_epoch, order.shape[0] - 1)
-        index = order[row]
-        share = index.shape[0]
+        examples = self._examples(shared, own, step)
+        share = len(examples.label)
         position = jnp.arange(share)
-        if self._devices > 1:
+        if self.plan.devices > 1:
             position += share * jax.lax.axis_index(self._axis_name)
+        config = self._config
         image = augment.random_crop_flip(
-            rngs.key(self._seed, f"{self._stream}augment", step),
-            split.image[index],
+            self.plan.augmentation_key(step),
+            examples.image,
             position=position,
-            batch_size=share * self._devices,
-            padding=self._config.padding,
-            mode=self._config.padding_mode,
-            flip=self._config.flip,
-            crop=self._config.crop,
+            batch_size=share * self.plan.devices,
+            padding=config.padding,
+            mode=config.padding_mode,
+            flip=config.flip,
+            crop=config.crop,
         )
-        image = augment.normalise(image, mean=self._config.mean, std=self._config.std)
-        return Batch(image, split.label[index], jnp.ones(share), index)
+        image = augment.normalise(image, mean=config.mean, std=config.std)
+        return Batch(image, examples.label, jnp.ones(share), examples.index)
 
 
-class WholeSplit:
+class WholeSplit(abc.ABC):
     """Every example of a split once, in order, the last batch filled up and masked.
 
     Attributes:
-      split: the whole split on every device.
-      batches: places in the split and masks, [D, B] int32 and float32 each; filled up
-        with place 0 under mask 0.
+      split: as given.
       num_examples: N.
     """
 
     def __init__(
         self,
-        split: Split,
+        split: Split | StoredSplit,
         config: ml_collections.ConfigDict,
         *,
         batch_size: int,
         mesh: Mesh,
     ):
-        """Puts the split on the devices; arguments as for `TrainBatches`."""
-        local = mesh.local_mesh
-        self.split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
-        self.num_examples = len(split.label)
+        """Plans the batches; arguments as for `TrainBatches`."""
+        self.split = split
+        self.num_examples = split.num_examples
         self._config = config
         steps = -(-self.num_examples // batch_size)
         place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
-        mask = (place < self.num_examples).astype(np.float32)
-        index = np.where(mask, place, 0).astype(np.int32)
-        shared_out = NamedSharding(local, PartitionSpec(*mesh.axis_names))
-        own = hosts.own_part(mesh)
-        batches = list(zip(index[:, own], mask[:, own], strict=True))
-        self.batches = jax.device_put(batches, shared_out)
+        # Of [steps, D, B]; filled up with place 0 under mask 0.
+        self._mask = (place < self.num_examples).astype(np.float32)
+        self._index = np.where(self._mask, place, 0).astype(np.int32)
 
-    def take(self, split: Split, index: jax.Array, mask: jax.Array) -> Batch:
-        """Cuts one device's share; called inside an evaluation step."""
+    @abc.abstractmethod
+    def feed(self) -> Iterator[Fed]:
+        """Yields what the evaluation of each batch takes in."""
+
+    @abc.abstractmethod
+    def _examples(self, shared: Any, own: Any) -> tuple[Examples, jax.Array]:
+        """Cuts one device's share, and its mask; called inside the evaluation."""
+
+    def take(self, shared: Any, own: Any) -> Batch:
+        """Makes one device's share of a batch; called inside the evaluation."""
+        examples, mask = self._examples(shared, own)
         image = augment.normalise(
-            split.image[index], mean=self._config.mean, std=self._config.std
+            examples.image, mean=self._config.mean, std=self._config.std
         )
-        return Batch(image, split.label[index], mask, index)
+        return Batch(image, examples.label, mask, examples.index)

@@ -4,35 +4,50 @@
 
 - `digits`, which scikit-learn ships;
 - `cifar10`, `cifar100` and `tiny_imagenet`, prepared by `kdjax.data.prepare`;
-- `tfds:NAME`, any set of TFDS that is prepared in ArrayRecord format, with images of
-  one size; where it has no split `test`, its split `validation` is the test;
+- `imagenet`, TFDS's imagenet2012, whose split `validation` is the test;
+- `tfds:NAME`, any set of TFDS that is prepared in ArrayRecord format; where it has no
+  split `test`, its split `validation` is the test;
 - `folder`, a user's own images, laid out as `kdjax.data.folder` says.
+
+What fits is decoded once and lies on the devices; the rest stays where it is stored and
+is read while training: `road` decides.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import ml_collections
 import numpy as np
 from sklearn import model_selection
 
-from kdjax.data import digits, folder, tfds_source
-from kdjax.data.split import Description, Split
+from kdjax.data import augment, digits, folder, tfds_source
+from kdjax.data.split import Description, ImagesInMemory, Split, StoredSplit
 
 #: Sets that are described without being read.
 _KNOWN = {
-    "digits": Description(10, (8, 8, 3)),
-    "cifar10": Description(10, (32, 32, 3)),
-    "cifar100": Description(100, (32, 32, 3)),
+    "digits": Description(10, (8, 8, 3), 1_797),
+    "cifar10": Description(10, (32, 32, 3), 60_000),
+    "cifar100": Description(100, (32, 32, 3), 60_000),
 }
 _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
+_IMAGENET = "imagenet"
 _TFDS = "tfds:"
 
+#: Where the images of a data set are while training, by the name in `data.road`.
+ROADS = ("auto", "device", "host")
+
+#: Most bytes of pixels that lie on every device by default. Beside them it holds the
+#: networks and what they compute.
+_DEVICE_BYTES = 4 * 2**30
+
 #: What `data.name` may be, in words.
-NAMES = ("digits", *_PREPARED, "tfds:NAME", "folder")
+NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
 
 #: What may be done with images that cannot be decoded.
 BAD_IMAGES = ("refuse", "skip")
+
+
+_AnySplit = TypeVar("_AnySplit", Split, StoredSplit)
 
 
 class Data(NamedTuple):
@@ -45,9 +60,9 @@ class Data(NamedTuple):
       skipped: files left out of "train" and "test" because they could not be decoded.
     """
 
-    train: Split
-    test: Split
-    validation: Split | None
+    train: Split | StoredSplit
+    test: Split | StoredSplit
+    validation: Split | StoredSplit | None
     skipped: Mapping[str, int]
 
 
@@ -64,35 +79,101 @@ def describe(config: ml_collections.ConfigDict) -> Description:
     if config.name == "folder":
         return folder.describe(config.data_dir, config.image_size)
     tfds_name = _tfds_name(config)
-    if config.image_size:
-        raise ValueError(
-            f"data.image_size={config.image_size} but data.name={config.name!r}: only"
-            " the images of data.name='folder' are resized"
-        )
     if config.name in _KNOWN:
+        if config.image_size:
+            raise ValueError(
+                f"data.image_size={config.image_size} but data.name={config.name!r}:"
+                " its images are not resized"
+            )
         return _KNOWN[config.name]
-    return tfds_source.describe(tfds_name, config.data_dir or None)
+    if config.name == _IMAGENET and config.image_size:
+        # Known before it is prepared.
+        return Description(1000, (config.image_size, config.image_size, 3), 1_331_167)
+    return tfds_source.describe(tfds_name, config.data_dir or None, config.image_size)
+
+
+def road(config: ml_collections.ConfigDict, description: Description) -> str:
+    """Decides where the images are while training: "device" or "host".
+
+    Args:
+      config: the `data` part of a configuration.
+      description: of the data set.
+
+    Raises:
+      ValueError: if what is asked for can only be had on the other road.
+    """
+    height, width, _ = description.image_shape
+    for field, asked in (
+        ("crop", config.crop == augment.RANDOM_RESIZED),
+        ("test_crop", config.test_crop != 1),
+    ):
+        if not asked:
+            continue
+        if config.road == "device":
+            raise ValueError(
+                f"data.road='device' but data.{field}={config[field]!r}: only the host"
+                " cuts out of whole images"
+            )
+        if height != width:
+            raise ValueError(
+                f"data.{field}={config[field]!r} makes square images, and these have"
+                f" {width}x{height} pixels: set data.image_size"
+            )
+    if config.road != "auto":
+        return config.road
+    only_host = config.crop == augment.RANDOM_RESIZED or config.test_crop != 1
+    pixels = description.num_images * height * width * 3
+    return "host" if only_host or pixels > _DEVICE_BYTES else "device"
 
 
 def load(config: ml_collections.ConfigDict) -> Data:
-    """Loads what `config.data` asks for; arguments and errors as for `describe`.
+    """Loads or opens what `config.data` asks for; arguments and errors as `describe`.
 
     The validation part is set aside after `train_fraction` has been taken, each class
     in proportion and the same in every run.
     """
-    num_classes = describe(config).num_classes
-    skipped = {"train": 0, "test": 0}
-    if config.name == "digits":
-        splits = digits.load()
-    elif config.name == "folder":
-        splits, skipped = folder.load(
-            config.data_dir, config.image_size, config.bad_images
-        )
+    description = describe(config)
+    num_classes = description.num_classes
+    if road(config, description) == "device":
+        splits, skipped = _in_memory(config)
     else:
-        splits = tfds_source.load(_tfds_name(config), config.data_dir or None)
+        splits, skipped = _stored(config, description.image_shape)
     train = stratified(splits["train"], config.train_fraction, num_classes)
     train, validation = set_aside(train, config.validation_fraction, num_classes)
     return Data(train, splits["test"], validation, skipped)
+
+
+def _in_memory(
+    config: ml_collections.ConfigDict,
+) -> tuple[dict[str, Split], dict[str, int]]:
+    """Decodes everything; returns the splits and what was skipped of each."""
+    if config.name == "folder":
+        return folder.load(config.data_dir, config.image_size, config.bad_images)
+    if config.name == "digits":
+        splits = digits.load()
+    else:
+        splits = tfds_source.load(
+            _tfds_name(config), config.data_dir or None, config.image_size
+        )
+    return splits, dict.fromkeys(splits, 0)
+
+
+def _stored(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+) -> tuple[dict[str, StoredSplit], dict[str, int]]:
+    """Opens everything; returns the splits and what is skipped of each."""
+    skipped = {"train": 0, "test": 0}
+    if config.name == "folder":
+        images, skipped = folder.stored(config.data_dir, config.bad_images)
+    elif config.name == "digits":
+        images = {name: ImagesInMemory(split) for name, split in digits.load().items()}
+    else:
+        images = tfds_source.stored(_tfds_name(config), config.data_dir or None)
+    splits = {
+        name: StoredSplit(found, range(len(found)), image_shape)
+        for name, found in images.items()
+    }
+    return splits, skipped
 
 
 def _tfds_name(config: ml_collections.ConfigDict) -> str:
@@ -103,13 +184,15 @@ def _tfds_name(config: ml_collections.ConfigDict) -> str:
     """
     if config.name == "digits":
         return ""
+    if config.name == _IMAGENET:
+        return "imagenet2012"
     name = config.name.removeprefix(_TFDS)
     if config.name not in _PREPARED and (name == config.name or not name):
         raise ValueError(f"data.name={config.name!r} is none of {', '.join(NAMES)}")
     return name
 
 
-def stratified(split: Split, fraction: float, num_classes: int) -> Split:
+def stratified(split: _AnySplit, fraction: float, num_classes: int) -> _AnySplit:
     """Keeps a fraction of a split, the same in every run, each class in proportion.
 
     Args:
@@ -127,8 +210,8 @@ def stratified(split: Split, fraction: float, num_classes: int) -> Split:
 
 
 def set_aside(
-    split: Split, fraction: float, num_classes: int
-) -> tuple[Split, Split | None]:
+    split: _AnySplit, fraction: float, num_classes: int
+) -> tuple[_AnySplit, _AnySplit | None]:
     """Divides a training split into what is trained on and a part to validate on.
 
     Args:
@@ -149,8 +232,8 @@ def set_aside(
 
 
 def _divide(
-    split: Split, field: str, fraction: float, num_classes: int
-) -> tuple[Split, Split]:
+    split: _AnySplit, field: str, fraction: float, num_classes: int
+) -> tuple[_AnySplit, _AnySplit]:
     """Divides a split into a fraction of it and the others, both in its order."""
     total = len(split.label)
     chosen = round(fraction * total)
@@ -167,7 +250,4 @@ def _divide(
     indices = model_selection.train_test_split(
         np.arange(total), train_size=chosen, stratify=split.label, random_state=0
     )
-    return tuple(
-        Split(split.image[places], split.label[places])
-        for places in map(np.sort, indices)
-    )
+    return tuple(split.select(np.sort(places)) for places in indices)

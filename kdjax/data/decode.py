@@ -15,9 +15,12 @@ alone).
 """
 
 import os
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from kdjax.data import framing
 
 #: What may be opened, whatever a file is called.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -27,13 +30,12 @@ _WITHOUT_ALPHA = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
 
 
 def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
-    """Decodes an image file, the right way up by what its EXIF data say.
+    """Decodes an image file to an array.
 
     Args:
       path: the file.
-      size: height and width of the result: the shorter side is resized to it,
-        bilinearly and with antialiasing, and the centre is cut out. 0 for the image
-        as it is.
+      size: height and width of the result, of its centre; see `framing.centre`. 0 for
+        the image as it is.
 
     Returns:
       uint8 [H, W, 3].
@@ -41,23 +43,29 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     Raises:
       ValueError: in one line without the path, if it cannot be decoded.
     """
+    return np.asarray(framing.centre(load(path), size))
+
+
+def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
+    """Decodes an image file to RGB, the right way up by what its EXIF data say.
+
+    Raises:
+      ValueError: in one line without the path, if it cannot be decoded.
+    """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
             # What cameras write is a JPEG of this kind, the picture first.
             if frames > 1 and image.format != "MPO":
                 raise ValueError(f"holds {frames} images")
             image.load()
-            image = as_rgb(ImageOps.exif_transpose(image))
+            return as_rgb(ImageOps.exif_transpose(image))
     except MemoryError:
         raise
     except Image.UnidentifiedImageError as error:
         raise ValueError(f"is no {', '.join(FORMATS)}") from error
     except Exception as error:  # A damaged image raises nearly anything.
         raise ValueError(_one_line(error)) from error
-    if size:
-        image = _resized(image, size)
-    return np.asarray(image)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
@@ -82,18 +90,6 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _WITHOUT_ALPHA:
         return image.convert("RGB")
     raise ValueError(f"holds pixels of mode {image.mode}")
-
-
-def _resized(image: Image.Image, size: int) -> Image.Image:
-    """Resizes the shorter side and cuts out the centre, in one."""
-    side = min(image.size)
-    # Cut out first: as good, and a very long image is never made larger as a whole.
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize(
-        (size, size),
-        Image.Resampling.BILINEAR,
-        box=(left, top, left + side, top + side),
-    )
 
 
 def _one_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ prints them by colour, of pixels from 0 to 255, as overrides to paste behind a c
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -14,22 +15,20 @@ import numpy as np
 from kdjax import config as config_lib
 from kdjax.data import datasets
 from kdjax.data.normalisation import Normalisation
+from kdjax.data.split import Split, StoredSplit
 
 _BLOCK = 1000  # Images squared at a time, in float64.
 
 
-def measure(image: np.ndarray) -> Normalisation:
-    """Returns the mean and standard deviation of each colour over all pixels.
-
-    Args:
-      image: uint8 [N, H, W, 3].
-    """
+def measure(split: Split | StoredSplit) -> Normalisation:
+    """Returns the mean and standard deviation of each colour over all pixels."""
     total, squares = np.zeros(3), np.zeros(3)
-    for start in range(0, len(image), _BLOCK):
-        pixels = image[start : start + _BLOCK].reshape(-1, 3).astype(np.float64)
+    for start in range(0, split.num_examples, _BLOCK):
+        places = np.arange(start, min(start + _BLOCK, split.num_examples))
+        pixels = split.pixels(places).reshape(-1, 3).astype(np.float64)
         total += pixels.sum(0)
         squares += (pixels**2).sum(0)
-    count = image[..., 0].size
+    count = split.num_examples * math.prod(split.image_shape[:2])
     mean = total / count
     # Rounding may leave less than nothing of images of one colour.
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
@@ -50,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = config_lib.default().data
     data.update(vars(args))
     try:
-        found = measure(datasets.load(data).train.image)
+        found = measure(datasets.load(data).train)
     except (ValueError, OSError) as error:
         print("measure:", " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -111,7 +111,7 @@ class Crd(Method):
         """
         if teacher.label is None:
             raise ValueError("methods.crd needs the classes of the training images")
-        label = np.asarray(teacher.label)
+        label = np.asarray(teacher.label())
         size = np.bincount(label, minlength=self.num_classes or 0)
         if np.any(size == len(label)):
             raise ValueError(

@@ -53,13 +53,14 @@ class Teacher(NamedTuple):
       outputs: walks over the training images once, not augmented, in order and in
         batches of the training size, and gives the teacher's outputs in the batch norm
         mode of the training.
-      label: classes of the training images, on the host, [N]; None without any.
+      label: gives the classes of the training images, on the host, [N], for which
+        they may have to be read; None without any.
     """
 
     name: str
     variables: Variables
     outputs: Callable[[], Iterator[Outputs]]
-    label: np.ndarray | None = None
+    label: Callable[[], np.ndarray] | None = None
 
 
 class Taxonomy(NamedTuple):

@@ -25,11 +25,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kdjax import config as config_lib
-from kdjax import models, run_directory
+from kdjax import models, recipes, run_directory
 from kdjax import step as step_lib
 from kdjax.checkpoint import Checkpoints
-from kdjax.data import datasets
-from kdjax.data.batches import WholeSplit
+from kdjax.data import datasets, roads
 from kdjax.data.normalisation import PRESETS, Normalisation
 from kdjax.evaluate import Evaluator
 from kdjax.models import torch_file, torch_layout
@@ -100,7 +99,7 @@ def import_checkpoint(
 
 def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
     devices = jax.devices()
-    split = WholeSplit(
+    split = roads.whole_split(
         datasets.load(config.data).test,
         config.data,
         batch_size=config.batch_size,
@@ -120,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--out", required=True, type=pathlib.Path, help="work directory to make")
     add("--data", default="cifar100", help="the data set it was trained on")
     add("--data_dir", default="", help="where prepared sets lie; else TFDS's own")
+    add("--image_size", type=int, help="as data.image_size; else the data set's recipe")
+    add("--test_crop", type=float, help="as data.test_crop; likewise")
     normalisation = parser.add_mutually_exclusive_group(required=True)
     normalisation.add_argument(
         "--normalisation",
@@ -140,11 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.normalisation
         else Normalisation(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
     )
-    config = config_lib.default()
+    config = recipes.STUDENT.get(args.data, config_lib.default)()
     config.model = args.model
     config.data.name = args.data
     config.data.data_dir = args.data_dir
     config.data.mean, config.data.std = constants
+    for name in ("image_size", "test_crop"):
+        if (value := getattr(args, name)) is not None:
+            config.data[name] = value
     try:
         found = import_checkpoint(
             args.checkpoint, args.out, config, evaluate=args.evaluate

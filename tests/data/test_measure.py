@@ -3,13 +3,14 @@ import re
 import numpy as np
 
 from kdjax.data import digits, measure
+from kdjax.data.split import Split
 
 
 def test_measures_each_colour_over_all_pixels():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (2001, 3, 2, 3), np.uint8)  # Three blocks.
     image[..., 2] = 7
-    mean, std = measure.measure(image)
+    mean, std = measure.measure(Split(image, np.zeros(2001, np.int32)))
     np.testing.assert_allclose(mean, image.mean((0, 1, 2)))
     np.testing.assert_allclose(std, image.std((0, 1, 2)), atol=1e-6)
 

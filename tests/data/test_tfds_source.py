@@ -142,8 +142,12 @@ def test_loads_any_set_and_makes_grey_images_coloured(tmp_path):
 
 
 def test_describes_a_set_without_reading_it(prepared, tmp_path):
-    assert tfds_source.describe("cifar100", str(prepared)) == (100, (32, 32, 3))
-    assert tfds_source.describe("blobs", prepare_blobs(tmp_path)) == (3, (6, 8, 3))
+    assert tfds_source.describe("cifar100", str(prepared)) == (
+        100,
+        (32, 32, 3),
+        sum(COUNTS.values()),
+    )
+    assert tfds_source.describe("blobs", prepare_blobs(tmp_path)) == (3, (6, 8, 3), 2)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +155,8 @@ def test_describes_a_set_without_reading_it(prepared, tmp_path):
     [
         (
             {"shape": (None, None, 1)},
-            "blobs holds images of several sizes, and nothing here resizes them: use"
-            " data.name='folder' with data.image_size, or a set of one size",
+            "blobs holds images of several sizes: set data.image_size, to which they"
+            " are resized",
         ),
         (
             {"splits": ("train", "other")},

@@ -59,7 +59,7 @@ def test_what_is_prepared_is_what_is_loaded(tmp_path, capfd):
         "",
     )
     found = tfds_source.describe("tiny_imagenet", str(tmp_path / "sets"))
-    assert found == (3, (64, 64, 3))
+    assert found == (3, (64, 64, 3), 9)
     splits = tfds_source.load("tiny_imagenet", str(tmp_path / "sets"))
     expected = {"train": [0, 1, 20, 21, 40, 41], "test": [100, 101, 102]}
     for name, levels in expected.items():

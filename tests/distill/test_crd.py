@@ -59,7 +59,7 @@ def test_it_is_repdistillers():
 
 
 LABEL = np.array([2, 0, 1, 1, 0, 2, 2, 0, 1, 0, 0, 1])
-TEACHER = Teacher("a", {}, lambda: iter([]), LABEL)
+TEACHER = Teacher("a", {}, lambda: iter([]), lambda: LABEL)
 
 
 def made(negatives=6, **settings):
@@ -172,7 +172,7 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="needs the classes of the training images"):
         crd.Crd().constants(TEACHER._replace(label=None))
     with pytest.raises(ValueError, match="all training images are of class 2"):
-        crd.Crd().constants(TEACHER._replace(label=np.full(3, 2)))
+        crd.Crd().constants(TEACHER._replace(label=lambda: np.full(3, 2)))
     outputs = relations.outputs_of(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="needs the number of training images"):
         crd.Crd().init(jax.random.key(0), outputs, outputs)

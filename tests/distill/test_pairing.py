@@ -92,7 +92,7 @@ def test_every_method_makes_a_step_and_moves_what_it_learns(
         lambda: iter(
             [objective.forward(teacher, variables[1], batch.image, train=False)[0]]
         ),
-        label=np.arange(20) % 10,
+        label=lambda: np.arange(20) % 10,
     )
     constants = method.constants(view) if method.needs_teacher else {}
     key = jax.random.key(0)

@@ -1,0 +1,211 @@
+"""Batches of images that are read while the devices work on those before.
+
+Workers on the host decode the images and cut out their part; what is drawn for it is a
+function of the seed, the step and the example's position in the batch. Flips, small
+crops and the normalisation are left to the devices, as for images that lie there: the
+bytes that travel are a quarter of the normalised image.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from PIL import Image
+
+from kdjax import hosts
+from kdjax.data import augment, batches, framing
+from kdjax.data.batch_plan import BatchPlan
+from kdjax.data.batches import Examples, Fed
+from kdjax.data.split import StoredSplit
+
+#: Batches of each worker that may wait for their turn.
+_AHEAD = 2
+
+
+class TrainBatches(batches.TrainBatches):
+    """Feeds the decoded examples of each batch."""
+
+    def __init__(
+        self,
+        split: StoredSplit,
+        config: ml_collections.ConfigDict,
+        *,
+        mesh: Mesh,
+        **kwargs,
+    ):
+        """Opens no image yet; arguments as for any road."""
+        super().__init__(split, config, mesh=mesh, **kwargs)
+        self._split = split
+        self._own_part = hosts.own_part(mesh)
+        self._sharding = NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))
+
+    def feed(self, first: int, last: int) -> Iterator[Fed]:
+        random_part = self._config.crop == augment.RANDOM_RESIZED
+        reader = _Shuffled(self._split, self.plan, self._own_part, random_part)
+        with _read(reader, range(first, last), self._config.workers) as read:
+            for examples in read:
+                yield Fed((), jax.device_put(examples, self._sharding))
+
+    def _examples(self, shared: Any, own: Examples, step: jax.Array) -> Examples:
+        return own
+
+
+class WholeSplit(batches.WholeSplit):
+    """Feeds the decoded examples of each batch, and its mask."""
+
+    def __init__(
+        self,
+        split: StoredSplit,
+        config: ml_collections.ConfigDict,
+        *,
+        mesh: Mesh,
+        **kwargs,
+    ):
+        """Opens no image yet; arguments as for any road."""
+        super().__init__(split, config, mesh=mesh, **kwargs)
+        self._own_part = hosts.own_part(mesh)
+        self._sharding = NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))
+
+    def feed(self) -> Iterator[Fed]:
+        own = self._own_part
+        reader = _InOrder(self.split, self._index[:, own], self._config.test_crop)
+        steps = range(len(self._index))
+        with _read(reader, steps, self._config.workers) as read:
+            for examples, mask in zip(read, self._mask[:, own], strict=True):
+                yield Fed((), jax.device_put((examples, mask), self._sharding))
+
+    def _examples(self, shared: Any, own: Any) -> tuple[Examples, jax.Array]:
+        return own
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shuffled:
+    """Reads this process's part of the batch of a step; goes to the workers.
+
+    Attributes:
+      split: what to read.
+      plan: which examples a batch holds.
+      own_part: which devices are those of this process.
+      random_part: whether a random part of each image is cut out, or its centre.
+    """
+
+    split: StoredSplit
+    plan: BatchPlan
+    own_part: slice
+    random_part: bool
+
+    def __call__(self, step: int) -> Examples:
+        plan = self.plan
+        epoch, row = divmod(step, plan.steps_per_epoch)
+        places = _order(plan, epoch)[row * plan.batch_size :][: plan.size(step)]
+        position = np.arange(len(places)).reshape(plan.devices, -1)[self.own_part]
+        size = self.split.image_shape[0]
+
+        def frame(image: Image.Image, position: int) -> Image.Image:
+            if not self.random_part:
+                return self.split.framed(image)
+            draw = plan.seed, zlib.crc32(f"{plan.stream}part".encode()), step, position
+            return framing.random_resized(image, size, np.random.default_rng(draw))
+
+        return _decoded(self.split, places[position], position, frame)
+
+
+@dataclasses.dataclass(frozen=True)
+class _InOrder:
+    """Reads this process's part of a batch of a whole split; goes to the workers.
+
+    Attributes:
+      split: what to read.
+      index: places in the split, [steps, D, B].
+      part: of the shorter side that is looked at.
+    """
+
+    split: StoredSplit
+    index: np.ndarray
+    part: float
+
+    def __call__(self, step: int) -> Examples:
+        index = self.index[step]
+        return _decoded(
+            self.split,
+            index,
+            index,
+            lambda image, _: self.split.framed(image, self.part),
+        )
+
+
+@functools.lru_cache(maxsize=2)
+def _order(plan: BatchPlan, epoch: int) -> np.ndarray:
+    return np.asarray(plan.order(epoch))
+
+
+def _decoded(
+    split: StoredSplit,
+    index: np.ndarray,
+    position: np.ndarray,
+    frame: Callable[[Image.Image, int], Image.Image],
+) -> Examples:
+    """Decodes and frames the examples of an array of places."""
+    image = np.empty((*index.shape, *split.image_shape), np.uint8)
+    label = np.empty(index.shape, np.int32)
+    for at in np.ndindex(index.shape):
+        decoded, label[at] = split.read(index[at])
+        image[at] = frame(decoded, int(position[at]))
+    return Examples(image, label, index.astype(np.int32))
+
+
+@contextlib.contextmanager
+def _read(
+    reader: Callable[[int], Examples], steps: range, workers: int
+) -> Iterator[Iterator[Examples]]:
+    """Reads batches ahead, in their order.
+
+    Args:
+      reader: of one batch.
+      steps: that it is called with.
+      workers: processes that call it; 0 for threads of this one.
+    """
+    if not flags.FLAGS.is_parsed():
+        # Grain has flags of its own and asks for them.
+        flags.FLAGS.mark_as_parsed()
+    threads = 1 if workers else os.cpu_count()
+    dataset = (
+        grain.MapDataset.range(steps.start, steps.stop)
+        .map(reader)
+        .to_iter_dataset(grain.ReadOptions(threads, prefetch_buffer_size=threads))
+    )
+    if workers:
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(workers, per_worker_buffer_size=_AHEAD),
+            worker_init_fn=_begin_work,
+        )
+    with contextlib.closing(iter(dataset)) as read:
+        yield read
+
+
+def _begin_work(_worker: int, _workers: int) -> None:
+    """Settles a process that only reads."""
+    # The accelerators are the parent's; the order of the examples is computed here too.
+    jax.config.update("jax_platforms", "cpu")
+    # The parent decides when to stop, and is sent these as well.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

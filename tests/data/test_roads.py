@@ -1,0 +1,190 @@
+"""The same examples in the same order, whichever road the images come by."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+from PIL import Image
+
+from kdjax import recipes
+from kdjax import step as step_lib
+from kdjax.data import datasets, roads
+from kdjax.data.split import ImagesInMemory, StoredSplit
+
+
+def data_config(**fields):
+    config = recipes.digits().data
+    config.train_fraction = 0.05  # 50 images.
+    config.flip = True
+    config.update(fields)
+    return config
+
+
+def mesh(devices):
+    return Mesh(np.asarray(jax.devices()[:devices]), (step_lib.DEVICES,))
+
+
+def flat(taken):
+    """Puts the devices' shares together."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), taken)
+
+
+def train_batches(config, first, last, *, devices=1, stream=None, seed=5):
+    """Takes the batches of some steps."""
+    batches = roads.train_batches(
+        datasets.load(config).train,
+        config,
+        batch_size=16,
+        seed=seed,
+        mesh=mesh(devices),
+    )
+    if stream:
+        batches = batches.of_stream(stream)
+    take = step_lib.data_parallel(
+        batches.take, jax.devices()[:devices], in_axes=(None, 0, None), out_axes=0
+    )
+    feed = batches.feed(first, last)
+    return [flat(take(*fed, jnp.int32(first + k))) for k, fed in enumerate(feed)]
+
+
+def assert_same(ours, theirs):
+    assert len(ours) == len(theirs)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+@pytest.mark.parametrize("stream", [None, "prepare"])
+@pytest.mark.parametrize("crop", ["per_image", "per_batch"])
+def test_both_roads_give_the_same_training_batches(crop, stream):
+    """Two epochs, whose last batches are smaller."""
+    found = {
+        road: train_batches(data_config(road=road, crop=crop), 0, 8, stream=stream)
+        for road in ("device", "host")
+    }
+    assert [len(batch.label) for batch in found["device"]] == [16, 16, 16, 2] * 2
+    assert_same(found["host"], found["device"])
+
+
+def test_worker_processes_read_the_same():
+    found = {
+        workers: train_batches(data_config(road="host", workers=workers), 0, 5)
+        for workers in (0, 2)
+    }
+    assert_same(found[2], found[0])
+
+
+@pytest.mark.parametrize("crop", ["per_image", "random_resized"])
+def test_batch_k_is_the_same_wherever_a_run_begins_and_on_any_devices(crop):
+    config = data_config(road="host", crop=crop, remainder="drop")
+    whole = train_batches(config, 0, 6)
+    assert_same(train_batches(config, 4, 6), whole[4:])
+    assert_same(train_batches(config, 2, 6, devices=4), whole[2:])
+
+
+def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
+    config = data_config(road="host", crop="random_resized", flip=False, padding=0)
+    split = datasets.load(config).train
+    # The same image fifty times.
+    split = StoredSplit(split.images, [7] * 50, split.image_shape)
+    batches = roads.train_batches(split, config, batch_size=16, seed=5, mesh=mesh(1))
+    drawn = [
+        np.asarray(fed.own.image).reshape(-1, 8, 8, 3)
+        for each in (batches, batches.of_stream("prepare"))
+        for fed in each.feed(0, 2)
+    ]
+    assert len({image.tobytes() for image in np.concatenate(drawn)}) > 48
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_both_roads_give_the_same_test_images(devices):
+    def whole(road):
+        config = data_config(road=road)
+        split = roads.whole_split(
+            datasets.load(config).test, config, batch_size=64, mesh=mesh(devices)
+        )
+        take = step_lib.data_parallel(
+            split.take, jax.devices()[:devices], in_axes=(None, 0), out_axes=0
+        )
+        return [flat(take(*fed)) for fed in split.feed()]
+
+    found = {road: whole(road) for road in ("device", "host")}
+    assert sum(batch.mask.sum() for batch in found["host"]) == 797
+    assert_same(found["host"], found["device"])
+
+
+def test_the_test_looks_at_a_part_of_the_images():
+    config = data_config(road="host", test_crop=0.5)
+    test = datasets.load(config).test
+    split = roads.whole_split(test, config, batch_size=400, mesh=mesh(1))
+    image = np.asarray(next(split.feed()).own[0].image)[0, 3]
+    expected = Image.fromarray(test.pixels(np.arange(3, 4))[0])
+    expected = expected.resize((8, 8), Image.Resampling.BILINEAR, box=(2, 2, 6, 6))
+    np.testing.assert_array_equal(image, expected)
+
+
+class Broken(ImagesInMemory):
+    def read(self, place):
+        if place == 3:
+            raise ValueError("train/ants/3.png cannot be used (broken)")
+        return super().read(place)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_ends_the_feed_with_its_name(workers):
+    config = data_config(road="host", workers=workers)
+    split = datasets.load(config).train
+    split = StoredSplit(Broken(split.images.split), range(50), split.image_shape)
+    batches = roads.train_batches(split, config, batch_size=50, seed=5, mesh=mesh(1))
+    with pytest.raises(ValueError, match=r"^train/ants/3\.png cannot be used \(broken"):
+        list(batches.feed(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, "device"),
+        ({"road": "host"}, "host"),
+        ({"crop": "random_resized"}, "host"),
+        ({"test_crop": 0.875}, "host"),
+    ],
+)
+def test_the_road_is_chosen_by_what_is_asked_for(fields, expected):
+    config = data_config(**fields)
+    assert datasets.road(config, datasets.describe(config)) == expected
+    stored = isinstance(datasets.load(config).train, StoredSplit)
+    assert stored == (expected == "host")
+
+
+def test_the_road_is_chosen_by_size():
+    config = recipes.STUDENT["imagenet"]().data
+    config.crop, config.test_crop = "per_image", 1.0
+    assert datasets.road(config, datasets.describe(config)) == "host"
+    config.image_size = 24
+    assert datasets.road(config, datasets.describe(config)) == "device"
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "message"),
+    [
+        (
+            {"road": "device", "crop": "random_resized"},
+            (8, 8, 3),
+            r"data\.road='device' but data\.crop='random_resized': only the host",
+        ),
+        (
+            {"road": "device", "test_crop": 0.5},
+            (8, 8, 3),
+            r"data\.road='device' but data\.test_crop=0\.5: only the host",
+        ),
+        (
+            {"crop": "random_resized"},
+            (8, 6, 3),
+            r"data\.crop='random_resized' makes square .* 6x8 pixels: set data\.im",
+        ),
+    ],
+)
+def test_what_a_road_cannot_do_is_refused(fields, shape, message):
+    config = data_config(**fields)
+    description = datasets.describe(config)._replace(image_shape=shape)
+    with pytest.raises(ValueError, match=message):
+        datasets.road(config, description)

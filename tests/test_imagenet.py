@@ -1,0 +1,124 @@
+"""The settings of the overhaul paper on ImageNet, end to end on a stand-in."""
+
+import importlib
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from kdjax import train
+from kdjax.data import datasets, measure
+
+CLASSES = 10  # Of the thousand.
+
+
+def jpeg(label, rng):
+    """Makes a file of the class's own grey, of any size."""
+    width, height = rng.integers(40, 80, 2)
+    noise = rng.integers(-20, 20, (height, width, 3))
+    pixels = np.clip(25 * label + noise, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    file.seek(0)
+    return file
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Prepares a set of ImageNet's name and layout, forty and twenty images."""
+    tfds.disable_progress_bar()
+    rng = np.random.default_rng(0)
+
+    class Imagenet2012(tfds.builder_cls("imagenet2012"), skip_registration=True):
+        def _split_generators(self, dl_manager):
+            numbers = {"train": 40, "validation": 20, "test": 5}
+            return {split: self._some(n, split) for split, n in numbers.items()}
+
+        def _some(self, number, split):
+            for k in range(number):
+                label = k % CLASSES
+                yield (
+                    f"{split}_{k}",
+                    {
+                        "image": jpeg(label, rng),
+                        "label": -1 if split == "test" else label,
+                        "file_name": f"{split}_{k}.JPEG",
+                    },
+                )
+
+    data_dir = tmp_path_factory.mktemp("sets")
+    Imagenet2012(data_dir=data_dir, file_format="array_record").download_and_prepare(
+        download_dir=tmp_path_factory.mktemp("downloads")
+    )
+    return data_dir
+
+
+def small(config, data_dir, **fields):
+    """Keeps the recipe but for sizes."""
+    config.data.data_dir = str(data_dir)
+    config.data.image_size = 32
+    config.batch_size, config.epochs = 8, 1
+    config.optimizer.learning_rate = 0.02
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def get_config(name, argument):
+    return importlib.import_module(f"configs.{name}").get_config(argument)
+
+
+def test_the_set_has_its_validation_split_as_test(data_dir):
+    config = get_config("student", "resnet50@224,imagenet").data
+    config.data_dir, config.image_size = str(data_dir), 32
+    assert datasets.describe(config) == (1000, (32, 32, 3), 1_331_167)
+    data = datasets.load(config)
+    assert (data.train.num_examples, data.test.num_examples) == (40, 20)
+    assert set(data.test.label) == set(range(CLASSES))
+
+
+def test_a_stratified_part_is_taken_of_what_is_stored(data_dir):
+    config = get_config("student", "resnet50@224,imagenet").data
+    config.name, config.data_dir, config.image_size = "tfds:imagenet2012", "", 32
+    config.data_dir = str(data_dir)
+    labels = datasets.load(config).train.label
+    split = datasets.load(config).train
+    part, left = datasets.set_aside(split, 0.5, CLASSES)
+    np.testing.assert_array_equal(np.bincount(part.label), [2] * CLASSES)
+    np.testing.assert_array_equal(part.label, labels[part.places])
+    assert sorted([*part.places, *left.places]) == list(range(40))
+
+
+def distil(teacher, student, data_dir, tmp_path):
+    """Trains a teacher and a student with it; returns the student's result."""
+    config = small(get_config("teacher", f"{teacher},imagenet"), data_dir, epochs=12)
+    train.train_and_evaluate(config, tmp_path / "teacher")
+    config = small(get_config("overhaul", f"{teacher}-{student},imagenet"), data_dir)
+    config.teacher.checkpoint = str(tmp_path / "teacher")
+    return train.train_and_evaluate(config, tmp_path / "student")
+
+
+def test_the_recipe_runs_end_to_end(data_dir, tmp_path):
+    result = distil("wrn_10_1", "wrn_10_1", data_dir, tmp_path)
+    assert result["images"] == {"train": 40, "test": 20}
+    assert result["final_step"] == 5
+    lines = (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()
+    assert np.isfinite(json.loads(lines[-1])["loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("resnet152@224", "resnet50@224"), ("resnet50@224", "mobilenet@224")],
+)
+def test_the_pairs_of_the_paper_run_end_to_end(teacher, student, data_dir, tmp_path):
+    assert distil(teacher, student, data_dir, tmp_path)["final_step"] == 5
+
+
+def test_stored_images_are_measured(data_dir):
+    config = get_config("student", "resnet50@224,imagenet").data
+    config.data_dir, config.image_size = str(data_dir), 32
+    mean, _ = measure.measure(datasets.load(config).train)
+    np.testing.assert_allclose(mean, 25 * np.mean(np.arange(CLASSES)), atol=4)
