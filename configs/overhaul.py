@@ -24,10 +24,10 @@ On ImageNet (best epoch; top-1 and top-5 error):
     resnet50@224-mobilenet@224,imagenet      23.84, 7.14    31.13, 11.24   28.75, 9.66
 
 The recipe is the authors' own, `recipes.ofd` and `recipes.imagenet`; in settings e and
-f the batch is of 64. Train the teacher of a to d with configs/teacher.py:wrn_28_4. The
-PyramidNet that teaches in e and f was trained with mixup, which is not here yet; the
-authors' own can be imported by kdjax.models.torch_import, and so can torchvision's old
-weights, which teach on ImageNet.
+f the batch is of 64. Train the teacher of a to d with configs/teacher.py:wrn_28_4, that
+of e and f with configs/teacher.py:pyramidnet_200_240, whose mixup has an alpha of our
+choice since theirs was not published. kdjax.models.torch_import reads the authors' own,
+and torchvision's old weights, which teach on ImageNet.
 """
 
 import ml_collections

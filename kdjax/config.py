@@ -60,6 +60,10 @@ def default() -> ml_collections.ConfigDict:
     # shorter side, for example 224/256.
     config.data.test_crop = 1.0
     config.data.flip = False
+    # Each image is mixed with another of its batch, and their classes likewise, in
+    # every phase of the training: alpha of the Beta distribution of the shares, one
+    # draw a batch. 0 to mix nothing.
+    config.data.mixup = 0.0
     # Of each colour, in units of the pixels 0..255.
     config.data.mean = (127.5, 127.5, 127.5)
     config.data.std = (127.5, 127.5, 127.5)
@@ -135,6 +139,7 @@ _AT_LEAST = {
     "data.image_size": 0,
     "data.workers": 0,
     "data.padding": 0,
+    "data.mixup": 0,
     "batch_size": 1,
     "epochs": 1,
     "log_every_steps": 1,
@@ -205,6 +210,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     # How many examples there are is not known before they are loaded, nor does it
     # decide whether a method can be used.
     methods = distill.build(config.methods, num_classes=classes, num_examples=50_000)
+    labelled = sorted(name for name, m in methods.items() if m.needs_label)
+    if config.data.mixup and labelled:
+        raise ValueError(
+            f"data.mixup={config.data.mixup} mixes images of two classes, but "
+            f"methods={labelled} need the one class of each"
+        )
     if config.initialise.epochs and not config.methods:
         raise ValueError(
             f"initialise.epochs={config.initialise.epochs} but there are no methods to "

@@ -3,6 +3,7 @@
 Every objective is pure and sees one device's share of a batch.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdjax.data import mixup
 from kdjax.data.batches import Batch
 from kdjax.distill import Examples, Method, Outputs
 
@@ -134,6 +136,9 @@ def of_student(
     that a second way for gradients to meet costs a second backward pass of the network
     and nothing of the losses.
 
+    Where images are mixed, cross-entropy and accuracy are mixtures of those by the two
+    classes. Both networks see the mixed images, and the methods must not need labels.
+
     Args:
       student: the network that learns.
       teacher: the network it learns from; None if no method needs one.
@@ -173,7 +178,11 @@ def of_student(
             """Adds up the losses whose gradients meet in one way."""
             loss, terms, stats = jnp.zeros((), ours.logits.dtype), {}, {}
             if combination == "sum":
-                terms["cross_entropy"] = cross_entropy(ours.logits, batch.label)
+                terms["cross_entropy"] = mixup.of_classes(
+                    functools.partial(cross_entropy, ours.logits),
+                    batch.label,
+                    batch.mixed,
+                )
                 loss += task_weight * jnp.mean(terms["cross_entropy"])
             for name, method in methods.items():
                 if combinations[name] != combination:
@@ -204,7 +213,10 @@ def of_student(
             clipped, more, more_terms, more_stats = demand("clip")
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
-        right = jnp.argmax(ours.logits, -1) == batch.label
+        prediction = jnp.argmax(ours.logits, -1)
+        right = mixup.of_classes(
+            functools.partial(jnp.equal, prediction), batch.label, batch.mixed
+        )
         return Demand(
             gradient,
             clipped,
@@ -220,6 +232,9 @@ def of_preparation(
     teacher: nn.Module, methods: Mapping[str, Method], *, teacher_train: bool
 ) -> Objective:
     """Builds the objective of what the methods learn on the teacher alone.
+
+    Nothing here reads a label, so mixed images are images like any other: those on
+    which the student is to be compared with the teacher.
 
     Args:
       teacher: the trained network.

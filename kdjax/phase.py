@@ -145,7 +145,10 @@ def _metric_names(
     image_shape: tuple[int, ...],
     devices: Sequence[jax.Device],
 ) -> list[str]:
-    """Lists what a step measures, from the shapes of its objective."""
+    """Lists what a step measures, from the shapes of its objective.
+
+    Mixed images or not, it measures the same.
+    """
     share = (sum(d.process_index == jax.process_index() for d in devices), 1)
     batch = Batch(
         image=jax.ShapeDtypeStruct((*share, *image_shape), jnp.float32),

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import pytest
 
@@ -59,7 +60,14 @@ ARGUMENTS = {
             *("similarity_preserving", "soft_targets", "vid"),
         )
     },
-    "teacher": [None, "wrn_28_4", "wrn_22_4", "wrn_16_2,digits", "wrn_28_4,cifar10"],
+    "teacher": [
+        None,
+        "wrn_28_4",
+        "pyramidnet_200_240",
+        "wrn_22_4",
+        "wrn_16_2,digits",
+        "wrn_28_4,cifar10",
+    ],
     "student": [
         None,
         "wrn_16_4",
@@ -138,6 +146,12 @@ def test_the_benchmark_recipe_is_the_released_one():
 def test_pyramidal_teachers_teach_batches_of_64():
     """As in the authors' settings e and f."""
     assert load("overhaul", "pyramidnet_200_240-wrn_28_4").batch_size == 64
+
+
+def test_the_pyramidal_teacher_alone_is_trained_with_mixup():
+    assert load("teacher", "pyramidnet_200_240").data.mixup == 1
+    assert load("teacher").data.mixup == 0
+    assert load("overhaul", "pyramidnet_200_240-wrn_28_4").data.mixup == 0
 
 
 def test_the_ofd_recipe_is_the_released_one():
@@ -227,6 +241,8 @@ BAD_VALUES = [
     ("batch_size", 0, "batch_size=0 is less than 1"),
     ("epochs", 0, "epochs=0 is less than 1"),
     ("data.padding", -1, r"data\.padding=-1 is less than 0"),
+    ("data.mixup", -0.5, r"data\.mixup=-0\.5 is less than 0"),
+    ("data.mixup", float("nan"), r"data\.mixup=nan is less than 0"),
     ("optimizer.learning_rate", -0.1, r"optimizer\.learning_rate=-0\.1 is less than 0"),
     (
         "optimizer.learning_rate",
@@ -259,3 +275,19 @@ def test_bad_values_are_refused_before_anything_is_written(
         train.train_and_evaluate(config, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("labelled", [["crd", "dkd"], ["jacobian"]])
+def test_methods_that_need_the_label_are_refused_with_mixup(labelled):
+    methods = {name: {} for name in [*labelled, "overhaul", "rkd"]}
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", methods)
+    config.teacher.checkpoint = "somewhere"
+    config_lib.check(config)
+    config.data.mixup = 0.5
+    message = f"data.mixup=0.5 mixes images of two classes, but methods={labelled} need"
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        config_lib.check(config)
+    assert "\n" not in str(error.value)
+    for name in labelled:
+        del config.methods[name]
+    config_lib.check(config)

@@ -142,24 +142,56 @@ def data_config():
     return recipes.ofd().data
 
 
+def batch(num_devices, step, *, stream=None, **overrides):
+    """Takes the whole batch of a step: 40 images, in batches of 16, 16 and 8."""
+    config = data_config()
+    config.update(overrides)
+    size = {"batch_size": 16, "mesh": mesh(num_devices)}
+    batches = roads.train_batches(some_images(40), config, seed=5, **size)
+    if stream:
+        batches = batches.of_stream(stream)
+    taken = step_lib.data_parallel(
+        lambda shared, own: batches.take(shared, own, jnp.int32(step)),
+        jax.devices()[:num_devices],
+        in_axes=(None, 0),
+        out_axes=0,
+    )(*next(batches.feed(step, step + 1)))
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
+    assert len(flat.label) == batches.plan.size(step)
+    return flat
+
+
 @pytest.mark.parametrize("step", [0, 2, 3, 5])
 def test_a_batch_is_the_same_on_one_device_and_on_four(step):
     """Full batches and the smaller last one, in the first epoch and the second."""
+    jax.tree.map(np.testing.assert_array_equal, batch(1, step), batch(4, step))
 
-    def batch(num_devices):
-        size = {"batch_size": 16, "mesh": mesh(num_devices)}
-        batches = roads.train_batches(some_images(40), data_config(), seed=5, **size)
-        taken = step_lib.data_parallel(
-            lambda shared, own: batches.take(shared, own, jnp.int32(step)),
-            jax.devices()[:num_devices],
-            in_axes=(None, 0),
-            out_axes=0,
-        )(*next(batches.feed(step, step + 1)))
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
-        assert len(flat.label) == batches.plan.size(step)
-        return flat
 
-    jax.tree.map(np.testing.assert_array_equal, batch(1), batch(4))
+@pytest.mark.parametrize("step", [0, 5])
+def test_a_mixed_batch_is_a_mixture_of_the_same_on_one_device_and_on_four(step):
+    plain = batch(1, step)
+    one, four = (batch(n, step, mixup=1.0) for n in (1, 4))
+    np.testing.assert_allclose(four.image, one.image, rtol=1e-6, atol=1e-6)
+    jax.tree.map(
+        np.testing.assert_array_equal, four._replace(image=0), one._replace(image=0)
+    )
+    np.testing.assert_array_equal(one.label, plain.label)
+    np.testing.assert_array_equal(one.index, plain.index)
+    assert plain.mixed is None
+    # Whichever image of the partner's class fits: one does.
+    share = np.asarray(one.mixed.share, np.float64)[0]
+    for image, own, label in zip(one.image, plain.image, one.mixed.label, strict=True):
+        others = np.asarray(plain.image)[plain.label == label]
+        mixtures = share * own[None] + (1 - share) * others
+        away = np.abs(mixtures - image[None]).max((1, 2, 3))
+        assert away.min() < 1e-5
+
+
+def test_every_step_and_every_phase_draws_another_share():
+    first, second = (batch(1, step, mixup=1.0) for step in (0, 1))
+    other = batch(1, 0, mixup=1.0, stream="initialise")
+    shares = {float(found.mixed.share[0]) for found in (first, second, other)}
+    assert len(shares) == 3
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])

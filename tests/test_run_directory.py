@@ -37,7 +37,7 @@ def test_a_run_older_than_a_field_goes_on_with_its_default(tmp_path):
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"overhaul": {}})
     run_directory.create(tmp_path, config)
     saved = run_directory.read_config(tmp_path)
-    del saved["task_weight"], saved["data"]["crop"]
+    del saved["task_weight"], saved["data"]["crop"], saved["data"]["mixup"]
     del saved["methods"]["overhaul"]["warm_up"]
     run_directory.write_json(tmp_path / "config.json", saved)
     run_directory.check_config(tmp_path, config)

@@ -339,6 +339,31 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     assert compiling_steps == first_steps
 
 
+def test_a_run_on_mixed_images_initialises_trains_and_resumes_bitwise(
+    tmp_path, teacher, monkeypatch
+):
+    """With a smaller last batch, on four devices."""
+    config = tiny(
+        {"soft_targets": {}},
+        **{
+            "teacher.checkpoint": str(teacher),
+            "data.mixup": 1.0,
+            "initialise.epochs": 1,
+            "epochs": 1,
+        },
+    )
+    train.train_and_evaluate(config, tmp_path / "unbroken")
+    stopped = tmp_path / "stopped"
+    StopAt(monkeypatch, ("initialise", 2), 1)
+    for _ in range(2):
+        assert train.train_and_evaluate(config, stopped) is None
+    assert train.train_and_evaluate(config, stopped) is not None
+    assert_bitwise_equal(final_state(stopped), final_state(tmp_path / "unbroken"))
+    assert records(stopped) == records(tmp_path / "unbroken")
+    first = next(r for r in records(stopped) if r["split"] == "train")
+    assert first["loss"] == pytest.approx(first["cross_entropy"], rel=1e-6)
+
+
 def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
     config = tiny(
         {"overhaul": {"weight": 1e-3}},

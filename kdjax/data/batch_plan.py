@@ -87,9 +87,9 @@ class BatchPlan:
 
     def order(self, epoch: int | jax.Array) -> jax.Array:
         """Shuffles the places of all examples for an epoch, [N] int32."""
-        key = rngs.key(self.seed, f"{self.stream}order", epoch)
+        key = self.key("order", epoch)
         return jax.random.permutation(key, self.num_examples).astype(jnp.int32)
 
-    def augmentation_key(self, step: int | jax.Array) -> jax.Array:
-        """Returns the randomness that a batch is augmented with."""
-        return rngs.key(self.seed, f"{self.stream}augment", step)
+    def key(self, name: str, step: int | jax.Array) -> jax.Array:
+        """Returns the randomness of one use of it in a step, or an epoch."""
+        return rngs.key(self.seed, f"{self.stream}{name}", step)

@@ -20,7 +20,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax.data import augment
+from kdjax.data import augment, mixup
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.split import Split, StoredSplit
 
@@ -33,12 +33,14 @@ class Batch(NamedTuple):
       label: class of each image, [B] int32.
       mask: 0 where an example only fills the batch, [B] float32; ones in training.
       index: place of each example in its split, [B] int32.
+      mixed: what was mixed into the images; None if they are as they were.
     """
 
     image: jax.Array
     label: jax.Array
     mask: jax.Array
     index: jax.Array
+    mixed: mixup.Mixed | None = None
 
 
 class Examples(NamedTuple):
@@ -139,7 +141,7 @@ class TrainBatches(abc.ABC):
             position += share * jax.lax.axis_index(self._axis_name)
         config = self._config
         image = augment.random_crop_flip(
-            self.plan.augmentation_key(step),
+            self.plan.key("augment", step),
             examples.image,
             position=position,
             batch_size=share * self.plan.devices,
@@ -149,7 +151,16 @@ class TrainBatches(abc.ABC):
             crop=config.crop,
         )
         image = augment.normalise(image, mean=config.mean, std=config.std)
-        return Batch(image, examples.label, jnp.ones(share), examples.index)
+        image, mixed = mixup.mix(
+            self.plan.key("mixup", step),
+            image,
+            examples.label,
+            alpha=config.mixup,
+            position=position,
+            batch_size=share * self.plan.devices,
+            axis_name=self._axis_name if self.plan.devices > 1 else None,
+        )
+        return Batch(image, examples.label, jnp.ones(share), examples.index, mixed)
 
 
 class WholeSplit(abc.ABC):

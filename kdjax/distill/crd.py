@@ -53,6 +53,7 @@ class Crd(Method):
 
     name = "crd"
     depends_on = "its example and a memory of all"
+    needs_label = True
     taxonomy = Taxonomy(
         teacher_transform="linear embedding of length 1",
         student_transform="linear embedding of length 1",

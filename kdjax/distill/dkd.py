@@ -71,6 +71,7 @@ class Dkd(Method):
     """
 
     name = "dkd"
+    needs_label = True
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature, true class and others apart",
         student_transform="the same",

@@ -94,8 +94,10 @@ class Method(abc.ABC):
       prepares: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
+      needs_label: whether it reads `Examples.label`, or anything made of it. Mixed
+        images have no one class, and no such method.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
-        backward pass of both networks.
+        backward pass of both networks and is made of the label.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
@@ -107,6 +109,7 @@ class Method(abc.ABC):
     prepares: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
+    needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
 
     weight: float

@@ -56,6 +56,7 @@ class MutualLearning(Method):
     """
 
     name = "mutual_learning"
+    needs_label = True
     needs_teacher = False
     taxonomy = Taxonomy(
         teacher_transform="softmax, of a peer that learns too",

@@ -1,0 +1,106 @@
+"""The student's objective on mixed images, of a network of one layer."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import objective, optim, train_state
+from kdjax import step as step_lib
+from kdjax.data.batches import Batch
+from kdjax.data.mixup import Mixed
+
+CLASSES = 3
+LABEL, OTHER = np.array([0, 1, 2, 0, 1]), np.array([1, 1, 0, 2, 2])
+
+
+class Linear(nn.Module):
+    """One layer and no features."""
+
+    @nn.compact
+    def __call__(self, image, train):
+        flat = image.reshape(len(image), -1)
+        return nn.Dense(CLASSES, param_dtype=image.dtype)(flat), None
+
+
+def batch_of(label, mixed=None):
+    image = np.random.default_rng(0).normal(size=(5, 2, 2, 3))
+    return Batch(jnp.asarray(image), label, jnp.ones(5), jnp.arange(5), mixed)
+
+
+def mixed_by(share):
+    return batch_of(LABEL, Mixed(OTHER, jnp.full(5, share, jnp.float32)))
+
+
+@pytest.fixture
+def demand():
+    """Returns what a batch asks of the network, in double precision."""
+    with jax.enable_x64(True):
+        network = Linear()
+        image = batch_of(LABEL).image
+        student = network.init(jax.random.key(0), image, train=True)["params"]
+        of_student = objective.of_student(network, None, {}, teacher_train=False)
+
+        @jax.jit
+        def measure(batch):
+            params = {"student": student, "methods": {}}
+            stats = {"student": {}, "methods": {}}
+            frozen, key, epoch = objective.Frozen(), jax.random.key(0), jnp.zeros(())
+            return of_student(params, stats, frozen, batch, key, epoch)
+
+        measure.logits = np.asarray(network.apply({"params": student}, image, True)[0])
+        yield measure
+
+
+def test_values_are_those_of_the_original(demand):
+    """`lam * criterion(pred, y_a) + (1 - lam) * criterion(pred, y_b)`, by NumPy."""
+    found = demand(mixed_by(0.3))
+    share = np.float64(np.float32(0.3))
+    log_p = demand.logits - np.log(np.exp(demand.logits).sum(1, keepdims=True))
+    example = np.arange(5)
+    expected = -share * log_p[example, LABEL] - (1 - share) * log_p[example, OTHER]
+    np.testing.assert_allclose(found.values["cross_entropy"], expected, rtol=1e-7)
+    np.testing.assert_allclose(found.loss, expected.mean(), rtol=1e-7)
+    chosen = demand.logits.argmax(1)
+    right = share * (chosen == LABEL) + (1 - share) * (chosen == OTHER)
+    assert 0 < right.sum() < 5
+    np.testing.assert_allclose(found.values["accuracy"], right, rtol=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_gradient_is_the_mixture_of_those_by_either_class(demand, share):
+    found, own, other = map(demand, (mixed_by(share), batch_of(LABEL), batch_of(OTHER)))
+    share = np.float64(np.float32(share))
+    jax.tree.map(
+        lambda mixture, a, b: np.testing.assert_allclose(
+            mixture, share * a + (1 - share) * b, rtol=1e-6, atol=1e-9
+        ),
+        (found.gradient, found.loss, found.values),
+        (own.gradient, own.loss, jax.tree.map(jnp.float32, own.values)),
+        (other.gradient, other.loss, jax.tree.map(jnp.float32, other.values)),
+    )
+
+
+def test_a_step_by_a_share_of_one_is_bitwise_that_without_mixing():
+    network = Linear()
+    batch = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), batch_of(LABEL))
+    batch = batch._replace(label=jnp.asarray(LABEL))
+    # Not a leaf more than without mixup.
+    assert len(jax.tree.leaves(batch)) == 4
+    student = network.init(jax.random.key(0), batch.image, train=True)
+    optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.0)
+    names = ["loss", "gradient_norm", "accuracy", "cross_entropy"]
+    state = train_state.create(student, {}, optimizer, names)
+    step = step_lib.make_train_step(
+        objective.of_student(network, None, {}, teacher_train=False),
+        optimizer,
+        log_every=1,
+    )
+    whole = Mixed(jnp.asarray(OTHER), jnp.ones(5))
+    plain, mixed = (
+        jax.jit(step)(state, objective.Frozen(), b)[0]
+        for b in (batch, batch._replace(mixed=whole))
+    )
+    jax.tree.map(np.testing.assert_array_equal, mixed.params, plain.params)
+    jax.tree.map(np.testing.assert_array_equal, mixed.metrics, plain.metrics)
