@@ -1,4 +1,8 @@
-"""Draws learning curves: test accuracy by epoch, one panel for each block of rows."""
+"""Draws learning curves: accuracy by epoch, one panel for each block of rows.
+
+The accuracy is that on the test split or, where the runs were watched on one, on a
+validation part; the axis says which, and the legend of a row that differs.
+"""
 
 import math
 from collections.abc import Sequence
@@ -95,6 +99,9 @@ def _draw_block(
                 panel.plot(*points, **style, linewidth=0.7, alpha=0.45)
         mean = mean_curve(row)
         last = np.mean(list(row.accuracies.values()))
+        name = row.label
+        if row.watched != block.settings.watched:
+            name = f"{name} ({row.watched})"
         panel.plot(
             list(mean),
             list(mean.values()),
@@ -102,7 +109,7 @@ def _draw_block(
             linewidth=2.2,
             marker="o" if len(mean) < 10 else None,
             markersize=4,
-            label=f"{row.label}  {last:.2f} %",
+            label=f"{name}  {last:.2f} %",
         )
     panel.set_ylim(accuracy_limits(block.rows))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -110,7 +117,7 @@ def _draw_block(
     panel.set_title(block.heading, loc="left", fontweight="bold", pad=20)
     panel.text(0, 1.02, str(block.settings), transform=panel.transAxes, color="#555555")
     panel.set_xlabel("epoch")
-    panel.set_ylabel("test accuracy (%)")
+    panel.set_ylabel(f"{block.settings.watched} accuracy (%)")
     panel.grid(color="#E6E6E6", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
@@ -118,7 +125,7 @@ def _draw_block(
     panel.legend(
         loc="center left",
         bbox_to_anchor=(1.0, 0.5),
-        title="mean after the last epoch",
+        title="mean on test after the last epoch",
         alignment="left",
         frameon=False,
     )

@@ -42,6 +42,11 @@ class Row:
         return next(iter(self.runs.values()))
 
     @property
+    def watched(self) -> str:
+        """The split that the curves are of."""
+        return self.first.settings.watched
+
+    @property
     def accuracies(self) -> dict[int, float]:
         """Test accuracy in percent after the last epoch, by seed."""
         return {seed: run.result.last_accuracy for seed, run in self.runs.items()}

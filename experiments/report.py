@@ -28,6 +28,11 @@ _CAPTION = (
     "Gain: percentage points over the student alone after the last epoch, paired by "
     "seed, [95 % t-interval]; intervals are not corrected for the number of methods.",
 )
+_MARK = " v"
+_MARKED = (
+    "Marked v is a best epoch's accuracy on a validation part of the training images, "
+    "where it was chosen; the test split was looked at once, after the last epoch."
+)
 _TERMINAL = (
     "method",
     "images",
@@ -50,6 +55,7 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
         if values["gain_low"] is not None:
             gain_text += f" [{values['gain_low']:.2f}, {values['gain_high']:.2f}]"
     speed = values["images_per_s"]
+    mark = _MARK if values["best_epoch_split"] == "validation" else ""
     return {
         "method": values["method"],
         "network": values["network"],
@@ -57,7 +63,7 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
         "last epoch": f"{values['last_epoch_accuracy']:.2f} ± "
         + (_DASH if sd is None else f"{sd:.2f}"),
         "gain [95 %]": gain_text,
-        "best epoch": f"{values['best_epoch_accuracy']:.2f}",
+        "best epoch": f"{values['best_epoch_accuracy']:.2f}{mark}",
         "params": f"{values['parameters']:,}",
         "extra while training": f"{values['extra_parameters_while_training']:,}",
         "images": f"{values['train_images']:,}",
@@ -77,7 +83,7 @@ def terminal(blocks: Sequence[pairs.Block], unfinished: Sequence[str]) -> str:
         parts.append(
             "\n".join([block.title, "", table, "", *summary.notes(block)]).rstrip()
         )
-    parts.append("\n".join(textwrap.fill(line, 100) for line in _CAPTION))
+    parts.append("\n".join(textwrap.fill(line, 100) for line in _caption(blocks)))
     parts.append("\n".join(unfinished))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -98,8 +104,9 @@ def markdown(
     revisions = sorted({r.git_revision for r in results})
     versions = sorted({item for r in results for item in r.versions.items()})
     parts += [
-        *_CAPTION,
-        "![Test accuracy by epoch](curves.png)",
+        *_caption(blocks),
+        f"![{' and '.join(_watched(blocks)).capitalize()} accuracy by epoch]"
+        "(curves.png)",
         "## Where the numbers come from",
         "\n".join(
             [
@@ -112,6 +119,15 @@ def markdown(
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _watched(blocks: Sequence[pairs.Block]) -> list[str]:
+    """Lists the splits that the runs were watched on."""
+    return sorted({row.watched for block in blocks for row in block.rows})
+
+
+def _caption(blocks: Sequence[pairs.Block]) -> tuple[str, ...]:
+    return (*_CAPTION, *[_MARKED] * ("validation" in _watched(blocks)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

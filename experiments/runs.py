@@ -30,18 +30,43 @@ class Settings(NamedTuple):
     train_fraction: float
     epochs: float
     batch_size: int
+    validation_fraction: float
+
+    @classmethod
+    def of(cls, config: dict[str, Any]) -> "Settings":
+        """Reads them from the config of a run, which may be older than some."""
+        data = config["data"]
+        fraction = data.get("train_fraction")
+        return cls(
+            data=str(data["name"]),
+            train_fraction=1.0 if fraction is None else float(fraction),
+            epochs=float(config["epochs"]),
+            batch_size=int(config["batch_size"]),
+            validation_fraction=float(data.get("validation_fraction") or 0),
+        )
+
+    @property
+    def watched(self) -> str:
+        """The split that is evaluated on while training."""
+        return "validation" if self.validation_fraction else "test"
 
     def __str__(self) -> str:
         """Says the settings in one line, for titles."""
         data = self.data
         if self.train_fraction != 1:
             data = f"{100 * self.train_fraction:.3g} % of {data}"
+        if self.validation_fraction:
+            data = f"{data} less {100 * self.validation_fraction:.3g} % for validation"
         return f"{data}, {self.epochs:g} epochs, batch {self.batch_size}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished run says of itself; accuracies are percent of the test split."""
+    """What a finished run says of itself.
+
+    Accuracies are percent of the test split, but the best of a run with a validation
+    part is of that.
+    """
 
     last_accuracy: float
     best_accuracy: float
@@ -64,10 +89,13 @@ class Result:
                 the wrong type, or is an accuracy outside 0..1.
         """
         teacher = fields.get("teacher_test_accuracy")
+        best = fields["best_test_accuracy"]
+        if best is None:
+            best = fields["best_validation_accuracy"]
         speed = fields["images_per_s"]
         return cls(
             last_accuracy=_percent(fields["final_test_accuracy"]),
-            best_accuracy=_percent(fields["best_test_accuracy"]),
+            best_accuracy=_percent(best),
             teacher_accuracy=None if teacher is None else _percent(teacher),
             wall_s=float(fields["wall_s"]),
             images_per_s=None if speed is None else float(speed),
@@ -92,7 +120,9 @@ class Run:
         path: The folder, resolved.
         name: The folder relative to the one searched, with forward slashes.
         config: The whole config.
-        curve: Test accuracy in percent by epoch, in the order of epochs.
+        settings: Those of the config.
+        curve: Accuracy in percent on the watched split by epoch, in the order of
+            epochs.
         step: The last step that was logged; 0 before the first.
         result: None while the run is unfinished.
     """
@@ -100,6 +130,7 @@ class Run:
     path: Path
     name: str
     config: dict[str, Any]
+    settings: Settings
     curve: dict[float, float]
     step: int
     result: Result | None
@@ -123,16 +154,6 @@ class Run:
     @property
     def methods(self) -> tuple[str, ...]:
         return tuple(sorted(self.config["methods"]))
-
-    @functools.cached_property
-    def settings(self) -> Settings:
-        fraction = self.config["data"].get("train_fraction")
-        return Settings(
-            data=str(self.config["data"]["name"]),
-            train_fraction=1.0 if fraction is None else float(fraction),
-            epochs=float(self.config["epochs"]),
-            batch_size=int(self.config["batch_size"]),
-        )
 
     @functools.cached_property
     def recipe(self) -> dict[str, Any]:
@@ -178,17 +199,20 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
 
 
 def _read_run(folder: Path, root: Path, warnings: list[str]) -> Run:
-    curve, step = _read_metrics(folder / "metrics.jsonl")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = Settings.of(config)
+    curve, step = _read_metrics(folder / "metrics.jsonl", settings.watched)
     run = Run(
         path=folder.resolve(),
         name=folder.relative_to(root).as_posix(),
-        config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        config=config,
+        settings=settings,
         curve=curve,
         step=step,
         result=_read_result(folder / "result.json", warnings),
     )
     # Touched here, so that a config that lacks one of them is found while reading.
-    _ = (run.seed, run.network, run.teacher, run.checkpoint, run.settings, run.recipe)
+    _ = (run.seed, run.network, run.teacher, run.checkpoint, run.recipe)
     return run
 
 
@@ -202,8 +226,8 @@ def _read_result(file: Path, warnings: list[str]) -> Result | None:
         return None
 
 
-def _read_metrics(file: Path) -> tuple[dict[float, float], int]:
-    """Returns the curve of test accuracy in percent by epoch, and the last step."""
+def _read_metrics(file: Path, split: str) -> tuple[dict[float, float], int]:
+    """Returns the accuracy on a split in percent by epoch, and the last step."""
     curve: dict[float, float] = {}
     step = 0
     lines = file.read_bytes().splitlines() if file.exists() else []
@@ -211,7 +235,7 @@ def _read_metrics(file: Path) -> tuple[dict[float, float], int]:
         try:
             record = json.loads(line)
             step = max(step, record["step"])
-            if record["split"] == "test":
+            if record["split"] == split:
                 # A resumed run logs some epochs again: the later line counts.
                 curve[float(record["epoch"])] = _percent(record["accuracy"])
         except (KeyError, TypeError, ValueError):

@@ -80,6 +80,7 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
     values = {
         "data": settings.data,
         "train_fraction": settings.train_fraction,
+        "validation_fraction": settings.validation_fraction,
         "teacher": teacher,
         "student": student,
         "role": row.role,
@@ -94,6 +95,7 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
         "gain_high": gain and gain.high,
         "gain_seeds": gain and gain.seeds,
         "best_epoch_accuracy": statistics.fmean(r.best_accuracy for r in results),
+        "best_epoch_split": row.watched,
         "parameters": results[0].parameters,
         "extra_parameters_while_training": results[0].extra_parameters,
         "train_images": results[0].train_images,

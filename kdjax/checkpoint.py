@@ -21,7 +21,8 @@ _NOT_EVALUATED = -1.0
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
-    return metrics["test_accuracy"]
+    # Of the test split, as those of earlier runs are called, or of the validation part.
+    return metrics.get("accuracy", metrics.get("test_accuracy"))
 
 
 class Checkpoints:
@@ -42,7 +43,7 @@ class Checkpoints:
         Args:
           workdir: the work directory.
           keep_last: how many of the newest to keep.
-          keep_best: how many of those with the best test accuracy to keep beside them.
+          keep_best: how many of those with the best accuracy to keep beside them.
         """
         self._folder = (pathlib.Path(workdir) / FOLDER).absolute()
         self._policy = preservation_policy.AnyPreservationPolicy(
@@ -110,7 +111,7 @@ class Checkpoints:
         step: int,
         state: Any,
         metadata: dict[str, Any],
-        test_accuracy: float | None = None,
+        accuracy: float | None = None,
     ) -> None:
         """Starts saving a state; does nothing if its step is saved already.
 
@@ -118,12 +119,12 @@ class Checkpoints:
           step: updates made so far.
           state: a tree of arrays.
           metadata: JSON beside it.
-          test_accuracy: at this step, if it was evaluated; ranks the best.
+          accuracy: at this step, if it was evaluated; ranks the best.
 
         Raises:
           OSError: if this state, or the one before, could not be written.
         """
-        accuracy = _NOT_EVALUATED if test_accuracy is None else test_accuracy
+        accuracy = _NOT_EVALUATED if accuracy is None else accuracy
         try:
             if self._manager is None:
                 self._manager = self._open_for_saving()
@@ -135,7 +136,7 @@ class Checkpoints:
                     state=ocp.args.StandardSave(hosts.to_all(state)),
                     metadata=ocp.args.JsonSave(metadata),
                 ),
-                metrics={"test_accuracy": accuracy},
+                metrics={"accuracy": accuracy},
             )
         except Exception as error:
             raise self._failure(error) from error

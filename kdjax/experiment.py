@@ -1,5 +1,6 @@
 """What a configuration stands for: data, networks, methods and phases of training."""
 
+import functools
 from typing import Any
 
 import jax
@@ -12,9 +13,10 @@ from kdjax import distill, models, objective, rngs
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets, roads
+from kdjax.data.batches import WholeSplit
 from kdjax.data.normalisation import Normalisation
 from kdjax.data.split import Split, StoredSplit
-from kdjax.evaluate import Evaluator
+from kdjax.evaluate import Evaluation, Evaluator
 from kdjax.objective import Frozen
 from kdjax.phase import Phase, Start
 from kdjax.train_state import TrainState
@@ -26,11 +28,13 @@ class Experiment:
     Attributes:
       config: as given.
       batches: of the training split.
-      test: the whole test split.
+      watched: name of the split that is evaluated on while training: "validation" if a
+        part was set aside, and else "test".
+      images: how many each split has, by its name.
       skipped: files left out of "train" and "test" because they could not be decoded.
       student: the network that is trained, with or without a teacher.
       teacher: the trained network and its variables; None without methods.
-      teacher_metrics: of the teacher on the test split; None without a teacher.
+      teacher_metrics: of the teacher on the watched split; None without a teacher.
       methods: terms of the distillation loss by name.
       phases: of the training, in order: what methods learn on the teacher alone, if
         they do; the distillation alone, if it comes first; and the student's training.
@@ -47,11 +51,12 @@ class Experiment:
         self._devices = jax.devices()
         num_classes = datasets.describe(config.data).num_classes
         data = datasets.load(config.data)
-        if data.validation is not None:
-            raise ValueError(
-                f"data.validation_fraction={config.data.validation_fraction}: training"
-                " does not evaluate on a validation part yet"
-            )
+        splits = {"train": data.train, "validation": data.validation, "test": data.test}
+        self.images = {
+            name: split.num_examples
+            for name, split in splits.items()
+            if split is not None
+        }
         self.skipped = data.skipped
         size = {
             "batch_size": config.batch_size,
@@ -60,7 +65,12 @@ class Experiment:
         self.batches = roads.train_batches(
             data.train, config.data, seed=config.seed, **size
         )
-        self.test = roads.whole_split(data.test, config.data, **size)
+        self._whole = functools.partial(roads.whole_split, config=config.data, **size)
+        self._test = data.test
+        if data.validation is None:
+            self.watched, split = "test", self.test
+        else:
+            self.watched, split = "validation", self._whole(data.validation)
 
         synchronised = config.batch_norm == "synchronised"
         computation = {
@@ -75,7 +85,7 @@ class Experiment:
             num_classes=num_classes,
             num_examples=data.train.num_examples,
         )
-        self.teacher = self.teacher_metrics = teacher_prediction = None
+        self.teacher = self.teacher_metrics = None
         self._constants: dict[str, Any] = {}
         if any(method.needs_teacher for method in self.methods.values()):
             self.teacher = teacher_lib.load(
@@ -87,22 +97,36 @@ class Experiment:
                 ),
                 **computation,
             )
-            measured = Evaluator(self.teacher.network, self.test, self._devices)(
-                self.teacher.variables
-            )
-            teacher_prediction = measured.prediction
+        measured, self._evaluator = self._evaluators(split)
+        if measured:
             self.teacher_metrics = measured.metrics
             teacher_lib.check_above_chance(
-                measured.metrics["accuracy"], num_classes, self.test.num_examples
+                measured.metrics["accuracy"],
+                num_classes,
+                split.num_examples,
+                self.watched,
             )
             self._constants = self._read_off_teacher(data.train)
-        self._evaluator = Evaluator(
-            self.student,
-            self.test,
-            self._devices,
-            teacher_prediction=teacher_prediction,
-        )
         self.phases = self._build_phases()
+
+    @functools.cached_property
+    def test(self) -> WholeSplit:
+        """The whole test split, on the devices from its first use on."""
+        whole, self._test = self._whole(self._test), None
+        return whole
+
+    def evaluate_at_end(self, state: TrainState) -> dict[str, dict[str, float]]:
+        """Evaluates a run's final state on the test split, if another was watched.
+
+        Returns:
+          Metrics of "teacher_test", if there is a teacher, and of "test"; nothing if
+          they are known.
+        """
+        if self.watched == "test":
+            return {}
+        teacher, evaluator = self._evaluators(self.test)
+        found = {"teacher_test": teacher.metrics} if teacher else {}
+        return found | {"test": evaluator(_student(state)).metrics}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -219,11 +243,20 @@ class Experiment:
         return tuple(phases)
 
     def _evaluate(self, state: TrainState) -> dict[str, float]:
-        student = {
-            "params": state.params["student"],
-            "batch_stats": state.batch_stats["student"],
-        }
-        return self._evaluator(student).metrics
+        return self._evaluator(_student(state)).metrics
+
+    def _evaluators(self, split: WholeSplit) -> tuple[Evaluation | None, Evaluator]:
+        """Evaluates the teacher, if there is one; returns what evaluates students."""
+        measured = None
+        if self.teacher:
+            evaluator = Evaluator(self.teacher.network, split, self._devices)
+            measured = evaluator(self.teacher.variables)
+        return measured, Evaluator(
+            self.student,
+            split,
+            self._devices,
+            teacher_prediction=measured and measured.prediction,
+        )
 
     def _start_preparation(self, before: None) -> Start:
         _, teacher = self._output_shapes()
@@ -258,11 +291,7 @@ class Experiment:
         return Start(student, learned, Frozen(variables, constants))
 
     def _start_task(self, initialised: TrainState) -> Start:
-        student = {
-            "params": initialised.params["student"],
-            "batch_stats": initialised.batch_stats["student"],
-        }
-        return Start(student, {}, Frozen())
+        return Start(_student(initialised), {}, Frozen())
 
     @property
     def _image(self) -> jax.Array:
@@ -284,3 +313,11 @@ class Experiment:
 
         teacher = self.teacher and shapes(self.teacher.network, self.teacher.variables)
         return shapes(self.student), teacher
+
+
+def _student(state: TrainState) -> dict[str, Any]:
+    """Returns the variables of the student."""
+    return {
+        "params": state.params["student"],
+        "batch_stats": state.batch_stats["student"],
+    }

@@ -65,10 +65,13 @@ def main(argv: list[str]) -> None:
         sys.exit(signals.STOPPED)
     if not result:
         return
+    best, accuracy = "best", result["best_test_accuracy"]
+    if accuracy is None:
+        best, accuracy = "best validation accuracy", result["best_validation_accuracy"]
     print(
         f"{_WORKDIR.value}: test accuracy {result['final_test_accuracy']:.2%} at the "
-        f"last step {result['final_step']}, best {result['best_test_accuracy']:.2%} "
-        f"at step {result['best_step']}"
+        f"last step {result['final_step']}, {best} {accuracy:.2%} at step "
+        f"{result['best_step']}"
     )
 
 

@@ -42,7 +42,7 @@ class Phase:
       abstract: shapes and types of the state.
       train_step: `(state, frozen, shared, own) -> (state, metrics)` on all devices, the
         latter two as `batches` feed them; takes over the memory of `state`.
-      evaluate: gives the metrics of a state on the test split; None if there is
+      evaluate: gives the metrics of a state on the watched split; None if there is
         nothing to evaluate.
     """
 

@@ -111,17 +111,20 @@ class RunLog:
         return self._images / self._seconds if self._seconds else None
 
     def evaluated(self, split: str, step: int, found: Mapping[str, float]) -> None:
-        """Logs an evaluation: "test" of the network trained, "teacher_test"."""
+        """Logs an evaluation: "test" or "validation" of the network trained.
+
+        And the same of the teacher: "teacher_test", "teacher_validation".
+        """
         self._write(split, step, found)
 
-    def test_records(self) -> list[dict[str, Any]]:
-        """Returns the records of all evaluations of the student so far.
+    def records(self, split: str) -> list[dict[str, Any]]:
+        """Returns the records of a split so far.
 
         There are none in a process that does not write.
         """
         if not hosts.writes():
             return []
-        return [r for r in writers.read(self._path) if r["split"] == "test"]
+        return [r for r in writers.read(self._path) if r["split"] == split]
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
         epoch = step / self._plan.steps_per_epoch

@@ -141,13 +141,16 @@ def _check_shapes(
         raise ValueError(f"{field} does not fit the teacher: {'; '.join(differ)}")
 
 
-def check_above_chance(accuracy: float, num_classes: int, num_examples: int) -> None:
+def check_above_chance(
+    accuracy: float, num_classes: int, num_examples: int, split: str
+) -> None:
     """Refuses a teacher that knows nothing.
 
     Args:
-      accuracy: on the test split, a fraction.
+      accuracy: a fraction.
       num_classes: chance is one in so many.
-      num_examples: of the test split; sets how far above chance luck can lead.
+      num_examples: evaluated on; sets how far above chance luck can lead.
+      split: name of theirs.
 
     Raises:
       ValueError: if the accuracy is within three standard errors of chance.
@@ -156,8 +159,8 @@ def check_above_chance(accuracy: float, num_classes: int, num_examples: int) -> 
     luck = 3 * (chance * (1 - chance) / num_examples) ** 0.5
     if accuracy <= chance + luck:
         raise ValueError(
-            f"teacher.checkpoint: the teacher's test accuracy is {accuracy:.2%}, no "
-            f"better than chance ({chance:.2%}): it is not trained for this data set"
+            f"teacher.checkpoint: the teacher's {split} accuracy is {accuracy:.2%}, "
+            f"no better than chance ({chance:.2%}): it is not trained for this data set"
         )
 
 

@@ -110,8 +110,7 @@ class _Outcome(NamedTuple):
 
     state: TrainState
     wall_s: float
-    images_per_s: float | None
-    test_records: list[dict[str, Any]]
+    log: RunLog
 
 
 def _run_phase(
@@ -161,17 +160,17 @@ def _run_phase(
         resume_step=resume_step,
     )
     if experiment.teacher and resume_step is None:
-        log.evaluated("teacher_test", 0, experiment.teacher_metrics)
+        log.evaluated(f"teacher_{experiment.watched}", 0, experiment.teacher_metrics)
 
-    def save(step: int, state: TrainState, test_accuracy: float | None) -> None:
+    def save(step: int, state: TrainState, accuracy: float | None) -> None:
         metadata = {"wall_s": time.monotonic() - started, **made_with}
-        checkpoints.save(step, state, metadata, test_accuracy)
+        checkpoints.save(step, state, metadata, accuracy)
 
     feed = phase.batches.feed(int(state.step), phase.total_steps)
     with log, checkpoints, contextlib.closing(feed):
         try:
             state, finished = _train(
-                phase, state, frozen, feed, config, log, save, stop_requested
+                experiment, phase, state, frozen, feed, log, save, stop_requested
             )
         except FloatingPointError as error:
             kept = checkpoints.latest_step
@@ -185,15 +184,15 @@ def _run_phase(
         wall_s = metadata["wall_s"]
     else:
         wall_s = time.monotonic() - started
-    return _Outcome(state, wall_s, log.images_per_s, log.test_records())
+    return _Outcome(state, wall_s, log)
 
 
 def _train(
+    experiment: Experiment,
     phase: Phase,
     state: TrainState,
     frozen: Frozen,
     feed: Iterator[Fed],
-    config: ml_collections.ConfigDict,
     log: RunLog,
     save: Callable[[int, TrainState, float | None], None],
     stop_requested: Callable[[int], bool],
@@ -203,7 +202,7 @@ def _train(
     Returns:
       The state, and whether the end was reached; if not, it is saved where it stopped.
     """
-    steps_per_epoch = phase.batches.plan.steps_per_epoch
+    config, steps_per_epoch = experiment.config, phase.batches.plan.steps_per_epoch
     evaluate_every = config.evaluate_every_epochs * steps_per_epoch
     save_every = config.checkpoint.every_steps
     first = step = int(state.step)
@@ -221,12 +220,15 @@ def _train(
             # finite, and after the records of its steps are written.
             metrics.means(pending)
             pending = None
-            test_accuracy = None
+            accuracy = None
             if evaluation_due and phase.evaluate:
-                found = phase.evaluate(state)
-                log.evaluated("test", step, found)
-                test_accuracy = found["accuracy"]
-            save(step, state, test_accuracy)
+                found = {experiment.watched: phase.evaluate(state)}
+                if at_end:
+                    found |= experiment.evaluate_at_end(state)
+                for split, values in found.items():
+                    log.evaluated(split, step, values)
+                accuracy = found[experiment.watched]["accuracy"]
+            save(step, state, accuracy)
         if at_end or stop:
             return state, at_end
 
@@ -242,27 +244,29 @@ def _figures(
 ) -> dict[str, Any]:
     """Sums up what a run measured; accuracies are fractions, the last is final."""
     *_, student = outcomes.values()
-    tests = student.test_records
+    watched, test, teacher = map(
+        student.log.records, (experiment.watched, "test", "teacher_test")
+    )
     # Of equal ones the latest, as the checkpoints keep it.
-    best = max(tests, key=lambda record: (record["accuracy"], record["step"]))
-    teacher = experiment.teacher_metrics
+    best = max(watched, key=lambda record: (record["accuracy"], record["step"]))
     return {
-        "final_test_accuracy": tests[-1]["accuracy"],
-        "final_step": tests[-1]["step"],
-        "best_test_accuracy": best["accuracy"],
+        "final_test_accuracy": test[-1]["accuracy"],
+        "final_step": test[-1]["step"],
+        # Not known where only the final state was tested.
+        "best_test_accuracy": None,
+        f"final_{experiment.watched}_accuracy": watched[-1]["accuracy"],
+        f"best_{experiment.watched}_accuracy": best["accuracy"],
         "best_step": best["step"],
-        "teacher_test_accuracy": teacher["accuracy"] if teacher else None,
-        "images_per_s": student.images_per_s,
-        "images": {
-            "train": experiment.batches.plan.num_examples,
-            "test": experiment.test.num_examples,
-        },
+        "teacher_test_accuracy": teacher[-1]["accuracy"] if teacher else None,
+        "images_per_s": student.log.images_per_s,
+        "images": experiment.images,
+        "skipped": dict(experiment.skipped),
         "wall_s": sum(outcome.wall_s for outcome in outcomes.values()),
         "phases": {
             phase.name: {
                 "steps": phase.total_steps,
                 "wall_s": outcomes[phase.name].wall_s,
-                "images_per_s": outcomes[phase.name].images_per_s,
+                "images_per_s": outcomes[phase.name].log.images_per_s,
             }
             for phase in experiment.phases
         },

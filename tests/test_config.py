@@ -232,7 +232,6 @@ BAD_VALUES = [
     ("data.image_size", 8, r"data\.image_size=8 but data\.name='digits': its"),
     ("data.image_size", -1, r"data\.image_size=-1 is less than 0"),
     ("data.bad_images", "keep", r"data\.bad_images='keep' is none of"),
-    ("data.validation_fraction", 0.2, r"validation_fraction=0\.2: training does not"),
     ("data.validation_fraction", 1.0, r"data\.validation_fraction=1\.0 is not in \["),
     ("data.train_fraction", 0.0, r"data\.train_fraction=0\.0 is not in \(0, 1\]"),
     ("data.train_fraction", 1.5, r"data\.train_fraction=1\.5 is not in \(0, 1\]"),

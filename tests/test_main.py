@@ -251,6 +251,27 @@ def test_another_configuration_overwrites_nothing(command, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"best_test_accuracy": 0.6}, "best 60.00%"),
+        (
+            {"best_test_accuracy": None, "best_validation_accuracy": 0.7},
+            "best validation accuracy 70.00%",
+        ),
+    ],
+)
+def test_a_finished_run_says_what_it_knows(command, tmp_path, found, said):
+    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits"))
+    steps = {"final_step": 9, "best_step": 3}
+    run_directory.write_result(tmp_path, {"final_test_accuracy": 0.5, **steps, **found})
+    status, out, _ = run(command(f"--workdir={tmp_path}"))
+    assert status == 0
+    assert out == (
+        f"{tmp_path}: test accuracy 50.00% at the last step 9, {said} at step 3\n"
+    )
+
+
 def test_a_loss_that_is_not_finite_ends_with_one_line(command, tmp_path):
     status, _, err = run(
         command(f"--workdir={tmp_path}", "--config.optimizer.learning_rate=1e30")

@@ -1,5 +1,6 @@
 """Whole runs on the digits, small enough for a laptop's CPU."""
 
+import contextlib
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 
 from kdjax import recipes, run_directory, signals, train
 from kdjax.checkpoint import Checkpoints
+from kdjax.evaluate import Evaluator
 from kdjax.experiment import Experiment
 from kdjax.train_state import TrainState
 
@@ -90,6 +92,8 @@ def test_run_directory_holds_what_the_contract_says(unbroken, teacher):
     # Three connectors: 16^2 + 32^2 + 64^2 weights, scales and biases.
     assert result["parameters"]["method"] == {"overhaul": 5376 + 2 * 112}
     assert result["images"] == {"train": 96, "test": 797}
+    assert result["skipped"] == {"train": 0, "test": 0}
+    assert not any("validation" in name for name in result)
     assert result["config"] == run_directory.read_config(unbroken)
     assert result["config"]["methods"]["overhaul"]["margin"] == "closed_form"
     assert {"device_kind", "num_devices", "versions", "git_revision"} <= result.keys()
@@ -175,6 +179,107 @@ def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
     assert train.train_and_evaluate(config, tmp_path) is not None
     assert_bitwise_equal(final_state(tmp_path), final_state(unbroken))
     assert records(tmp_path) == records(unbroken)
+
+
+def validated(teacher):
+    """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on."""
+    return tiny(
+        {"soft_targets": {}},
+        **{
+            "teacher.checkpoint": str(teacher),
+            "data.validation_fraction": 0.25,
+            "batch_size": 36,
+            "evaluate_every_epochs": 1,
+        },
+    )
+
+
+@contextlib.contextmanager
+def evaluations():
+    """Lists how many images each evaluation within it looked at."""
+    found, evaluate = [], Evaluator.__call__
+
+    def listed(evaluator, variables):
+        found.append(evaluator._split.num_examples)
+        return evaluate(evaluator, variables)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Evaluator, "__call__", listed)
+        yield found
+
+
+@pytest.fixture(scope="session")
+def unbroken_validated(tmp_path_factory, teacher):
+    """A distillation with a validation part, and what it evaluated on."""
+    workdir = tmp_path_factory.mktemp("validated")
+    with evaluations() as found:
+        train.train_and_evaluate(validated(teacher), workdir)
+    return workdir, found
+
+
+def test_beside_a_validation_part_the_test_split_is_looked_at_once_at_the_end(
+    unbroken_validated, teacher
+):
+    workdir, looked_at = unbroken_validated
+    # Teacher, student after each epoch; then both on the test split.
+    assert looked_at == [24, 24, 24, 797, 797]
+    found = [(r["split"], r["step"]) for r in records(workdir)]
+    assert found == [
+        ("teacher_validation", 0),
+        ("train", 2),
+        ("validation", 2),
+        ("train", 4),
+        ("validation", 4),
+        ("teacher_test", 4),
+        ("test", 4),
+    ]
+    first, last = (r for r in records(workdir) if r["split"] == "validation")
+    taught, test = records(workdir)[-2:]
+    assert {"loss", "accuracy", "agreement"} <= test.keys() & last.keys()
+    result = run_directory.read_result(workdir)
+    best = max(last, first, key=lambda record: record["accuracy"])
+    assert result["best_step"] == best["step"]
+    assert result["best_validation_accuracy"] == best["accuracy"]
+    assert result["final_validation_accuracy"] == last["accuracy"]
+    assert result["final_test_accuracy"] == test["accuracy"]
+    assert result["best_test_accuracy"] is None
+    assert result["teacher_test_accuracy"] == taught["accuracy"]
+    own = run_directory.read_result(teacher)
+    assert taught["accuracy"] == own["final_test_accuracy"]
+    assert result["images"] == {"train": 72, "validation": 24, "test": 797}
+
+
+def test_a_broken_run_with_a_validation_part_ends_the_same(
+    tmp_path, unbroken_validated, teacher, monkeypatch
+):
+    """Stopped; then a full disk at the last save; then killed before the result."""
+    config = validated(teacher)
+    StopAt(monkeypatch, 3)
+    with evaluations() as looked_at:
+        assert train.train_and_evaluate(config, tmp_path) is None
+    assert looked_at == [24, 24]
+
+    def fail(*_):
+        raise OSError("full")
+
+    for place, name in ((Checkpoints, "save"), (run_directory, "write_result")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, fail)
+            with pytest.raises(OSError, match="full"):
+                train.train_and_evaluate(config, tmp_path)
+        assert records(tmp_path)[-1]["split"] == "test"
+    with evaluations() as looked_at:
+        result = train.train_and_evaluate(config, tmp_path)
+    assert looked_at == [24]
+    workdir, _ = unbroken_validated
+    lines = [(run / "metrics.jsonl").read_bytes() for run in (tmp_path, workdir)]
+    assert lines[0] == lines[1]
+    assert_bitwise_equal(final_state(tmp_path), final_state(workdir))
+    unbroken = run_directory.read_result(workdir)
+    speeds = {"wall_s", "images_per_s", "phases"}
+    assert result.keys() == unbroken.keys()
+    for name in result.keys() - speeds:
+        assert result[name] == unbroken[name], name
 
 
 #: Of the routes and gradients those that compile fastest.

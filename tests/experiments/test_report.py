@@ -31,12 +31,14 @@ def write_run(
     taught_by="",
     data="digits",
     epochs=3,
+    validation=0.0,
     finished=True,
     **config,
 ):
     """Writes a run folder; `accuracy` is the fraction after the last epoch.
 
-    `taught_by` is the path of the checkpoint of the teacher; what is not named here
+    `taught_by` is the path of the checkpoint of the teacher; `validation` the fraction
+    of a validation part, on which accuracies are a tenth lower; what is not named here
     goes into the config as it is.
     """
     folder.mkdir(parents=True)
@@ -45,22 +47,33 @@ def write_run(
         "model": model,
         "teacher": {"model": teacher, "checkpoint": str(taught_by)},
         "methods": methods or {},
-        "data": {"name": data, "train_fraction": 0.2},
+        "data": {
+            "name": data,
+            "train_fraction": 0.2,
+            "validation_fraction": validation,
+        },
         "epochs": epochs,
         "batch_size": 64,
     }
     (folder / "config.json").write_text(json.dumps(config))
+    watched, scale = ("validation", 0.9) if validation else ("test", 1)
     lines = [
         {"step": 5 * epoch, "epoch": float(epoch), "split": split, "accuracy": value}
         for epoch in range(1, epochs + 1)
-        for split, value in (("test", accuracy * epoch / epochs), ("train", 1.0))
+        for split, value in (
+            (watched, scale * accuracy * epoch / epochs),
+            ("train", 1.0),
+        )
     ]
+    if validation:
+        lines.append(lines[-1] | {"split": "test", "accuracy": accuracy})
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (folder / "metrics.jsonl").write_text(text)
     result = {
         "final_test_accuracy": accuracy,
         "final_step": 5 * epochs,
-        "best_test_accuracy": accuracy + 0.01,
+        "best_test_accuracy": None if validation else accuracy + 0.01,
+        f"best_{watched}_accuracy": scale * accuracy + 0.01,
         "best_step": 10,
         "teacher_test_accuracy": 0.9611 if methods else None,
         "wall_s": 60.0 + seed,
@@ -684,6 +697,61 @@ def test_a_line_for_each_seed_and_each_mean(tmp_path, monkeypatch):
         "overhaul + soft_targets  91.33 %",
     ]
     assert panel.get_title(loc="left") == "wrn_16_2 → wrn_16_1"
+
+
+# Runs with a validation part.
+
+
+def test_runs_with_a_validation_part_say_so(tmp_path, capsys):
+    write_run(tmp_path / "a", 0.8, validation=0.25)
+    taught = {"methods": OVERHAUL, "teacher": "wrn_16_2"}
+    write_run(tmp_path / "m", 0.9, validation=0.25, **taught)
+    status, out, err = run_report(capsys, f"--runs={tmp_path}")
+    assert (status, err) == (0, "")
+    title = "20 % of digits less 25 % for validation, 3 epochs, batch 64"
+    assert f"wrn_16_2 → wrn_16_1 ({title})\n" in out
+    (row,) = [line for line in out.splitlines() if line.startswith("overhaul ")]
+    cells = re.split(r"\s{2,}", row)
+    # The last epoch is the test split's, the best the validation part's.
+    assert cells[3:6] == ["90.00 ± —", "+10.00", "82.00 v"]
+    assert "Marked v is a best epoch's accuracy on a validation part" in out
+    page = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "![Validation accuracy by epoch](curves.png)\n" in page
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        assert {line["best_epoch_split"] for line in csv.DictReader(file)} == {
+            "validation"
+        }
+
+
+def test_their_curves_are_of_the_validation_part(tmp_path, monkeypatch):
+    write_run(tmp_path / "teacher", 0.95, model="wrn_16_2")
+    taught = {"methods": OVERHAUL, "teacher": "wrn_16_2"}
+    write_run(tmp_path / "m", 0.9, validation=0.25, **taught)
+    figures = []
+    monkeypatch.setattr(curves.Figure, "savefig", lambda f, _: figures.append(f))
+    curves.draw(blocks_of(tmp_path), tmp_path / "unused.png")
+    (panel,) = figures[0].axes
+    assert panel.get_ylabel() == "validation accuracy (%)"
+    assert list(panel.lines[1].get_ydata()) == pytest.approx([27, 54, 81])
+    assert [text.get_text() for text in panel.get_legend().get_texts()] == [
+        "teacher (test)  95.00 %",
+        "overhaul  90.00 %",
+    ]
+
+
+def test_runs_with_and_without_a_validation_part_are_not_compared(tmp_path):
+    write_run(tmp_path / "a", 0.8)
+    write_run(tmp_path / "m", 0.9, validation=0.25, methods=OVERHAUL, teacher="t")
+    paired, lone = blocks_of(tmp_path)
+    assert [row.label for row in paired.rows] == ["overhaul"]
+    assert [row.watched for row in lone.rows] == ["test"]
+
+
+def test_a_result_that_lacks_both_best_accuracies_is_corrupt(tmp_path, capsys):
+    unknown = {"best_test_accuracy": None}
+    assert_corrupt(
+        tmp_path, capsys, lambda text: json.dumps(json.loads(text) | unknown)
+    )
 
 
 # The command line.
