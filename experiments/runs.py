@@ -17,7 +17,14 @@ _NOT_RUNS = {"checkpoints", "tensorboard"}
 
 # Fields of a config that change nothing in the result, or only repeat it: names, and
 # with a dot at the end whole groups.
-_NOT_RECIPE = ("seed", "data.data_dir", "log_every_steps", "checkpoint.")
+_NOT_RECIPE = (
+    "seed",
+    "data.data_dir",
+    "data.road",
+    "data.workers",
+    "log_every_steps",
+    "checkpoint.",
+)
 
 #: Parts of a config that speak to methods alone.
 OF_METHODS = ("methods", "teacher", "prepare", "initialise")

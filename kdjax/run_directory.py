@@ -21,6 +21,9 @@ _PARTIAL = ".tmp"
 #: Fields that say where things lie or how often to look, and not what is trained.
 _MAY_DIFFER = (
     "data.data_dir",
+    # Either road has the same examples.
+    "data.road",
+    "data.workers",
     "teacher.checkpoint",
     "checkpoint.every_steps",
     "checkpoint.keep_last",

@@ -63,6 +63,23 @@ def statuses(processes, timeout=300):
     return [process.wait(timeout) for process in processes]
 
 
+def assert_begin_alike(one, two):
+    assert len(records(one)) == len(records(two))
+    # Later the rounding of another order of sums has grown.
+    for a, b in list(zip(records(one), records(two), strict=True))[:6]:
+        assert a.pop("split") == b.pop("split")
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_own_parts_of_what_one_has_on_its_devices(tmp_path):
+    one, two = (tmp_path / name for name in ("one", "two"))
+    assert statuses([start(one, "--config.epochs=2", devices=4)]) == [0]
+    host = ("--config.data.road=host", "--config.data.workers=1")
+    assert statuses(start_pair(two, "--config.epochs=2", *host)) == [0, 0]
+    assert_begin_alike(one, two)
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_and_survive(tmp_path):
     """SIGTERM to one stops both at the same step; the death of one ends the other."""
@@ -70,11 +87,7 @@ def test_two_processes_train_as_one_and_survive(tmp_path):
     one, two, broken = (tmp_path / name for name in ("one", "two", "broken"))
     assert statuses([start(one, epochs, devices=4)]) == [0]
     assert statuses(start_pair(two, epochs)) == [0, 0]
-    assert len(records(one)) == len(records(two))
-    # Later the rounding of another order of sums has grown.
-    for a, b in list(zip(records(one), records(two), strict=True))[:6]:
-        assert a.pop("split") == b.pop("split")
-        assert a == pytest.approx(b, rel=1e-4)
+    assert_begin_alike(one, two)
 
     pair = start_pair(broken, epochs)
     wait_for_lines(pair, broken, 10)

@@ -57,6 +57,9 @@ class TrainBatches(batches.TrainBatches):
         reader = _Shuffled(self._split, self.plan, self._own_part, random_part)
         with _read(reader, range(first, last), self._config.workers) as read:
             for examples in read:
+                if self._config.workers:
+                    # What they share with this process lasts no longer than `examples`.
+                    examples = jax.tree.map(np.array, examples)
                 yield Fed((), jax.device_put(examples, self._sharding))
 
     def _examples(self, shared: Any, own: Examples, step: jax.Array) -> Examples:
@@ -82,8 +85,8 @@ class WholeSplit(batches.WholeSplit):
     def feed(self) -> Iterator[Fed]:
         own = self._own_part
         reader = _InOrder(self.split, self._index[:, own], self._config.test_crop)
-        steps = range(len(self._index))
-        with _read(reader, steps, self._config.workers) as read:
+        # By threads alone: processes would have to be started for each evaluation.
+        with _read(reader, range(len(self._index)), workers=0) as read:
             for examples, mask in zip(read, self._mask[:, own], strict=True):
                 yield Fed((), jax.device_put((examples, mask), self._sharding))
 

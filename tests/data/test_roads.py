@@ -1,5 +1,12 @@
 """The same examples in the same order, whichever road the images come by."""
 
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +144,45 @@ def test_an_image_that_cannot_be_read_ends_the_feed_with_its_name(workers):
     batches = roads.train_batches(split, config, batch_size=50, seed=5, mesh=mesh(1))
     with pytest.raises(ValueError, match=r"^train/ants/3\.png cannot be used \(broken"):
         list(batches.feed(0, 1))
+
+
+_KILLED = """
+import multiprocessing, os, signal
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from kdjax import recipes
+from kdjax.data import datasets, roads
+
+if __name__ == "__main__":
+    config = recipes.digits().data
+    config.road, config.workers = "host", 2
+    split, mesh = datasets.load(config).train, Mesh(np.asarray(jax.devices()), ("d",))
+    batches = roads.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
+    feed = batches.feed(0, 10**6)
+    next(feed)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_training_that_is_killed(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED)
+    killed = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    workers = [int(pid) for pid in killed.stdout.split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 30
+    while any(pathlib.Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,189 @@
+"""Times the roads that images come by, alone and inside the training step.
+
+    python -m experiments.benchmark_data --network=wrn_10_1@64 --batch=64
+
+makes a folder of JPEG files and prints a JSON line for each road, of medians over
+rounds in which these take turns:
+
+- `feed_images_per_s` of the road alone, its batches made ready for the network;
+- `rest_images_per_s` of the student's training step, fed the same examples again;
+- `fed_images_per_s` of the step that the road feeds;
+- `take_share`, the part of the fed step that goes into crop, flip and normalisation on
+  the device, and on the device road into gathering the examples;
+- `wait_share`, the part in which the fed step waits for its examples: what it takes
+  longer than the one at rest.
+
+The host road runs once for each number of `--workers`; 0 are threads of the training
+process. For networks `@224` the files have 500x375 pixels and a random part of them is
+resized, for others they have the size of the network's images.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+from PIL import Image
+
+from kdjax import models, recipes
+from kdjax import step as step_lib
+from kdjax.data import augment
+from kdjax.data.batches import Batch, Fed
+from kdjax.experiment import Experiment
+from kdjax.metrics import Sums
+
+_NETWORK = flags.DEFINE_string("network", "wrn_10_1@64", "Network that is trained.")
+_BATCH = flags.DEFINE_integer("batch", 64, "Images in a step.", 1)
+_IMAGES = flags.DEFINE_integer("images", 1024, "JPEG files to make.", 20)
+_WORKERS = flags.DEFINE_list("workers", ["0", "2"], "Of the host road, with commas.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; medians are over them.", 1)
+_STEPS = flags.DEFINE_integer("steps", 10, "Steps of each kind in a round.", 1)
+
+_CLASSES = 10
+_PHOTOGRAPH = (500, 375)
+
+
+def make_folder(root: pathlib.Path, number: int, size: tuple[int, int]) -> None:
+    """Makes files with as much detail as photographs have, a tenth of them to test."""
+    rng = np.random.default_rng(0)
+    for k in range(number + number // 10):
+        coarse = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
+        image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        noise = rng.normal(0, 8, (size[1], size[0], 3))
+        image = Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype("u1"))
+        split = "train" if k < number else "val"
+        folder = root / split / f"class_{k % _CLASSES}"
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{k}.jpg", quality=90)
+
+
+def configure(
+    network: str, root: pathlib.Path, batch_size: int, **fields
+) -> ml_collections.ConfigDict:
+    """Returns the training of a network on the folder."""
+    size = models.image_size(network) or 32
+    config = recipes.alone(network)
+    config.batch_size = batch_size
+    config.data.name, config.data.data_dir = "folder", str(root)
+    config.data.image_size, config.data.padding = size, size // 8
+    config.data.remainder = "drop"
+    config.data.update(fields)
+    return config
+
+
+class Road:
+    """One road with the student's training step behind it.
+
+    Attributes:
+      seconds: of a step of each kind, one a round.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Compiles the step and opens the road."""
+        self._phase = Experiment(config).phases[-1]
+        self._state, self._frozen = self._phase.begin(None)
+        batches = self._phase.batches
+        self._take = step_lib.data_parallel(
+            batches.take, jax.devices(), in_axes=(None, 0, None), out_axes=0
+        )
+        self._feed = batches.feed(0, 2**40)
+        self._at_rest = next(self._feed)
+        self._kinds = {
+            "feed": lambda: self._make(next(self._feed)),
+            "take": lambda: self._make(self._at_rest),
+            "rest": lambda: self._train(self._at_rest),
+            "fed": lambda: self._train(next(self._feed)),
+        }
+        self.seconds = {kind: [] for kind in self._kinds}
+        for kind in self._kinds.values():
+            jax.block_until_ready(kind())  # Compiles.
+
+    def close(self) -> None:
+        """Ends what is read ahead."""
+        self._feed.close()
+
+    def run(self, steps: int) -> None:
+        """Times so many steps of each kind, one kind after the other."""
+        for name, kind in self._kinds.items():
+            started = time.perf_counter()
+            before = None
+            for _ in range(steps):
+                done = kind()
+                # As the training loop does, while this one is under way.
+                jax.block_until_ready(before)
+                before = done
+            jax.block_until_ready(done)
+            self.seconds[name].append((time.perf_counter() - started) / steps)
+
+    def _make(self, fed: Fed) -> Batch:
+        return self._take(*fed, jnp.int32(0))
+
+    def _train(self, fed: Fed) -> Sums:
+        self._state, sums = self._phase.train_step(self._state, self._frozen, *fed)
+        return sums
+
+
+def report(road: Road, batch_size: int) -> dict[str, float]:
+    """Returns the figures of a road."""
+    seconds = {name: statistics.median(found) for name, found in road.seconds.items()}
+    return {
+        **{
+            f"{name}_images_per_s": round(batch_size / seconds[name], 1)
+            for name in ("feed", "rest", "fed")
+        },
+        "take_share": round(seconds["take"] / seconds["fed"], 4),
+        "wait_share": round(1 - seconds["rest"] / seconds["fed"], 4),
+    }
+
+
+def main(argv: list[str]) -> None:
+    """Times all roads in turns and prints a JSON line for each."""
+    logging.set_verbosity(logging.WARNING)
+    network, batch_size = _NETWORK.value, _BATCH.value
+    large = models.image_size(network) == 224
+    size = models.image_size(network) or 32
+    kinds = {("device", 0): {"road": "device"}}
+    for workers in map(int, _WORKERS.value):
+        fields = {"road": "host", "workers": workers}
+        if large:
+            fields |= {"crop": augment.RANDOM_RESIZED, "padding": 0}
+        kinds["host", workers] = fields
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
+        root = pathlib.Path(folder)
+        make_folder(root, _IMAGES.value, _PHOTOGRAPH if large else (size, size))
+        roads = {}
+        try:
+            for name, fields in kinds.items():
+                config = configure(network, root, batch_size, **fields)
+                roads[name] = opened.enter_context(contextlib.closing(Road(config)))
+        except ValueError as error:
+            print(f"benchmark_data: {error}", file=sys.stderr)
+            sys.exit(2)
+        for _ in range(_ROUNDS.value):
+            for road in roads.values():
+                road.run(_STEPS.value)
+        for (name, workers), road in roads.items():
+            line = {
+                "network": network,
+                "batch": batch_size,
+                "road": name,
+                **({"workers": workers} if name == "host" else {}),
+                **report(road, batch_size),
+                "device": jax.devices()[0].device_kind,
+                "cores": os.cpu_count(),
+                "jax": jax.__version__,
+            }
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
