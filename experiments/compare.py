@@ -29,6 +29,9 @@ from absl import app, flags
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 _ALONE = "none"
 
+# Status of a run, and of a comparison, that was told to stop and can go on.
+_STOPPED = 75
+
 _DATA = flags.DEFINE_string("data", "cifar100", "Data set.")
 _PAIRS = flags.DEFINE_list("pairs", None, "Pairs, teacher-student, with commas.")
 _METHODS = flags.DEFINE_list(
@@ -177,6 +180,9 @@ class Runner:
                 self._seconds.setdefault(cell.config, []).append(
                     time.monotonic() - started
                 )
+            elif status == _STOPPED:
+                # Whoever stopped the cell has it saved, and wants no other started.
+                self.stopped = True
             elif not self.stopped:
                 failures.append(f"{cell.workdir}: ended with status {status}")
         return failures
@@ -215,9 +221,12 @@ def main(argv: list[str]) -> int:
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
+    if done == len(cells):
+        return 0
     if runner.stopped:
         print("stopped; the same command goes on", file=sys.stderr)
-    return 0 if done == len(cells) else 1
+        return _STOPPED
+    return 1
 
 
 if __name__ == "__main__":

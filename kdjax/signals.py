@@ -1,6 +1,7 @@
 """Signals of the system, turned into wishes that a training grants in its own time."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -28,6 +29,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         requested.set()
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            if hosts.several():
+                # By which JAX has all of them agree.
+                os.kill(os.getpid(), signal.SIGTERM)
 
     with _handling(request):
         yield requested.is_set
@@ -43,6 +47,9 @@ def stop_at_once(message: str) -> Iterator[None]:
 
     def stop(_signum: int, _frame) -> None:
         print(message, flush=True)
+        if hosts.several():
+            # Not in the usual way, which waits for the other processes.
+            os._exit(STOPPED)
         sys.exit(STOPPED)
 
     with _handling(stop):

@@ -140,3 +140,25 @@ def test_a_failed_cell_is_listed_and_the_others_run(comparison, tmp_path):
     assert "3 of 3 runs done" in done.stdout
     assert student.stat().st_mtime_ns == before
     assert (overhaul / "result.json").exists()
+
+
+def test_a_cell_that_was_stopped_stops_the_comparison(monkeypatch, tmp_path):
+    """As when one process alone is preempted: nothing failed, and all can go on."""
+    started = []
+
+    class Stopped:
+        def __init__(self, command):
+            started.append(command)
+
+        def wait(self):
+            return 75
+
+    monkeypatch.setattr(compare.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(compare.subprocess, "Popen", Stopped)
+    cells = compare.plan(
+        tmp_path, data="digits", pairs=["wrn_10_1-wrn_10_1"], methods=["none"], seeds=3
+    )
+    runner = compare.Runner([])
+    assert runner.run(cells) == []
+    assert runner.stopped
+    assert len(started) == 1

@@ -1,0 +1,32 @@
+import contextlib
+
+import pytest
+from PIL import Image
+
+from experiments import benchmark_data
+
+
+def test_times_both_roads(tmp_path):
+    benchmark_data.make_folder(tmp_path, 20, (16, 16))
+    config = benchmark_data.configure("wrn_10_1", tmp_path, 4, image_size=16, padding=2)
+    for road in ("device", "host"):
+        config.data.road = road
+        with contextlib.closing(benchmark_data.Road(config)) as timed:
+            timed.run(2)
+            timed.run(2)
+            found = benchmark_data.report(timed, 4)
+        assert {len(seconds) for seconds in timed.seconds.values()} == {2}
+        assert min(found[f"{kind}_images_per_s"] for kind in ("feed", "fed")) > 0
+        assert found["take_share"] > 0
+        assert found["wait_share"] == pytest.approx(
+            1 - found["fed_images_per_s"] / found["rest_images_per_s"], abs=1e-3
+        )
+
+
+def test_the_files_have_the_detail_of_photographs(tmp_path):
+    """Those of ImageNet take about 110 kB for 500x375 pixels."""
+    benchmark_data.make_folder(tmp_path, 20, (500, 375))
+    files = list(tmp_path.glob("*/*/*.jpg"))
+    assert len(files) == 22
+    assert {Image.open(file).size for file in files} == {(500, 375)}
+    assert 60_000 < max(file.stat().st_size for file in files) < 160_000
