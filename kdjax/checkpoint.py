@@ -177,6 +177,19 @@ class Checkpoints:
             except Exception as error:
                 self._pass_over(step, error)
 
+    def wait(self) -> None:
+        """Waits until what is being saved is whole.
+
+        Raises:
+          OSError: if it could not be written.
+        """
+        if self._manager is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            raise self._failure(error) from error
+
     def close(self) -> None:
         """Waits for what is being saved and lets go of the directory.
 

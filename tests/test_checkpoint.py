@@ -152,3 +152,12 @@ def test_a_save_that_fails_says_why_and_what_is_left(workdir, monkeypatch):
             checkpoints.save(4, state(4), {})
     assert str(error.value).startswith(str(pathlib.Path(workdir, "checkpoints")))
     assert str(error.value).endswith("the checkpoint of step 3 is whole")
+
+
+def test_after_waiting_a_checkpoint_is_whole(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.wait()
+        checkpoints.save(1, state(1), {})
+        checkpoints.wait()
+        assert (tmp_path / "checkpoints" / "1" / "files.json").exists()
+        assert checkpoints.latest_step == 1
