@@ -4,6 +4,7 @@ Every process runs the same program on its share of each batch and holds all of 
 state; the first one writes for all.
 """
 
+import faulthandler
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,9 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       processes: how many there are; likewise.
       process: the place of this one, from 0; likewise.
     """
+    # When another process dies JAX says so and aborts this one. Its words are not to
+    # drown in the stacks of all threads.
+    faulthandler.disable()
     jax.distributed.initialize(
         coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT_S
     )

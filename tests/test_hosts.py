@@ -14,7 +14,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def start(workdir, *arguments, devices):
+def start(workdir, *arguments, devices, stderr=subprocess.DEVNULL):
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "kdjax.main"),
@@ -32,17 +32,19 @@ def start(workdir, *arguments, devices):
             "JAX_NUM_CPU_DEVICES": str(devices),
         },
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=stderr,
     )
 
 
-def start_pair(workdir, *arguments):
+def start_pair(workdir, *arguments, stderr=subprocess.DEVNULL):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     together = ("--multihost", "--processes=2", f"--coordinator=localhost:{port}")
     return [
-        start(workdir, *together, f"--process={i}", *arguments, devices=2)
+        start(
+            workdir, *together, f"--process={i}", *arguments, devices=2, stderr=stderr
+        )
         for i in range(2)
     ]
 
@@ -94,11 +96,15 @@ def test_two_processes_train_as_one_and_survive(tmp_path):
     pair[1].send_signal(signal.SIGTERM)
     assert statuses(pair) == [75, 75]
     stopped_at = len(records(broken))
-    pair = start_pair(broken, epochs)
+    with (tmp_path / "errors").open("w") as errors:
+        pair = start_pair(broken, epochs, stderr=errors)
     wait_for_lines(pair, broken, stopped_at + 10)
     pair[1].kill()
     pair[1].wait()
     assert pair[0].wait(60) != 0
+    # Whoever notices first: JAX, that it is silent, or a step, that it cannot be asked.
+    said = (tmp_path / "errors").read_text()
+    assert "another task died" in said or "another process is gone" in said
     assert not (broken / "result.json").exists()
     assert statuses(start_pair(broken, epochs)) == [0, 0]
     assert records(broken) == records(two)
