@@ -1,9 +1,10 @@
 """Batches of images that are read while the devices work on those before.
 
 Workers on the host decode the images and cut out their part; what is drawn for it is a
-function of the seed, the step and the example's position in the batch. Flips, small
-crops and the normalisation are left to the devices, as for images that lie there: the
-bytes that travel are a quarter of the normalised image.
+function of the seed, the step and the example's position in the batch. A batch travels
+to the devices while they compute the one before. Flips, small crops and the
+normalisation are left to them, as for images that lie there: the bytes that travel are
+a quarter of the normalised images.
 """
 
 import contextlib
