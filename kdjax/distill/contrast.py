@@ -66,11 +66,18 @@ def loss(score: jax.Array, place: jax.Array, *, log_normaliser: jax.Array) -> ja
     return -positive - jnp.sum(drawn * (math.log(noise) - total), axis=1)
 
 
-def mean_exponential(score: jax.Array, place: jax.Array) -> jax.Array:
-    """Averages exp(score) over what was drawn, a scalar without a gradient."""
+def log_mean_exponential(score: jax.Array, place: jax.Array) -> jax.Array:
+    """Averages exp(score) over what each image has drawn, for the normaliser.
+
+    Source: RepDistiller, `ContrastMemory.forward`.
+    Differs from the original in: the logarithm of the mean, so that no score overflows.
+
+    Returns:
+      Logarithms of the means, without a gradient, [B].
+    """
     drawn = counts(place, score.shape[1]).astype(score.dtype)
-    total = jnp.sum(drawn * jnp.exp(jax.lax.stop_gradient(score)))
-    return total / place.size
+    score = jax.lax.stop_gradient(score)
+    return jax.nn.logsumexp(score, axis=1, b=drawn / place.shape[1])
 
 
 def updated(

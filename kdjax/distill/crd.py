@@ -31,8 +31,8 @@ class Crd(Method):
 
     The terms are `student` and `teacher`, by whose embeddings are compared. Memories
     and normalisers stand among the running statistics: with checkpoints they come back
-    as they were. A normaliser is N times the mean of exp(score) in the first batch;
-    before it, -1.
+    as they were. A normaliser is N times the mean of exp(score) in the first batch, and
+    kept as its logarithm, which no temperature makes overflow; before it, -inf.
 
     Every device holds the whole memory, into which the images of all devices go, and
     the normalisers are those of the whole batch: the loss does not depend on the
@@ -94,7 +94,7 @@ class Crd(Method):
                 "memory": jax.random.uniform(
                     memory_key, shape, jnp.float32, -bound, bound
                 ),
-                "normaliser": -jnp.ones((), jnp.float32),
+                "log_normaliser": jnp.full((), -jnp.inf, jnp.float32),
             }
             for side, memory_key in zip(_SIDES, memory_keys, strict=True)
         }
@@ -166,33 +166,30 @@ class Crd(Method):
         index = self._gather(place[:, 0])
         terms, new = {}, {}
         for side, other in zip(_SIDES, reversed(_SIDES), strict=True):
-            memory, normaliser = stats[side]["memory"], stats[side]["normaliser"]
             score = contrast.scores(
                 embedded[side],
                 stats[other]["memory"],
                 temperature=self.temperature,
             )
-            measured = self._measured(score, place).astype(normaliser.dtype)
-            normaliser = jnp.where(normaliser > 0, normaliser, measured)
-            log_normaliser = jnp.log(normaliser.astype(score.dtype))
+            known = stats[side]["log_normaliser"]
+            measured = self._measured(score, place).astype(known.dtype)
+            log_normaliser = jnp.where(known > -jnp.inf, known, measured)
             terms[side] = contrast.loss(score, place, log_normaliser=log_normaliser)
             new[side] = {
                 "memory": contrast.updated(
-                    memory,
+                    stats[side]["memory"],
                     self._gather(jax.lax.stop_gradient(embedded[side])),
                     index,
                     momentum=self.momentum,
                 ),
-                "normaliser": normaliser,
+                "log_normaliser": log_normaliser,
             }
         return terms, new
 
     def _measured(self, score: jax.Array, place: jax.Array) -> jax.Array:
-        """Returns the normaliser by what the whole batch has drawn."""
-        mean = contrast.mean_exponential(score, place)
-        if self.batch_axis_name is not None:
-            mean = jax.lax.pmean(mean, self.batch_axis_name)
-        return mean * score.shape[1]
+        """Returns the logarithm of the normaliser by what the whole batch has drawn."""
+        means = self._gather(contrast.log_mean_exponential(score, place))
+        return jax.nn.logsumexp(means, b=score.shape[1] / len(means))
 
     def _negatives(self, constants: Variables, examples: Examples) -> jax.Array:
         """Draws images of other classes, [B, K] places in the training split.

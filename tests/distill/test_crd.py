@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import contrast, crd
+from kdjax.distill import contrast, crd, transforms
 from kdjax.distill.method import Examples, Teacher
 from tests.distill import peers, relations
 
@@ -27,7 +27,7 @@ def test_it_is_repdistillers():
                 "memory": jnp.asarray(
                     np.random.RandomState(seed).uniform(-bound, bound, (50, 32))
                 ),
-                "normaliser": -jnp.ones(()),
+                "log_normaliser": jnp.asarray(-jnp.inf),
             }
             for side, seed in (("student", 74), ("teacher", 75))
         }
@@ -51,7 +51,7 @@ def test_it_is_repdistillers():
     )
     # The reference keeps its constants in float32.
     for side, name in (("student", "Z_v1"), ("teacher", "Z_v2")):
-        found = stats[side]["normaliser"]
+        found = np.exp(stats[side]["log_normaliser"])
         np.testing.assert_allclose(found, expected[name], rtol=1e-6)
     np.testing.assert_allclose(
         second, expected["loss_second_call_after_memory_update"], rtol=1e-6
@@ -110,7 +110,7 @@ def test_four_devices_are_one():
     for side in ("student", "teacher"):
         lengths = np.linalg.norm(stats[side]["memory"][:8], axis=1)
         np.testing.assert_allclose(lengths, np.ones(8))
-        assert stats[side]["normaliser"] > 0
+        assert np.isfinite(stats[side]["log_normaliser"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -136,7 +136,9 @@ def test_memories_move_and_constants_stay(dtype, scale):
         assert term.shape == (3,)
         assert term.dtype == jnp.float32
         assert np.all(np.isfinite(term))
-        assert stats[side]["normaliser"] == again[side]["normaliser"] > 0
+        known = stats[side]["log_normaliser"]
+        assert np.isfinite(known)
+        assert again[side]["log_normaliser"] == known
         moved = np.any(
             stats[side]["memory"] != before["batch_stats"][side]["memory"], axis=1
         )
@@ -159,6 +161,37 @@ def test_no_score_overflows():
     gradient = jax.grad(lambda x: jnp.sum(loss(x)))(score)
     assert np.all(np.isfinite(loss(score)))
     assert np.all(np.isfinite(gradient))
+
+
+def test_no_temperature_overflows():
+    """Where the normaliser itself is beyond float64."""
+    method, _ = made(temperature=1e-3)
+    place = np.array([[4, 0, 0, 2], [9, 3, 11, 4], [2, 2, 7, 8]])
+    embedded, memories = (
+        {
+            side: transforms.unit(relations.drawn(seed + i, size, 4, dtype="float32"))
+            for i, side in enumerate(("student", "teacher"))
+        }
+        for seed, size in ((0, 3), (2, 12))
+    )
+    stats = {
+        side: {"memory": memory, "log_normaliser": jnp.asarray(-jnp.inf)}
+        for side, memory in memories.items()
+    }
+
+    def loss(embedded):
+        terms, new = method.nce(stats, embedded, place)
+        return sum(map(jnp.mean, terms.values())), new
+
+    (value, new), gradients = jax.value_and_grad(loss, has_aux=True)(embedded)
+    assert np.isfinite(value)
+    assert all(np.all(np.isfinite(x)) for x in gradients.values())
+    for side, other in (("student", "teacher"), ("teacher", "student")):
+        products = np.float64(embedded[side]) @ np.float64(memories[other]).T
+        score = np.take_along_axis(products, place, axis=1) / method.temperature
+        expected = np.logaddexp.reduce(score.ravel()) + np.log(12 / place.size)
+        assert expected > np.log(np.finfo(np.float64).max)
+        np.testing.assert_allclose(new[side]["log_normaliser"], expected, rtol=1e-5)
 
 
 def test_what_makes_no_sense_is_refused():
