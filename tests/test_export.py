@@ -1,5 +1,6 @@
 """Exported programs of one small run with its teacher, and what is refused."""
 
+import functools
 import importlib.util
 import json
 import pathlib
@@ -17,10 +18,9 @@ import pytest
 from jax import export as jax_export
 
 from kdjax import export, models, program, recipes, run_directory, train, trained
-from kdjax import teacher as teacher_lib
 from kdjax.checkpoint import Checkpoints
 from kdjax.data import augment, digits
-from kdjax.data.split import Split
+from tests import commands, small_runs
 
 HERE = pathlib.Path(__file__).parents[1]
 STEPS = 3
@@ -28,18 +28,11 @@ STEPS = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def shortcuts():
-    """Compiles sooner, tests on fewer images, times less, lets any teacher teach."""
-
-    splits = digits.load()
-    few = splits | {"test": Split(*(part[:96] for part in splits["test"]))}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "load", lambda: few)
-        patch.setattr(teacher_lib, "check_above_chance", lambda *_: None)
+    """Those of any small run, and times less."""
+    with small_runs.shortcuts() as patch:
         patch.setattr(program, "CALLS", 4)
         patch.setattr(export, "_IMAGES", 12)
-        jax.config.update("jax_disable_most_optimizations", True)
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +71,8 @@ def form(request):
     return request.param
 
 
-def command(capsys, *flags):
-    status = export.main(list(map(str, flags)))
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def refused(capsys, *flags):
-    """Returns the one line of a command that ends with status 2."""
-    status, out, err = command(capsys, *flags)
-    assert (status, out) == (2, "")
-    assert err.startswith("export: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("export: ").strip()
+command = functools.partial(commands.run, export.main)
+refused = functools.partial(commands.refused, export.main)
 
 
 def listing(folder):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import cifar, cifar_builders, prepare, tfds_source
+from tests import commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTS = {"train": 6, "test": 4}
@@ -59,13 +60,7 @@ def contents(folder):
 
 def refusal(capsys, *argv):
     """Runs the command line in vain; returns the one line it prints."""
-    assert prepare.main(["cifar100", *map(str, argv)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("prepare: ")
-    assert err.endswith("\n")
-    assert err.count("\n") == 1
-    return err.removeprefix("prepare: ").removesuffix("\n")
+    return commands.refused(prepare.main, capsys, "cifar100", *argv)
 
 
 def test_what_is_prepared_is_what_is_loaded(archive, tmp_path, capfd):

@@ -1,43 +1,23 @@
-import json
-import pathlib
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import step as step_lib
 from kdjax.distill.dist import Dist, correlation
-from kdjax.distill.method import Outputs
-
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
-
-
-def public_logits():
-    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
-
-
-def terms_of(method, student, teacher):
-    outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
-    terms, stats = method.loss({}, {}, *outputs, None)
-    assert stats == {}
-    return terms
-
-
-def value(method, student, teacher):
-    return sum(jnp.mean(x) for x in terms_of(method, student, teacher).values())
+from tests.distill.logits import (
+    assert_as_referred,
+    assert_float32_whatever,
+    assert_four_devices_are_one,
+    public_logits,
+    terms_of,
+    value,
+)
 
 
 def test_value_and_gradient_are_the_public_ones():
-    expected = json.loads(PUBLIC.read_text())["values"]["DIST/beta1_gamma1_tau1"]
-    with jax.enable_x64(True):
-        found, gradient = jax.value_and_grad(lambda *x: value(Dist(), *x))(
-            *map(jnp.asarray, public_logits())
-        )
-        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
-        np.testing.assert_allclose(
-            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
-        )
+    assert_as_referred(functools.partial(value, Dist()), "DIST/beta1_gamma1_tau1")
 
 
 def test_factors_and_temperature():
@@ -52,37 +32,8 @@ def test_factors_and_temperature():
     )
 
 
-def on_devices(number, scope):
-    """Returns the loss and its gradient in the student's logits of all devices."""
-    method = Dist(scope=scope, batch_axis_name=step_lib.DEVICES)
-
-    def share(student, teacher):
-        # The transpose of the gather adds up the losses of all devices, so that the
-        # mean over devices of parameters' gradients is that of the mean loss.
-        loss, gradient = jax.value_and_grad(lambda x: value(method, x, teacher))(
-            student
-        )
-        return jax.lax.pmean(loss, step_lib.DEVICES), gradient / number
-
-    spread = step_lib.data_parallel(
-        share, jax.devices()[:number], in_axes=(0, 0), out_axes=0
-    )
-    loss, gradient = spread(*(x.reshape(number, -1, 100) for x in public_logits()))
-    return np.asarray(loss)[0], np.asarray(gradient).reshape(8, 100)
-
-
 def test_one_device_and_four_agree():
-    with jax.enable_x64(True):
-        one, four = on_devices(1, "global"), on_devices(4, "global")
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13),
-            four,
-            one,
-        )
-        loss, _ = one
-        np.testing.assert_allclose(loss, value(Dist(), *public_logits()), rtol=1e-12)
-        loss, _ = on_devices(4, "per_device")
-        assert abs(loss / one[0] - 1) > 1e-3
+    assert_four_devices_are_one(Dist())
 
 
 def test_correlation_is_pearsons():
@@ -121,12 +72,7 @@ def test_values_and_gradients_are_finite_at_any_scale(scale):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_losses_are_float32_whatever_the_logits(dtype):
-    student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
-    found = terms_of(Dist(), student, teacher)
-    wide = terms_of(Dist(), *(x.astype(jnp.float32) for x in (student, teacher)))
-    for name, term in found.items():
-        assert (term.shape, term.dtype) == ((8,), jnp.float32)
-        np.testing.assert_array_equal(term, wide[name])
+    assert_float32_whatever(Dist(), dtype)
 
 
 def test_equal_logits_have_next_to_no_loss():

@@ -1,5 +1,4 @@
-import json
-import pathlib
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +8,13 @@ import pytest
 from kdjax.distill.dkd import Dkd, decouple
 from kdjax.distill.method import Examples, Outputs
 from kdjax.distill.soft_targets import SoftTargets
+from tests.distill.logits import (
+    assert_as_referred,
+    assert_float32_whatever,
+    public_logits,
+)
 
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
 LABEL = np.asarray([3, 14, 15, 92, 65, 35, 89, 79])
-
-
-def public_logits():
-    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
 
 
 def terms_of(method, student, teacher, label=LABEL):
@@ -39,16 +38,7 @@ def value(method, student, teacher, label=LABEL):
     ],
 )
 def test_value_and_gradient_are_the_public_ones(name, settings):
-    expected = json.loads(PUBLIC.read_text())["values"][name]
-    method = Dkd(**settings)
-    with jax.enable_x64(True):
-        found, gradient = jax.value_and_grad(lambda *x: value(method, *x))(
-            *map(jnp.asarray, public_logits())
-        )
-        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
-        np.testing.assert_allclose(
-            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
-        )
+    assert_as_referred(functools.partial(value, Dkd(**settings)), name)
 
 
 def test_the_parts_weighted_by_the_teachers_doubt_are_the_divergence_of_kd():
@@ -92,12 +82,7 @@ def test_values_and_gradients_are_finite_at_any_scale(scale, temperature):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_losses_are_float32_whatever_the_logits(dtype):
-    student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
-    found = terms_of(Dkd(), student, teacher)
-    wide = terms_of(Dkd(), *(x.astype(jnp.float32) for x in (student, teacher)))
-    for name, term in found.items():
-        assert (term.shape, term.dtype) == ((8,), jnp.float32)
-        np.testing.assert_array_equal(term, wide[name])
+    assert_float32_whatever(Dkd(), dtype, LABEL)
 
 
 def test_equal_logits_have_no_loss():

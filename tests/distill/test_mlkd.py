@@ -1,31 +1,17 @@
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import step as step_lib
-from kdjax.distill.method import Outputs
 from kdjax.distill.mlkd import Mlkd
-
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
-
-
-def public_logits():
-    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
-
-
-def terms_of(method, student, teacher):
-    outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
-    terms, stats = method.loss({}, {}, *outputs, None)
-    assert stats == {}
-    return terms
-
-
-def value(method, student, teacher):
-    return sum(jnp.mean(x) for x in terms_of(method, student, teacher).values())
+from tests.distill.logits import (
+    assert_as_referred,
+    assert_float32_whatever,
+    assert_four_devices_are_one,
+    public_logits,
+    terms_of,
+    value,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,16 +27,8 @@ def test_value_and_gradient_of_each_level_are_the_public_ones(name, term):
 
     It multiplies sums by masks and takes the mean, which chooses nothing.
     """
-    expected = json.loads(PUBLIC.read_text())["values"][name]
     method = Mlkd(temperatures=(4.0,))
-    with jax.enable_x64(True):
-        found, gradient = jax.value_and_grad(
-            lambda *x: jnp.mean(terms_of(method, *x)[term])
-        )(*map(jnp.asarray, public_logits()))
-        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
-        np.testing.assert_allclose(
-            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
-        )
+    assert_as_referred(lambda *x: jnp.mean(terms_of(method, *x)[term]), name)
 
 
 def test_temperatures_add_up():
@@ -63,35 +41,8 @@ def test_temperatures_add_up():
         np.testing.assert_allclose(term, sum(part[name] for part in parts), rtol=1e-5)
 
 
-def on_devices(number, scope):
-    """Returns the loss and its gradient in the student's logits of all devices."""
-    method = Mlkd(scope=scope, batch_axis_name=step_lib.DEVICES)
-
-    def share(student, teacher):
-        # The transpose of the gather adds up the losses of all devices.
-        loss, gradient = jax.value_and_grad(lambda x: value(method, x, teacher))(
-            student
-        )
-        return jax.lax.pmean(loss, step_lib.DEVICES), gradient / number
-
-    spread = step_lib.data_parallel(
-        share, jax.devices()[:number], in_axes=(0, 0), out_axes=0
-    )
-    loss, gradient = spread(*(x.reshape(number, -1, 100) for x in public_logits()))
-    return np.asarray(loss)[0], np.asarray(gradient).reshape(8, 100)
-
-
 def test_one_device_and_four_agree():
-    with jax.enable_x64(True):
-        one, four = on_devices(1, "global"), on_devices(4, "global")
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13),
-            four,
-            one,
-        )
-        np.testing.assert_allclose(one[0], value(Mlkd(), *public_logits()), rtol=1e-12)
-        loss, _ = on_devices(4, "per_device")
-        assert abs(loss - one[0]) > 1e-6
+    assert_four_devices_are_one(Mlkd())
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e30])
@@ -104,12 +55,7 @@ def test_values_and_gradients_are_finite_at_any_scale(scale):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_losses_are_float32_whatever_the_logits(dtype):
-    student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
-    found = terms_of(Mlkd(), student, teacher)
-    wide = terms_of(Mlkd(), *(x.astype(jnp.float32) for x in (student, teacher)))
-    for name, term in found.items():
-        assert (term.shape, term.dtype) == ((8,), jnp.float32)
-        np.testing.assert_array_equal(term, wide[name])
+    assert_float32_whatever(Mlkd(), dtype)
 
 
 def test_equal_logits_have_no_loss():

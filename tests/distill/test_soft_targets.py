@@ -1,32 +1,12 @@
-import json
-import pathlib
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill.method import Outputs
 from kdjax.distill.soft_targets import SoftTargets, standardised
-
-PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
-
-
-def reference(name):
-    """Returns what a public repository computed on `public_logits`."""
-    return json.loads(PUBLIC.read_text())["values"][name]
-
-
-def public_logits():
-    return [3 * np.random.RandomState(seed).randn(8, 100) for seed in (1, 2)]
-
-
-def value(method, student, teacher):
-    outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
-    terms, stats = method.loss({}, {}, *outputs, None)
-    assert stats == {}
-    assert terms["divergence"].shape == student.shape[:1]
-    return jnp.mean(terms["divergence"])
+from tests.distill.logits import assert_as_referred, public_logits, value
 
 
 @pytest.mark.parametrize(
@@ -40,16 +20,7 @@ def value(method, student, teacher):
     ],
 )
 def test_value_and_gradient_are_the_public_ones(name, settings):
-    expected = reference(name)
-    method = SoftTargets(**settings)
-    with jax.enable_x64(True):
-        found, gradient = jax.value_and_grad(lambda *x: value(method, *x))(
-            *map(jnp.asarray, public_logits())
-        )
-        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
-        np.testing.assert_allclose(
-            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
-        )
+    assert_as_referred(functools.partial(value, SoftTargets(**settings)), name)
 
 
 def test_value_and_gradient_without_the_square_are_those_released_with_mhgd(golden):

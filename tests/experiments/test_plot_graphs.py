@@ -1,6 +1,7 @@
 """Pictures of attention graphs, of one small run of MHGD and of what is left of it."""
 
 import contextlib
+import functools
 import io
 import json
 import pathlib
@@ -15,10 +16,9 @@ import pytest
 
 from experiments import plot_graphs
 from kdjax import distill, models, objective, recipes, rngs, run_directory, train
-from kdjax import teacher as teacher_lib
 from kdjax.checkpoint import Checkpoints
 from kdjax.data import augment, digits
-from kdjax.data.split import Split
+from tests import commands, small_runs
 
 HEADS = 2
 STEPS = 3
@@ -35,16 +35,8 @@ class Drawn(NamedTuple):
 
 @pytest.fixture(scope="module", autouse=True)
 def shortcuts():
-    """Compiles sooner, tests on fewer images and lets any teacher teach."""
-
-    splits = digits.load()
-    few = splits | {"test": Split(*(part[:96] for part in splits["test"]))}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits, "load", lambda: few)
-        patch.setattr(teacher_lib, "check_above_chance", lambda *_: None)
-        jax.config.update("jax_disable_most_optimizations", True)
+    with small_runs.shortcuts():
         yield
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
@@ -128,19 +120,8 @@ def listing(folder):
     }
 
 
-def command(capsys, *flags):
-    status = plot_graphs.main(list(map(str, flags)))
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
-
-
-def refused(capsys, *flags):
-    """Returns the one line of a command that ends with status 2."""
-    status, out, err = command(capsys, *flags)
-    assert (status, out) == (2, "")
-    assert err.startswith("plot_graphs: ")
-    assert err.count("\n") == 1
-    return err.removeprefix("plot_graphs: ").strip()
+command = functools.partial(commands.run, plot_graphs.main)
+refused = functools.partial(commands.refused, plot_graphs.main)
 
 
 def losses(workdir):
