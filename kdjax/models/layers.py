@@ -20,6 +20,9 @@ kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 #: U(-1/sqrt(in), 1/sqrt(in)): how PyTorch fills a linear layer.
 torch_linear = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+#: PyTorch fills a convolution like a linear layer when nothing else is said.
+torch_convolution = torch_linear
+
 
 def torch_bias(fan_in: int) -> Initializer:
     """Returns U(-1/sqrt(in), 1/sqrt(in)): how PyTorch fills a linear layer's bias."""

@@ -27,9 +27,6 @@ _UNITS = (
 #: The units that end where the next one halves the map, and the last: the features.
 _TAPS = (3, 5, 11, 13)
 
-#: PyTorch fills a convolution like a linear layer when nothing else is said.
-_torch_convolution = layers.torch_linear
-
 
 class Separable(nn.Module):
     """Depthwise 3x3, BN, ReLU, 1x1, BN; the ReLU that follows is left to the caller."""
@@ -42,7 +39,7 @@ class Separable(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = functools.partial(
-            layers.convolution, kernel_init=_torch_convolution, dtype=self.dtype
+            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
         )
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -119,7 +116,7 @@ class MobileNet(nn.Module):
             32,
             3,
             self.stem_stride,
-            kernel_init=_torch_convolution,
+            kernel_init=layers.torch_convolution,
             dtype=self.dtype,
             name="stem",
         )(image)

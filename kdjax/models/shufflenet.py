@@ -22,9 +22,6 @@ _STAGES = ((240, 4), (480, 8), (960, 4))
 #: Channels of the stem, and groups of the 1x1 convolutions.
 _STEM, _GROUPS = 24, 3
 
-#: PyTorch fills a convolution like a linear layer when nothing else is said.
-torch_convolution = layers.torch_linear
-
 
 def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
     """Deals the channels of [B, H, W, C] out: one of each group in turn."""
@@ -50,7 +47,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = functools.partial(
-            layers.convolution, kernel_init=torch_convolution, dtype=self.dtype
+            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
         )
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -117,7 +114,11 @@ class ShuffleNet(nn.Module):
         """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(
-            _STEM, 1, kernel_init=torch_convolution, dtype=self.dtype, name="stem"
+            _STEM,
+            1,
+            kernel_init=layers.torch_convolution,
+            dtype=self.dtype,
+            name="stem",
         )(image)
         x = nn.relu(layers.batch_norm(train, name="stem_bn", **settings)(x))
         stem, pre, post = x, [], []

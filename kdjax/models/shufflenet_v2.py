@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from kdjax.models import layers
 from kdjax.models.features import Features
-from kdjax.models.shufflenet import shuffle_channels, torch_convolution
+from kdjax.models.shufflenet import shuffle_channels
 
 #: Channels of the three stages, and their blocks after the one that halves the map.
 _STAGES = ((116, 3), (232, 7), (464, 3))
@@ -35,7 +35,7 @@ class Down(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = functools.partial(
-            layers.convolution, kernel_init=torch_convolution, dtype=self.dtype
+            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
         )
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -63,7 +63,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         conv = functools.partial(
-            layers.convolution, kernel_init=torch_convolution, dtype=self.dtype
+            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
         )
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -134,7 +134,7 @@ class ShuffleNetV2(nn.Module):
         """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         conv = functools.partial(
-            layers.convolution, kernel_init=torch_convolution, dtype=self.dtype
+            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
         )
         norm = functools.partial(layers.batch_norm, train, **settings)
         x = nn.relu(norm(name="stem_bn")(conv(24, 1, name="stem")(image)))
