@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from kdjax.distill import transforms
 from kdjax.distill.embeddings import Embeddings
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 
 #: How images go together, by the name used in `relation`.
 RELATIONS = ("consecutive", "kernel")
@@ -92,8 +92,8 @@ class CorrelationCongruence(RelationalMethod):
     order: int = 2
 
     def __post_init__(self):
+        super().__post_init__()
         self._require_choice("relation", RELATIONS)
-        self._require_choice("scope", SCOPES)
         self._require_positive("width")
         self._require_positive("order")
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 from kdjax.distill.soft_targets import log_probabilities, require_temperature
 
 #: Beside the product of two lengths, as in the original: a class that has next to no
@@ -83,8 +83,8 @@ class Dist(RelationalMethod):
     gamma: float = 1.0
 
     def __post_init__(self):
+        super().__post_init__()
         require_temperature(self, self.temperature)
-        self._require_choice("scope", SCOPES)
 
     def loss(
         self,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from kdjax.distill import attention, singular_vectors
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
 from kdjax.distill.point_vectors import PointVectorMethod
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ class Mhgd(PointVectorMethod, RelationalMethod):
     smoothing: str = "tanh"
 
     def __post_init__(self):
-        super().__post_init__()
+        PointVectorMethod.__post_init__(self)
+        RelationalMethod.__post_init__(self)
         self._require_positive("heads")
         self._require_choice("smoothing", attention.SMOOTHINGS)
-        self._require_choice("scope", SCOPES)
 
     @property
     def _teacher_vectors(self) -> int:

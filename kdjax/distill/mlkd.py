@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 from kdjax.distill.soft_targets import (
     divergence,
     log_probabilities,
@@ -58,11 +58,11 @@ class Mlkd(RelationalMethod):
     temperatures: tuple[float, ...] = (2.0, 3.0, 4.0, 5.0, 6.0)
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.temperatures:
             raise ValueError(f"methods.{self.name}.temperatures=() needs one or more")
         for temperature in self.temperatures:
             require_temperature(self, temperature)
-        self._require_choice("scope", SCOPES)
 
     def loss(
         self,

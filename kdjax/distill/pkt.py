@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from kdjax.distill import transforms
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 
 #: Added to both probabilities in the logarithm, as released.
 _EPSILON = 1e-7
@@ -83,9 +83,6 @@ class Pkt(RelationalMethod):
     )
 
     weight: float = 30000.0
-
-    def __post_init__(self):
-        self._require_choice("scope", SCOPES)
 
     def loss(
         self,

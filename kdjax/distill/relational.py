@@ -25,6 +25,9 @@ class RelationalMethod(Method):
 
     scope: str = "global"
 
+    def __post_init__(self):
+        self._require_choice("scope", SCOPES)
+
     @property
     def _gathers(self) -> bool:
         return self.scope == "global" and self.batch_axis_name is not None

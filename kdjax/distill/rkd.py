@@ -13,7 +13,7 @@ import optax
 
 from kdjax.distill import transforms
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 
 #: No distance is less, as released.
 _LEAST = 1e-6
@@ -115,8 +115,8 @@ class Rkd(RelationalMethod):
     angle_weight: float = 50.0
 
     def __post_init__(self):
+        super().__post_init__()
         self._require_choice("form", FORMS)
-        self._require_choice("scope", SCOPES)
 
     def loss(
         self,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from kdjax.distill import transforms
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import SCOPES, RelationalMethod
+from kdjax.distill.relational import RelationalMethod
 
 
 def similarities(own: jax.Array, everyone: jax.Array) -> jax.Array:
@@ -64,9 +64,6 @@ class SimilarityPreserving(RelationalMethod):
     )
 
     weight: float = 3000.0
-
-    def __post_init__(self):
-        self._require_choice("scope", SCOPES)
 
     def loss(
         self,
