@@ -35,7 +35,10 @@ def depends_on_label(name):
     constants = {}
     if taught:
         teacher = distill.Teacher(
-            NETWORK, variables, lambda: iter([ones(outputs)]), np.arange(50) % CLASSES
+            NETWORK,
+            variables,
+            lambda: iter([ones(outputs)]),
+            lambda: np.arange(50) % CLASSES,
         )
         constants = dict(method.constants(teacher))
     if method.prepares:
