@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -13,6 +14,14 @@ from kdjax import train
 from kdjax.data import datasets, measure
 
 CLASSES = 10  # Of the thousand.
+
+
+@pytest.fixture(autouse=True)
+def quickly_compiled():
+    """What is compiled runs a few times: optimising it would take longer."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def jpeg(label, rng):

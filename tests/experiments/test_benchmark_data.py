@@ -1,9 +1,18 @@
 import contextlib
 
+import jax
 import pytest
 from PIL import Image
 
 from experiments import benchmark_data
+
+
+@pytest.fixture(autouse=True)
+def quickly_compiled():
+    """What is compiled runs a few times: optimising it would take longer."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def test_times_both_roads(tmp_path):
