@@ -18,6 +18,7 @@ process. For networks `@224` the files have 500x375 pixels and a random part of 
 resized, for others they have the size of the network's images.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -26,14 +27,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
 from PIL import Image
 
 from kdjax import models, recipes
@@ -42,13 +42,6 @@ from kdjax.data import augment
 from kdjax.data.batches import Batch, Fed
 from kdjax.experiment import Experiment
 from kdjax.metrics import Sums
-
-_NETWORK = flags.DEFINE_string("network", "wrn_10_1@64", "Network that is trained.")
-_BATCH = flags.DEFINE_integer("batch", 64, "Images in a step.", 1)
-_IMAGES = flags.DEFINE_integer("images", 1024, "JPEG files to make.", 20)
-_WORKERS = flags.DEFINE_list("workers", ["0", "2"], "Of the host road, with commas.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; medians are over them.", 1)
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps of each kind in a round.", 1)
 
 #: So many times as many steps of what runs without the network.
 _WITHOUT_NETWORK = 8
@@ -156,45 +149,64 @@ def report(road: Road, batch_size: int) -> dict[str, float]:
     }
 
 
-def main(argv: list[str]) -> None:
-    """Times all roads in turns and prints a JSON line for each."""
-    logging.set_verbosity(logging.WARNING)
-    network, batch_size = _NETWORK.value, _BATCH.value
-    large = models.image_size(network) == 224
-    size = models.image_size(network) or 32
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="benchmark_data", description="Times the roads that images come by."
+    )
+    add = parser.add_argument
+    add("--network", default="wrn_10_1@64", help="network that is trained")
+    add("--batch", type=int, default=64, help="images in a step")
+    add("--images", type=int, default=1024, help="JPEG files to make")
+    add("--workers", default="0,2", help="of the host road, with commas")
+    add("--rounds", type=int, default=5, help="medians are over them")
+    add("--steps", type=int, default=10, help="steps of each kind in a round")
+    return parser.parse_args(arguments)
+
+
+def measure(args: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Times all roads in turns and yields the figures of each."""
+    size = models.image_size(args.network) or 32
+    large = size == 224
     kinds = {("device", 0): {"road": "device"}}
-    for workers in map(int, _WORKERS.value):
+    for workers in map(int, args.workers.split(",")):
         fields = {"road": "host", "workers": workers}
         if large:
             fields |= {"crop": augment.RANDOM_RESIZED, "padding": 0}
         kinds["host", workers] = fields
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
         root = pathlib.Path(folder)
-        make_folder(root, _IMAGES.value, _PHOTOGRAPH if large else (size, size))
+        make_folder(root, args.images, _PHOTOGRAPH if large else (size, size))
         roads = {}
-        try:
-            for name, fields in kinds.items():
-                config = configure(network, root, batch_size, **fields)
-                roads[name] = opened.enter_context(contextlib.closing(Road(config)))
-        except ValueError as error:
-            print(f"benchmark_data: {error}", file=sys.stderr)
-            sys.exit(2)
-        for _ in range(_ROUNDS.value):
+        for name, fields in kinds.items():
+            config = configure(args.network, root, args.batch, **fields)
+            roads[name] = opened.enter_context(contextlib.closing(Road(config)))
+        for _ in range(args.rounds):
             for road in roads.values():
-                road.run(_STEPS.value)
+                road.run(args.steps)
         for (name, workers), road in roads.items():
-            line = {
-                "network": network,
-                "batch": batch_size,
+            yield {
+                "network": args.network,
+                "batch": args.batch,
                 "road": name,
                 **({"workers": workers} if name == "host" else {}),
-                **report(road, batch_size),
+                **report(road, args.batch),
                 "device": jax.devices()[0].device_kind,
                 "cores": os.cpu_count(),
                 "jax": jax.__version__,
             }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a JSON line for each road; returns the status, 2 where the user erred."""
+    try:
+        for line in measure(parse(arguments)):
             print(json.dumps(line), flush=True)
+    except ValueError as error:
+        print(f"benchmark_data: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

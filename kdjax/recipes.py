@@ -108,6 +108,7 @@ def imagenet() -> ml_collections.ConfigDict:
     config.data.image_size = 224
     config.data.crop = augment.RANDOM_RESIZED
     config.data.test_crop = 224 / 256
+    config.data.workers = 8
     config.data.padding = 0
     config.data.remainder = "drop"
     config.data.mean, config.data.std = normalisation.PRESETS["imagenet"]

@@ -147,6 +147,7 @@ def _run_phase(
     )
     if (resume_step := checkpoints.latest_step) is not None:
         state, metadata = checkpoints.restore(state)
+        _check_images(folder, metadata.get("images"), experiment.images)
         # As if this process had run from the beginning.
         started -= metadata["wall_s"]
     last = phase is experiment.phases[-1]
@@ -163,7 +164,11 @@ def _run_phase(
         log.evaluated(f"teacher_{experiment.watched}", 0, experiment.teacher_metrics)
 
     def save(step: int, state: TrainState, accuracy: float | None) -> None:
-        metadata = {"wall_s": time.monotonic() - started, **made_with}
+        metadata = {
+            "wall_s": time.monotonic() - started,
+            "images": experiment.images,
+            **made_with,
+        }
         checkpoints.save(step, state, metadata, accuracy)
 
     feed = phase.batches.feed(int(state.step), phase.total_steps)
@@ -185,6 +190,25 @@ def _run_phase(
     else:
         wall_s = time.monotonic() - started
     return _Outcome(state, wall_s, log)
+
+
+def _check_images(
+    folder: pathlib.Path, before: dict[str, int] | None, now: dict[str, int]
+) -> None:
+    """Refuses to go on with another number of images, as of a folder that has changed.
+
+    Which ones a step takes depends on how many there are.
+
+    Args:
+      folder: of the phase.
+      before: images of each split when the checkpoint was made, if that is known.
+      now: likewise.
+    """
+    if before not in (None, now):
+        raise ValueError(
+            f"{folder}: its checkpoint was trained on a data set of {before} images, "
+            f"which has {now} now"
+        )
 
 
 def _train(

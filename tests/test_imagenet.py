@@ -68,7 +68,7 @@ def data_dir(tmp_path_factory):
 def small(config, data_dir, **fields):
     """Keeps the recipe but for sizes."""
     config.data.data_dir = str(data_dir)
-    config.data.image_size = 32
+    config.data.image_size, config.data.workers = 32, 0
     config.batch_size, config.epochs = 8, 1
     config.optimizer.learning_rate = 0.02
     config.update_from_flattened_dict(fields)

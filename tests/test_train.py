@@ -11,6 +11,7 @@ import pytest
 
 from kdjax import recipes, run_directory, signals, train
 from kdjax.checkpoint import Checkpoints
+from kdjax.data import digits
 from kdjax.evaluate import Evaluator
 from kdjax.experiment import Experiment
 from kdjax.train_state import TrainState
@@ -179,6 +180,20 @@ def test_a_stopped_and_resumed_run_ends_bitwise_the_same(
     assert train.train_and_evaluate(config, tmp_path) is not None
     assert_bitwise_equal(final_state(tmp_path), final_state(unbroken))
     assert records(tmp_path) == records(unbroken)
+
+
+def test_a_run_does_not_go_on_with_another_number_of_images(tmp_path, monkeypatch):
+    """As when files were added to a folder, or are bad now."""
+    StopAt(monkeypatch, 1)
+    assert train.train_and_evaluate(tiny(), tmp_path) is None
+    whole = digits.load()
+    fewer = whole | {"train": whole["train"].select(np.arange(958))}
+    monkeypatch.setattr(digits, "load", lambda: fewer)
+    message = r"on a data set of \{'train': 96, 'test': 797\} images, .*'train': 92,"
+    with pytest.raises(ValueError, match=message):
+        train.train_and_evaluate(tiny(), tmp_path)
+    monkeypatch.setattr(digits, "load", lambda: whole)
+    assert train.train_and_evaluate(tiny(), tmp_path) is not None
 
 
 def validated(teacher):

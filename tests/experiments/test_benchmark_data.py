@@ -40,3 +40,8 @@ def test_the_files_have_the_detail_of_photographs(tmp_path):
     with Image.open(files[0]) as image:
         assert image.size == (500, 375)
     assert 60_000 < max(file.stat().st_size for file in files) < 160_000
+
+
+def test_mistakes_end_in_one_line(capsys):
+    assert benchmark_data.main(["--network=resnet1"]) == 2
+    assert capsys.readouterr().err.startswith("benchmark_data: ")
