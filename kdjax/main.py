@@ -49,14 +49,16 @@ def main(argv: list[str]) -> None:
             hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         with signals.stop_at_once(f"{_WORKDIR.value}: stopped; {stopped}"):
             result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError) as error:
         logging.debug("", exc_info=True)
         _refuse(error)
-    except jax.errors.JaxRuntimeError as error:
-        if not _MULTIHOST.value:
+    # A step or a save that the other processes had a part in fails without them.
+    except (OSError, jax.errors.JaxRuntimeError) as error:
+        if not (_MULTIHOST.value or isinstance(error, OSError)):
             raise
         logging.debug("", exc_info=True)
-        _refuse(f"{error}; if another process is gone, start them all again")
+        hint = "; if another process is gone, start them all again"
+        _refuse(f"{error}{hint * _MULTIHOST.value}")
     except KeyboardInterrupt:
         print(f"{_WORKDIR.value}: interrupted, not saved; {stopped}")
         sys.exit(signals.STOPPED)

@@ -102,7 +102,7 @@ def test_two_processes_train_as_one_and_survive(tmp_path):
     pair[1].kill()
     pair[1].wait()
     assert pair[0].wait(60) != 0
-    # Whoever notices first: JAX, that it is silent, or a step, that it cannot be asked.
+    # By JAX, to which it is silent, or by a step or a save that cannot ask it.
     said = (tmp_path / "errors").read_text()
     assert "another task died" in said or "another process is gone" in said
     assert not (broken / "result.json").exists()
