@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kdjax import hosts
 from kdjax.data import augment, mixup
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.split import Split, StoredSplit
@@ -104,6 +105,8 @@ class TrainBatches(abc.ABC):
         )
         self._config = config
         (self._axis_name,) = mesh.axis_names
+        self._own_part = hosts.own_part(mesh)
+        self._shared_out = _shared_out(mesh)
 
     def of_stream(self, name: str) -> Self:
         """Returns the same split in another order, augmented otherwise.
@@ -183,9 +186,11 @@ class WholeSplit(abc.ABC):
         self.split = split
         self.num_examples = split.num_examples
         self._config = config
+        self._shared_out = _shared_out(mesh)
         steps = -(-self.num_examples // batch_size)
         place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
-        # Of [steps, D, B]; filled up with place 0 under mask 0.
+        # Of [steps, D, B], this process's D; filled up with place 0 under mask 0.
+        place = place[:, hosts.own_part(mesh)]
         self._mask = (place < self.num_examples).astype(np.float32)
         self._index = np.where(self._mask, place, 0).astype(np.int32)
 
@@ -204,3 +209,8 @@ class WholeSplit(abc.ABC):
             examples.image, mean=self._config.mean, std=self._config.std
         )
         return Batch(image, examples.label, mask, examples.index)
+
+
+def _shared_out(mesh: Mesh) -> NamedSharding:
+    """Gives each device of this process its own along the first axis."""
+    return NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))

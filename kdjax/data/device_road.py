@@ -10,7 +10,6 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax import hosts
 from kdjax.data import batches
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.batches import Examples, Fed
@@ -39,13 +38,11 @@ class TrainBatches(batches.TrainBatches):
         super().__init__(split, config, mesh=mesh, **kwargs)
         local = mesh.local_mesh
         self._split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
-        self._own_part = hosts.own_part(mesh)
-        self._order_sharding = NamedSharding(local, PartitionSpec(*mesh.axis_names))
 
     def feed(self, first: int, last: int) -> Iterator[Fed]:
         shuffle = jax.jit(
             functools.partial(_shuffle, self.plan, self._own_part),
-            out_shardings=self._order_sharding,
+            out_shardings=self._shared_out,
         )
         order = None
         for step in range(first, last):
@@ -73,10 +70,8 @@ class WholeSplit(batches.WholeSplit):
         super().__init__(split, config, mesh=mesh, **kwargs)
         local = mesh.local_mesh
         self._on_devices = jax.device_put(split, NamedSharding(local, PartitionSpec()))
-        own = hosts.own_part(mesh)
         self._batches = jax.device_put(
-            list(zip(self._index[:, own], self._mask[:, own], strict=True)),
-            NamedSharding(local, PartitionSpec(*mesh.axis_names)),
+            list(zip(self._index, self._mask, strict=True)), self._shared_out
         )
 
     def feed(self) -> Iterator[Fed]:

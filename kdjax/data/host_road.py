@@ -20,13 +20,10 @@ from typing import Any
 
 import grain
 import jax
-import ml_collections
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from PIL import Image
 
-from kdjax import hosts
 from kdjax.data import augment, batches, framing
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.batches import Examples, Fed
@@ -39,19 +36,10 @@ _AHEAD = 2
 class TrainBatches(batches.TrainBatches):
     """Feeds the decoded examples of each batch."""
 
-    def __init__(
-        self,
-        split: StoredSplit,
-        config: ml_collections.ConfigDict,
-        *,
-        mesh: Mesh,
-        **kwargs,
-    ):
+    def __init__(self, split: StoredSplit, *args, **kwargs):
         """Opens no image yet; arguments as for any road."""
-        super().__init__(split, config, mesh=mesh, **kwargs)
+        super().__init__(split, *args, **kwargs)
         self._split = split
-        self._own_part = hosts.own_part(mesh)
-        self._sharding = NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))
 
     def feed(self, first: int, last: int) -> Iterator[Fed]:
         random_part = self._config.crop == augment.RANDOM_RESIZED
@@ -61,7 +49,7 @@ class TrainBatches(batches.TrainBatches):
                 if self._config.workers:
                     # What they share with this process lasts no longer than `examples`.
                     examples = jax.tree.map(np.array, examples)
-                yield Fed((), jax.device_put(examples, self._sharding))
+                yield Fed((), jax.device_put(examples, self._shared_out))
 
     def _examples(self, shared: Any, own: Examples, step: jax.Array) -> Examples:
         return own
@@ -70,26 +58,12 @@ class TrainBatches(batches.TrainBatches):
 class WholeSplit(batches.WholeSplit):
     """Feeds the decoded examples of each batch, and its mask."""
 
-    def __init__(
-        self,
-        split: StoredSplit,
-        config: ml_collections.ConfigDict,
-        *,
-        mesh: Mesh,
-        **kwargs,
-    ):
-        """Opens no image yet; arguments as for any road."""
-        super().__init__(split, config, mesh=mesh, **kwargs)
-        self._own_part = hosts.own_part(mesh)
-        self._sharding = NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))
-
     def feed(self) -> Iterator[Fed]:
-        own = self._own_part
-        reader = _InOrder(self.split, self._index[:, own], self._config.test_crop)
+        reader = _InOrder(self.split, self._index, self._config.test_crop)
         # By threads alone: processes would have to be started for each evaluation.
         with _read(reader, range(len(self._index)), workers=0) as read:
-            for examples, mask in zip(read, self._mask[:, own], strict=True):
-                yield Fed((), jax.device_put((examples, mask), self._sharding))
+            for own in zip(read, self._mask, strict=True):
+                yield Fed((), jax.device_put(own, self._shared_out))
 
     def _examples(self, shared: Any, own: Any) -> tuple[Examples, jax.Array]:
         return own
