@@ -60,6 +60,8 @@ def default() -> ml_collections.ConfigDict:
     # shorter side, for example 224/256.
     config.data.test_crop = 1.0
     config.data.flip = False
+    # Probability of an image to have a rectangle covered with the mean colour.
+    config.data.random_erasing = 0.0
     # Each image is mixed with another of its batch, and their classes likewise, in
     # every phase of the training: alpha of the Beta distribution of the shares, one
     # draw a batch. 0 to mix nothing.
@@ -157,6 +159,14 @@ _AT_LEAST = {
     },
 }
 
+#: Where a number must lie.
+_INTERVALS = {
+    "data.train_fraction": ("(0, 1]", lambda value: 0 < value <= 1),
+    "data.validation_fraction": ("[0, 1)", lambda value: 0 <= value < 1),
+    "data.test_crop": ("(0, 1]", lambda value: 0 < value <= 1),
+    "data.random_erasing": ("[0, 1]", lambda value: 0 <= value <= 1),
+}
+
 
 def field(config: ml_collections.ConfigDict, path: str):
     """Returns the value of a field given as "optimizer.momentum"."""
@@ -181,17 +191,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     for path, least in _AT_LEAST.items():
         if not field(config, path) >= least:
             raise ValueError(f"{path}={field(config, path)} is less than {least}")
-    if not 0 < config.data.train_fraction <= 1:
-        raise ValueError(
-            f"data.train_fraction={config.data.train_fraction} is not in (0, 1]"
-        )
-    if not 0 < config.data.test_crop <= 1:
-        raise ValueError(f"data.test_crop={config.data.test_crop} is not in (0, 1]")
-    if not 0 <= config.data.validation_fraction < 1:
-        raise ValueError(
-            f"data.validation_fraction={config.data.validation_fraction} is not in"
-            " [0, 1)"
-        )
+    for path, (interval, holds) in _INTERVALS.items():
+        if not holds(field(config, path)):
+            raise ValueError(f"{path}={field(config, path)} is not in {interval}")
     for path in ("data.mean", "data.std"):
         if len(field(config, path)) != 3:
             raise ValueError(

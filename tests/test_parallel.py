@@ -162,9 +162,22 @@ def batch(num_devices, step, *, stream=None, **overrides):
 
 
 @pytest.mark.parametrize("step", [0, 2, 3, 5])
-def test_a_batch_is_the_same_on_one_device_and_on_four(step):
+@pytest.mark.parametrize("random_erasing", [0.0, 0.5])
+def test_a_batch_is_the_same_on_one_device_and_on_four(step, random_erasing):
     """Full batches and the smaller last one, in the first epoch and the second."""
-    jax.tree.map(np.testing.assert_array_equal, batch(1, step), batch(4, step))
+    one, four = (batch(n, step, random_erasing=random_erasing) for n in (1, 4))
+    jax.tree.map(np.testing.assert_array_equal, one, four)
+
+
+def test_every_step_and_every_phase_erases_elsewhere():
+    def erased(step, stream):
+        size = {"random_erasing": 1.0, "mean": (-1.0,) * 3, "std": (1.0,) * 3}
+        return np.asarray(batch(1, step, stream=stream, **size).image) == 0
+
+    first = erased(0, None)
+    assert first.any((1, 2, 3)).all()
+    for step, stream in ((1, None), (0, "initialise")):
+        assert (erased(step, stream) != first).any()
 
 
 @pytest.mark.parametrize("step", [0, 5])

@@ -459,7 +459,7 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     assert compiling_steps == first_steps
 
 
-def test_a_run_on_mixed_images_initialises_trains_and_resumes_bitwise(
+def test_a_run_on_erased_and_mixed_images_initialises_and_resumes_bitwise(
     tmp_path, teacher, monkeypatch
 ):
     """With a smaller last batch, on four devices."""
@@ -467,6 +467,7 @@ def test_a_run_on_mixed_images_initialises_trains_and_resumes_bitwise(
         {"soft_targets": {}},
         **{
             "teacher.checkpoint": str(teacher),
+            "data.random_erasing": 0.5,
             "data.mixup": 1.0,
             "initialise.epochs": 1,
             "epochs": 1,

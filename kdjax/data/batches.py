@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax import hosts
-from kdjax.data import augment, mixup
+from kdjax.data import augment, erasing, mixup
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.split import Split, StoredSplit
 
@@ -142,26 +142,31 @@ class TrainBatches(abc.ABC):
         position = jnp.arange(share)
         if self.plan.devices > 1:
             position += share * jax.lax.axis_index(self._axis_name)
+        whole_batch = {"position": position, "batch_size": share * self.plan.devices}
         config = self._config
         image = augment.random_crop_flip(
             self.plan.key("augment", step),
             examples.image,
-            position=position,
-            batch_size=share * self.plan.devices,
             padding=config.padding,
             mode=config.padding_mode,
             flip=config.flip,
             crop=config.crop,
+            **whole_batch,
         )
         image = augment.normalise(image, mean=config.mean, std=config.std)
+        image = erasing.random_erasing(
+            self.plan.key("erasing", step),
+            image,
+            probability=config.random_erasing,
+            **whole_batch,
+        )
         image, mixed = mixup.mix(
             self.plan.key("mixup", step),
             image,
             examples.label,
             alpha=config.mixup,
-            position=position,
-            batch_size=share * self.plan.devices,
             axis_name=self._axis_name if self.plan.devices > 1 else None,
+            **whole_batch,
         )
         return Batch(image, examples.label, jnp.ones(share), examples.index, mixed)
 
