@@ -1,4 +1,4 @@
-"""Run folders as they lie on disk, read without jax.
+"""Run folders as they lie on disk.
 
 A run folder holds `config.json`, `metrics.jsonl` (one JSON object a line, the last
 one cut short if the run was killed) and, once it has finished, `result.json`.
@@ -11,6 +11,8 @@ import math
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from kdjax import run_directory
 
 # Large folders of a run in which no other run can lie.
 _NOT_RUNS = {"checkpoints", "tensorboard"}
@@ -166,8 +168,9 @@ class Run:
     def recipe(self) -> dict[str, Any]:
         """Flattens the config to dotted names, less what only tells repeats apart.
 
-        Runs of equal recipes are repeats of one experiment. Left out are the seed,
-        where files lie, what is logged and, without methods, what only they listen to.
+        Runs of equal recipes are repeats of one experiment. A field that is younger
+        than a run has its default. Left out are the seed, where files lie, what is
+        logged and, without methods, what only they listen to.
         """
         unheard = ("teacher.checkpoint",)
         if not self.methods:
@@ -175,7 +178,7 @@ class Run:
         left_out = {*_NOT_RECIPE, *unheard}
         return {
             name: value
-            for name, value in _flatten(self.config).items()
+            for name, value in run_directory.with_defaults(self.config).items()
             if name not in left_out and f"{name.split('.')[0]}." not in left_out
         }
 
@@ -255,13 +258,3 @@ def _percent(fraction: float) -> float:
     if not (math.isfinite(fraction) and 0 <= fraction <= 1):
         raise ValueError(f"accuracy {fraction} is not a fraction of 1")
     return 100 * float(fraction)
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -58,6 +58,30 @@ def _read_json(path: pathlib.Path) -> Any:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
+def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
+    """Flattens a saved configuration; fields younger than it are as by default now.
+
+    Args:
+      saved: what `read_config` gave.
+
+    Returns:
+      Values by names like "optimizer.momentum". A method that is not known now keeps
+      the hyperparameters it was saved with, and no others.
+    """
+    methods = {}
+    for name, given in saved.get("methods", {}).items():
+        try:
+            known = distill.hyperparameters(name, **given)
+            methods[name] = as_json(ml_collections.ConfigDict(known))
+        except ValueError:
+            methods[name] = given
+    default = as_json(config_lib.default())
+    return {
+        **_flatten(default | {"methods": methods}),
+        **_flatten(saved | {"methods": methods}),
+    }
+
+
 def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Refuses a work directory that belongs to another configuration.
 
@@ -71,7 +95,7 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         return
     if config.checkpoint.allow_config_change:
         return
-    before, now = _with_defaults(before), _flatten(as_json(config))
+    before, now = with_defaults(before), _flatten(as_json(config))
     differ = [
         f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
         for path in sorted(before.keys() | now.keys())
@@ -139,19 +163,6 @@ def _git_revision() -> str:
     except OSError:
         return "unknown"
     return done.stdout.strip() or "unknown"
-
-
-def _with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
-    """Flattens a configuration; fields younger than it had what is now the default."""
-    methods = {
-        name: distill.hyperparameters(name, **given)
-        for name, given in saved.get("methods", {}).items()
-    }
-    default = as_json(config_lib.default())
-    return {
-        **_flatten(default | {"methods": methods}),
-        **_flatten(saved | {"methods": methods}),
-    }
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
