@@ -104,7 +104,8 @@ class FactorTransfer(Method):
     paraphraser, with a stride, which is not offered.
 
     Attributes:
-      weight: RepDistiller's; beta of the paper.
+      weight: RepDistiller's, for images of 32x32: of smaller ones the mean is over
+        fewer positions and larger, as in attention transfer. Beta of the paper.
       rate: factors by channels of the teacher, k of the paper.
       reconstruction: what the paraphraser minimises, "mean_squared" or "l1".
       factor_transform: what becomes of both factors first: "attention_map", or
