@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 DEMO = runs/demo
 
-.PHONY: demo test test-slow lint onnx clean
+.PHONY: demo test test-slow test-onnx lint onnx clean
 
 demo: .venv/installed  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
@@ -15,11 +15,14 @@ test: .venv/installed  ## the test suite, a file at a time on every core
 test-slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+test-onnx: onnx  ## the tests of the ONNX export
+	$(BIN)/python -m pytest tests/test_export.py -k onnx
+
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-onnx: .venv/installed  ## what kdjax.export --format=onnx needs; tested where it is
+onnx: .venv/installed  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt
 
 .venv/installed: requirements.txt

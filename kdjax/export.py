@@ -7,8 +7,8 @@ Takes the last checkpoint of a run that is finished or stopped, not of one under
 The program takes uint8 images [B, H, W, 3] for any B (or --batch_size), normalises them
 as the run did and gives float32 logits [B, K]; it computes in float32, whatever the run
 did.
-StableHLO runs on CPU, CUDA and TPU with JAX alone, of this version and of those of
-half a year to come:
+StableHLO runs on CPU, CUDA and TPU with JAX and flatbuffers, in this version of JAX and
+in those of the next six months:
 
     from jax import export
     program = export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
