@@ -43,12 +43,12 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kdjax import checkpoint, run_directory, signals
 from kdjax import config as config_lib
 from kdjax.data.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase
+from kdjax.runs import checkpoint, signals, workdirs
 from kdjax.train_state import TrainState
 
 _DEFAULT = "configs/student.py:wrn_16_2,digits"
@@ -141,8 +141,8 @@ def measure(
     state = state.replace(step=step)
     metadata = {
         "wall_s": 0.0,
-        **run_directory.provenance(),
-        "config": run_directory.as_json(config),
+        **workdirs.provenance(),
+        "config": workdirs.as_json(config),
     }
     seconds: dict[str, list[float]] = {
         name: [] for name in ("save", "whole", "steps", "steps_with_save", "left")

@@ -27,11 +27,12 @@ import tabulate
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from kdjax import checkpoint, distill, objective, run_directory
 from kdjax import config as config_lib
+from kdjax import distill, objective
 from kdjax.data import augment
 from kdjax.distill import attention
 from kdjax.experiment import Experiment
+from kdjax.runs import checkpoint, workdirs
 from kdjax.train_state import TrainState
 
 _METHOD = "mhgd"
@@ -49,7 +50,7 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
       FileNotFoundError: if the data set is not prepared.
     """
     where = f"workdir={workdir}"
-    if (saved := run_directory.read_config(workdir)) is None:
+    if (saved := workdirs.read_config(workdir)) is None:
         raise ValueError(f"{where} is not the work directory of a run")
     if _METHOD not in (names := sorted(saved["methods"])):
         raise ValueError(f"{where} has methods={names}, not {_METHOD}")

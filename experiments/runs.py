@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax import run_directory
+from kdjax.runs import workdirs
 
 # Large folders of a run in which no other run can lie.
 _NOT_RUNS = {"checkpoints", "tensorboard"}
@@ -178,7 +178,7 @@ class Run:
         left_out = {*_NOT_RECIPE, *unheard}
         return {
             name: value
-            for name, value in run_directory.with_defaults(self.config).items()
+            for name, value in workdirs.with_defaults(self.config).items()
             if name not in left_out and f"{name.split('.')[0]}." not in left_out
         }
 

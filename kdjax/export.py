@@ -36,9 +36,10 @@ import jax
 import numpy as np
 import tabulate
 
-from kdjax import models, program, run_directory, trained
+from kdjax import models, program
 from kdjax.data import augment, datasets
 from kdjax.models import cost, fold
+from kdjax.runs import trained, workdirs
 
 #: Largest difference of logits from the network's, as a part of the largest logit.
 TOLERANCE = 1e-4
@@ -165,7 +166,7 @@ def export(flags: argparse.Namespace) -> str:
             except (ValueError, OSError) as error:
                 notes = f"\nThe student is written, the teacher is not known: {error}"
     columns["student"] = written
-    result = run_directory.read_result(flags.workdir)
+    result = workdirs.read_result(flags.workdir)
     accuracy = {}
     if result and result["final_step"] == student.step:
         accuracy["student"] = result["final_test_accuracy"]

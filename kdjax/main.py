@@ -13,7 +13,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kdjax import hosts, signals, train
+from kdjax import train
+from kdjax.runs import multihost, signals
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "File under configs/, and after a colon what it is to be made for."
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> None:
     stopped = f"the same command goes on (status {signals.STOPPED})"
     try:
         if _MULTIHOST.value:
-            hosts.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+            multihost.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         with signals.stop_at_once(f"{_WORKDIR.value}: stopped; {stopped}"):
             result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
     except (ValueError, FloatingPointError) as error:

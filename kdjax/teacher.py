@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdjax import models, objective, trained
+from kdjax import models, objective
 from kdjax.data import augment
 from kdjax.data.normalisation import Normalisation
 from kdjax.data.split import Split, StoredSplit
 from kdjax.distill import Outputs
+from kdjax.runs import trained
 
 
 class LoadedTeacher(NamedTuple):

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import hosts, lock, metrics, run_directory, signals
-from kdjax.checkpoint import Checkpoints
+from kdjax import metrics
 from kdjax.data.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase
-from kdjax.run_log import RunLog
+from kdjax.runs import lock, multihost, signals, workdirs
+from kdjax.runs.checkpoint import Checkpoints
+from kdjax.runs.log import RunLog
 from kdjax.train_state import TrainState
 
 
@@ -49,16 +50,16 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     config_lib.check(config)
-    run_directory.check_config(workdir, config)
-    if (result := run_directory.read_result(workdir)) is not None:
+    workdirs.check_config(workdir, config)
+    if (result := workdirs.read_result(workdir)) is not None:
         return result
     # Again below: to load data and teacher takes a while.
-    if hosts.writes():
+    if multihost.writes():
         lock.check_free(workdir)
     experiment = Experiment(config)
-    with lock.held(workdir) if hosts.writes() else contextlib.nullcontext():
-        run_directory.check_config(workdir, config)
-        if (result := run_directory.read_result(workdir)) is not None:
+    with lock.held(workdir) if multihost.writes() else contextlib.nullcontext():
+        workdirs.check_config(workdir, config)
+        if (result := workdirs.read_result(workdir)) is not None:
             return result
         return _run_phases(experiment, workdir)
 
@@ -66,11 +67,11 @@ def train_and_evaluate(
 def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
     """Runs phase after phase; returns the result, or None if stopped."""
     config = experiment.config
-    if hosts.writes():
-        run_directory.create(workdir, config)
+    if multihost.writes():
+        workdirs.create(workdir, config)
     made_with = {
-        **run_directory.provenance(),
-        "config": run_directory.as_json(config),
+        **workdirs.provenance(),
+        "config": workdirs.as_json(config),
     }
     outcomes: dict[str, _Outcome] = {}
     state = None
@@ -85,8 +86,8 @@ def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]
                 workdir if phase is experiment.phases[-1] else workdir / phase.name,
                 state,
                 made_with,
-                hosts.stop_agreement(steps_before)
-                if hosts.several()
+                multihost.stop_agreement(steps_before)
+                if multihost.several()
                 else lambda _step: stop_requested(),
             )
             steps_before += phase.total_steps + 1
@@ -94,14 +95,14 @@ def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]
                 return None
             outcomes[phase.name], state = outcome, outcome.state
 
-    if not hosts.writes():
+    if not multihost.writes():
         return {}
     result = {
         **_figures(experiment, outcomes),
         "parameters": experiment.parameters,
         **made_with,
     }
-    run_directory.write_result(workdir, result)
+    workdirs.write_result(workdir, result)
     return result
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from kdjax import export, models, program, recipes, run_directory, train, trained
-from kdjax.checkpoint import Checkpoints
+from kdjax import export, models, program, recipes, train
 from kdjax.data import augment, digits
+from kdjax.runs import trained, workdirs
+from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
 
 HERE = pathlib.Path(__file__).parents[1]
@@ -41,7 +42,7 @@ def run(tmp_path_factory):
     teacher, workdir = (tmp_path_factory.mktemp(name) for name in ("teacher", "run"))
     alone = recipes.alone("resnet8,digits")
     alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
-    run_directory.create(teacher, alone)
+    workdirs.create(teacher, alone)
     network = models.build("resnet8", 10)
     image = jnp.zeros((1, 8, 8, 3))
     made = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(1))

@@ -13,8 +13,9 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import lock, recipes, run_directory, signals
-from kdjax.checkpoint import Checkpoints
+from kdjax import recipes
+from kdjax.runs import lock, signals, workdirs
+from kdjax.runs.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -242,7 +243,7 @@ def test_a_wrong_config_file_is_one_line(command, tmp_path, config, message):
 
 
 def test_another_configuration_overwrites_nothing(command, tmp_path):
-    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits"))
+    workdirs.create(tmp_path, recipes.alone("wrn_10_1,digits"))
     before = (tmp_path / "config.json").read_text()
     status, _, err = run(command(f"--workdir={tmp_path}", "--config.seed=1"))
     assert status == 2
@@ -262,9 +263,9 @@ def test_another_configuration_overwrites_nothing(command, tmp_path):
     ],
 )
 def test_a_finished_run_says_what_it_knows(command, tmp_path, found, said):
-    run_directory.create(tmp_path, recipes.alone("wrn_10_1,digits"))
+    workdirs.create(tmp_path, recipes.alone("wrn_10_1,digits"))
     steps = {"final_step": 9, "best_step": 3}
-    run_directory.write_result(tmp_path, {"final_test_accuracy": 0.5, **steps, **found})
+    workdirs.write_result(tmp_path, {"final_test_accuracy": 0.5, **steps, **found})
     status, out, _ = run(command(f"--workdir={tmp_path}"))
     assert status == 0
     assert out == (

@@ -9,11 +9,12 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import recipes, run_directory, signals, train
-from kdjax.checkpoint import Checkpoints
+from kdjax import recipes, train
 from kdjax.data import digits
 from kdjax.evaluate import Evaluator
 from kdjax.experiment import Experiment
+from kdjax.runs import signals, workdirs
+from kdjax.runs.checkpoint import Checkpoints
 from kdjax.train_state import TrainState
 
 NETWORK = "wrn_10_1"
@@ -84,10 +85,10 @@ def test_run_directory_holds_what_the_contract_says(unbroken, teacher):
         "checkpoints",
         "tensorboard",
     }
-    result = run_directory.read_result(unbroken)
+    result = workdirs.read_result(unbroken)
     assert result["final_step"] == 6
     assert 0 <= result["final_test_accuracy"] <= result["best_test_accuracy"] <= 1
-    found = run_directory.read_result(teacher)
+    found = workdirs.read_result(teacher)
     assert result["teacher_test_accuracy"] == found["final_test_accuracy"]
     assert result["parameters"]["teacher"] == result["parameters"]["student"]
     # Three connectors: 16^2 + 32^2 + 64^2 weights, scales and biases.
@@ -95,7 +96,7 @@ def test_run_directory_holds_what_the_contract_says(unbroken, teacher):
     assert result["images"] == {"train": 96, "test": 797}
     assert result["skipped"] == {"train": 0, "test": 0}
     assert not any("validation" in name for name in result)
-    assert result["config"] == run_directory.read_config(unbroken)
+    assert result["config"] == workdirs.read_config(unbroken)
     assert result["config"]["methods"]["overhaul"]["margin"] == "closed_form"
     assert {"device_kind", "num_devices", "versions", "git_revision"} <= result.keys()
 
@@ -128,7 +129,7 @@ def test_a_finished_run_is_left_alone(unbroken, teacher):
     before = {p: p.stat().st_mtime_ns for p in unbroken.rglob("*")}
     config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
     result = train.train_and_evaluate(config, unbroken)
-    assert result == run_directory.read_result(unbroken)
+    assert result == workdirs.read_result(unbroken)
     assert {p: p.stat().st_mtime_ns for p in unbroken.rglob("*")} == before
 
 
@@ -251,7 +252,7 @@ def test_beside_a_validation_part_the_test_split_is_looked_at_once_at_the_end(
     first, last = (r for r in records(workdir) if r["split"] == "validation")
     taught, test = records(workdir)[-2:]
     assert {"loss", "accuracy", "agreement"} <= test.keys() & last.keys()
-    result = run_directory.read_result(workdir)
+    result = workdirs.read_result(workdir)
     best = max(last, first, key=lambda record: record["accuracy"])
     assert result["best_step"] == best["step"]
     assert result["best_validation_accuracy"] == best["accuracy"]
@@ -259,7 +260,7 @@ def test_beside_a_validation_part_the_test_split_is_looked_at_once_at_the_end(
     assert result["final_test_accuracy"] == test["accuracy"]
     assert result["best_test_accuracy"] is None
     assert result["teacher_test_accuracy"] == taught["accuracy"]
-    own = run_directory.read_result(teacher)
+    own = workdirs.read_result(teacher)
     assert taught["accuracy"] == own["final_test_accuracy"]
     assert result["images"] == {"train": 72, "validation": 24, "test": 797}
 
@@ -277,7 +278,7 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
     def fail(*_):
         raise OSError("full")
 
-    for place, name in ((Checkpoints, "save"), (run_directory, "write_result")):
+    for place, name in ((Checkpoints, "save"), (workdirs, "write_result")):
         with monkeypatch.context() as patch:
             patch.setattr(place, name, fail)
             with pytest.raises(OSError, match="full"):
@@ -290,7 +291,7 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
     lines = [(run / "metrics.jsonl").read_bytes() for run in (tmp_path, workdir)]
     assert lines[0] == lines[1]
     assert_bitwise_equal(final_state(tmp_path), final_state(workdir))
-    unbroken = run_directory.read_result(workdir)
+    unbroken = workdirs.read_result(workdir)
     speeds = {"wall_s", "images_per_s", "phases"}
     assert result.keys() == unbroken.keys()
     for name in result.keys() - speeds:
@@ -331,7 +332,7 @@ def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
     # Of the two only the first learns, and the second is all of the loss.
     pairs = [initialised[f"mhgd/pair_{pair}"] for pair in (1, 2)]
     np.testing.assert_allclose(initialised["loss"], 128 * sum(pairs), rtol=1e-5)
-    result = run_directory.read_result(unbroken_phases)
+    result = workdirs.read_result(unbroken_phases)
     assert list(result["phases"]) == ["prepare", "initialise", "train"]
     assert all(phase["steps"] == 6 for phase in result["phases"].values())
     assert result["wall_s"] == sum(p["wall_s"] for p in result["phases"].values())

@@ -20,10 +20,10 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax import hosts
 from kdjax.data import augment, erasing, mixup
 from kdjax.data.batch_plan import BatchPlan
 from kdjax.data.split import Split, StoredSplit
+from kdjax.runs import multihost
 
 
 class Batch(NamedTuple):
@@ -105,7 +105,7 @@ class TrainBatches(abc.ABC):
         )
         self._config = config
         (self._axis_name,) = mesh.axis_names
-        self._own_part = hosts.own_part(mesh)
+        self._own_part = multihost.own_part(mesh)
         self._shared_out = _shared_out(mesh)
 
     def of_stream(self, name: str) -> Self:
@@ -195,7 +195,7 @@ class WholeSplit(abc.ABC):
         steps = -(-self.num_examples // batch_size)
         place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
         # Of [steps, D, B], this process's D; filled up with place 0 under mask 0.
-        place = place[:, hosts.own_part(mesh)]
+        place = place[:, multihost.own_part(mesh)]
         self._mask = (place < self.num_examples).astype(np.float32)
         self._index = np.where(self._mask, place, 0).astype(np.int32)
 

@@ -17,9 +17,10 @@ from collections.abc import Sequence
 
 import safetensors.numpy
 
-from kdjax import models, trained
+from kdjax import models
 from kdjax.data import datasets
 from kdjax.models import torch_layout
+from kdjax.runs import trained
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) -> str:

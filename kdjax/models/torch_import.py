@@ -25,13 +25,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kdjax import config as config_lib
-from kdjax import models, recipes, run_directory
+from kdjax import models, recipes
 from kdjax import step as step_lib
-from kdjax.checkpoint import Checkpoints
 from kdjax.data import datasets, roads
 from kdjax.data.normalisation import PRESETS, Normalisation
 from kdjax.evaluate import Evaluator
 from kdjax.models import torch_file, torch_layout
+from kdjax.runs import workdirs
+from kdjax.runs.checkpoint import Checkpoints
 
 #: What the work directory holds beside: where its network came from.
 SOURCE = "source.json"
@@ -60,7 +61,7 @@ def import_checkpoint(
         classes, or the directory is not empty. Nothing is written then.
       OSError: if a file cannot be read or written.
     """
-    run_directory.check_empty(workdir)
+    workdirs.check_empty(workdir)
     config_lib.check(config)
     network = models.build(config.model, datasets.describe(config.data).num_classes)
     state_dict = torch_file.read(checkpoint)
@@ -83,8 +84,8 @@ def import_checkpoint(
     workdir.parent.mkdir(parents=True, exist_ok=True)
     partial = workdir.with_name(workdir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    run_directory.create(partial, config)
-    run_directory.write_json(partial / SOURCE, source)
+    workdirs.create(partial, config)
+    workdirs.write_json(partial / SOURCE, source)
     # As a run has it, at step 0: kdjax has not trained it.
     state = {
         collection: {"student": variables[collection], "methods": {}}

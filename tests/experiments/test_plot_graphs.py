@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from experiments import plot_graphs
-from kdjax import distill, models, objective, recipes, rngs, run_directory, train
-from kdjax.checkpoint import Checkpoints
+from kdjax import distill, models, objective, recipes, rngs, train
 from kdjax.data import augment, digits
+from kdjax.runs import workdirs
+from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
 
 HEADS = 2
@@ -49,7 +50,7 @@ def run(tmp_path_factory):
     )
     config.teacher.checkpoint = str(teacher)
     config.epochs = config.prepare.epochs = config.evaluate_every_epochs = 1
-    run_directory.create(teacher, recipes.alone("wrn_10_1,digits"))
+    workdirs.create(teacher, recipes.alone("wrn_10_1,digits"))
     knowledge = init("wrn_10_1", seed=1)
     save(teacher, 1, {name: {"student": tree} for name, tree in knowledge.items()})
     assert train.train_and_evaluate(config, workdir)["final_step"] == STEPS

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kdjax import models, recipes, train, trained
+from kdjax import models, recipes, train
 from kdjax.models import torch_export, torch_import, torch_layout
+from kdjax.runs import trained
 from tests.models.torch_reference import drawing, files
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from kdjax import manifest
+from kdjax.runs import manifest
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from kdjax import writers
+from kdjax.runs import writers
 
 RECORD = {"step": 1, "epoch": 1.0, "split": "train", "loss": 0.5}
 FULL = pathlib.Path("/dev/full")

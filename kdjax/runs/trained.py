@@ -7,8 +7,8 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import run_directory
-from kdjax.checkpoint import Checkpoints
+from kdjax.runs import workdirs
+from kdjax.runs.checkpoint import Checkpoints
 
 
 class Trained(NamedTuple):
@@ -47,7 +47,7 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> Trained:
       ValueError: if the directory holds no run, or no whole checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
-    config = run_directory.read_config(workdir)
+    config = workdirs.read_config(workdir)
     if config is None:
         raise ValueError(f"{where} is not the work directory of a run")
     checkpoints = Checkpoints(workdir)

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
-from kdjax import hosts, metrics, process, writers
+from kdjax import metrics, process
 from kdjax.data.batch_plan import BatchPlan
+from kdjax.runs import multihost, writers
 
 #: Seconds between two looks of the progress bar at the newest metrics.
 _REFRESH_S = 1.0
@@ -53,10 +54,10 @@ class RunLog:
             description,
             total_images=plan.images_before(total_steps),
             done_images=plan.images_before(resume_step or 0),
-            silent=not hosts.writes(),
+            silent=not multihost.writes(),
         )
         self._writers = [self._bar]
-        if hosts.writes():
+        if multihost.writes():
             self._writers += [
                 writers.MetricsFile(workdir, resume_step=resume_step),
                 writers.TensorBoard(workdir, resume_step=resume_step),
@@ -122,7 +123,7 @@ class RunLog:
 
         There are none in a process that does not write.
         """
-        if not hosts.writes():
+        if not multihost.writes():
             return []
         return [r for r in writers.read(self._path) if r["split"] == split]
 

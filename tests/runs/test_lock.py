@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kdjax import lock
+from kdjax.runs import lock
 
 #: Holds the lock of a directory until it is killed.
 HOLDER = """

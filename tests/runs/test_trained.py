@@ -1,10 +1,11 @@
 from kdjax import config as config_lib
-from kdjax import recipes, run_directory, trained
+from kdjax import recipes
+from kdjax.runs import trained, workdirs
 
 
 def test_fields_younger_than_the_run_have_their_defaults():
     config = recipes.alone("wrn_10_1,digits")
-    written = run_directory.as_json(config)
+    written = workdirs.as_json(config)
     assert trained.Trained(written, 0, {}).data == config.data
     for name in ("image_size", "bad_images", "validation_fraction"):
         del written["data"][name]

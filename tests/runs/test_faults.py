@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax.checkpoint import Checkpoints
+from kdjax.runs.checkpoint import Checkpoints
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 #: Instants at which a run is killed.
 WANTED = [
     *["compilation"] * 3,

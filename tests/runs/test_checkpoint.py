@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from orbax import checkpoint as ocp
 
-from kdjax.checkpoint import Checkpoints
+from kdjax.runs.checkpoint import Checkpoints
 
 
 def state(step):

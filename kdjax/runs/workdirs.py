@@ -12,7 +12,8 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import distill, lock
+from kdjax import distill
+from kdjax.runs import lock
 
 CONFIG = "config.json"
 RESULT = "result.json"

@@ -1,0 +1,1 @@
+"""The keeping of a run: work directory, checkpoints, logs, signals and processes."""
