@@ -15,7 +15,7 @@ from kdjax import models, objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 from kdjax.distill import connectors, overhaul
-from kdjax.models import torch_layout
+from kdjax.interop import torch_layout
 
 #: Agreement by type: losses, logits and features of the largest entry, gradients by
 #: relative L2 norm a tensor.

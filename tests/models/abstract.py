@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import models
-from kdjax.models import torch_layout
+from kdjax.interop import torch_layout
 
 #: Names and shapes of the state dicts of public PyTorch networks for 100 classes.
 _PUBLIC = pathlib.Path(__file__).parents[1] / "golden" / "state_dict_shapes.json"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import torch_layout
+from kdjax.interop import torch_layout
 from tests.models import abstract
 
 

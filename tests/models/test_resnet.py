@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import resnet, torch_layout
+from kdjax.interop import torch_layout
+from kdjax.models import resnet
 
 STATE_DICTS = pathlib.Path(__file__).parents[1] / "golden" / "state_dict_shapes.json"
 

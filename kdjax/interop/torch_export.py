@@ -1,6 +1,6 @@
 """Writes the network of a run as PyTorch weights, without what distillation added.
 
-    python -m kdjax.models.torch_export --workdir=runs/overhaul \
+    python -m kdjax.interop.torch_export --workdir=runs/overhaul \
       --out=student.safetensors
 
 In PyTorch, `safetensors.torch.load_file` reads them into a state dict under the names
@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from kdjax import models
 from kdjax.data import datasets
-from kdjax.models import torch_layout
+from kdjax.interop import torch_layout
 from kdjax.runs import trained
 
 

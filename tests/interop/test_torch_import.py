@@ -8,9 +8,9 @@ import pytest
 import safetensors.numpy
 
 from kdjax import models, recipes, train
-from kdjax.models import torch_export, torch_import, torch_layout
+from kdjax.interop import torch_export, torch_import, torch_layout
 from kdjax.runs import trained
-from tests.models.torch_reference import drawing, files
+from tests.interop.torch_reference import drawing, files
 
 
 def shapes(model="resnet8", num_classes=10, layout="overhaul"):

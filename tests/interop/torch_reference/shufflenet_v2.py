@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.models.torch_reference.shufflenet import shuffle
+from tests.interop.torch_reference.shufflenet import shuffle
 
 
 def depthwise(width, stride):

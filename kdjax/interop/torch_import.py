@@ -1,6 +1,6 @@
 """Makes a teacher of a PyTorch checkpoint.
 
-    python -m kdjax.models.torch_import resnet32x4.pth --model=resnet32x4 \
+    python -m kdjax.interop.torch_import resnet32x4.pth --model=resnet32x4 \
       --normalisation=repdistiller --out=runs/teacher
     python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \
       --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
@@ -30,7 +30,7 @@ from kdjax import step as step_lib
 from kdjax.data import datasets, roads
 from kdjax.data.normalisation import PRESETS, Normalisation
 from kdjax.evaluate import Evaluator
-from kdjax.models import torch_file, torch_layout
+from kdjax.interop import torch_file, torch_layout
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from kdjax.models import torch_file
-from tests.models.torch_reference import files
+from kdjax.interop import torch_file
+from tests.interop.torch_reference import files
 
 WEIGHTS = {
     "conv.weight": np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3),

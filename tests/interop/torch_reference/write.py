@@ -1,6 +1,6 @@
 """Runs the networks in PyTorch and stores what they answer under tests/golden/torch.
 
-    python -m tests.models.torch_reference.write [NAME.LAYOUT ...]
+    python -m tests.interop.torch_reference.write [NAME.LAYOUT ...]
 
 writes all networks, or those that are named. Written with PyTorch 2.13 on the CPU, in
 float64.
@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import torch
 
-from tests.models.torch_reference import (
+from tests.interop.torch_reference import (
     drawing,
     mobilenet,
     mobilenet_v2,

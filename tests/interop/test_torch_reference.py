@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import torch_layout
-from tests.models.torch_reference import drawing
+from kdjax.interop import torch_layout
+from tests.interop.torch_reference import drawing
 
 FOLDER = pathlib.Path(__file__).parents[1] / "golden" / "torch"
 
