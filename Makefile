@@ -16,7 +16,7 @@ test-slow: .venv/installed  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 test-onnx: onnx  ## the tests of the ONNX export
-	$(BIN)/python -m pytest tests/test_export.py -k onnx
+	$(BIN)/python -m pytest tests/export/test_export.py -k onnx
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -26,8 +26,8 @@ On ImageNet (best epoch; top-1 and top-5 error):
 The recipe is the authors' own, `recipes.ofd` and `recipes.imagenet`; in settings e and
 f the batch is of 64. Train the teacher of a to d with configs/teacher.py:wrn_28_4, that
 of e and f with configs/teacher.py:pyramidnet_200_240, whose mixup has an alpha of our
-choice since theirs was not published. kdjax.interop.torch_import reads the authors' own,
-and torchvision's old weights, which teach on ImageNet.
+choice since theirs was not published. kdjax.interop.torch_import reads the authors'
+own, and torchvision's old weights, which teach on ImageNet.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ def run(main, capsys, *flags):
 
 def refused(main, capsys, *flags):
     """Returns the one line of a command that ends with status 2, without its name."""
-    name = main.__module__.rpartition(".")[2]
+    name = main.__module__.removesuffix(".__main__").rpartition(".")[2]
     status, out, err = run(main, capsys, *flags)
     assert (status, out) == (2, "")
     assert err.startswith(f"{name}: ")

@@ -36,9 +36,10 @@ import jax
 import numpy as np
 import tabulate
 
-from kdjax import models, program
+from kdjax import models
 from kdjax.data import augment, datasets
-from kdjax.models import cost, fold
+from kdjax.export import fold, formats
+from kdjax.models import cost
 from kdjax.runs import trained, workdirs
 
 #: Largest difference of logits from the network's, as a part of the largest logit.
@@ -94,8 +95,8 @@ def write(
     first = image[: batch_size or 1]
     batches = np.split(image, range(len(first), len(image), batch_size or len(image)))
     try:
-        file.write_bytes(program.FORMATS[form].write(function, shape, batch_size))
-        call = program.FORMATS[form].load(file.read_bytes())
+        file.write_bytes(formats.FORMATS[form].write(function, shape, batch_size))
+        call = formats.FORMATS[form].load(file.read_bytes())
         logits = np.concatenate([call(batch) for batch in batches])
     except OSError:
         raise
@@ -119,7 +120,7 @@ def write(
         "parameters": f"{cost.parameters(run.variables):,}",
         "multiply-adds": f"{cost.multiply_adds(network, shape):,}",
         "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(
-            *program.milliseconds(call, first)
+            *formats.milliseconds(call, first)
         ),
         "largest difference": f"{difference:.1e}",
     }
@@ -140,7 +141,7 @@ def export(flags: argparse.Namespace) -> str:
         "batch_size": (size := flags.batch_size),
     }
     # Before anything else, since it may not be installed.
-    runtime = program.FORMATS[flags.format].runtime()
+    runtime = formats.FORMATS[flags.format].runtime()
     student = trained.load(flags.workdir)
     if size is not None and size < 1:
         raise ValueError(f"--batch_size={size} is less than 1")
@@ -179,8 +180,8 @@ def export(flags: argparse.Namespace) -> str:
         f"{out}: the student after step {student.step}, the last checkpoint of a run "
         f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
         f"\n\nBatch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
-        f"the median of {program.CALLS} calls with {images} [quartiles]\nby {runtime} "
-        f"on {program.processor()}. The largest difference of\nlogits from Flax's, on "
+        f"the median of {formats.CALLS} calls with {images} [quartiles]\nby {runtime} "
+        f"on {formats.processor()}. The largest difference of\nlogits from Flax's, on "
         f"{len(image)} test images, is a part of the largest logit; {TOLERANCE:.0e} is "
         f"allowed.{notes}"
     )
@@ -214,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="of the run")
-    add("--format", choices=sorted(program.FORMATS), required=True)
+    add("--format", choices=sorted(formats.FORMATS), required=True)
     add("--out", type=Path, help="file to write; default: WORKDIR/student.FORMAT")
     add(
         "--fold_batch_norm",

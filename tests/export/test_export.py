@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from kdjax import export, models, program, recipes, train
+from kdjax import models, recipes, train
 from kdjax.data import augment, digits
+from kdjax.export import __main__ as export
+from kdjax.export import formats
 from kdjax.runs import trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
 
-HERE = pathlib.Path(__file__).parents[1]
+HERE = pathlib.Path(__file__).parents[2]
 STEPS = 3
 
 
@@ -31,7 +33,7 @@ STEPS = 3
 def shortcuts():
     """Those of any small run, and times less."""
     with small_runs.shortcuts() as patch:
-        patch.setattr(program, "CALLS", 4)
+        patch.setattr(formats, "CALLS", 4)
         patch.setattr(export, "_IMAGES", 12)
         yield
 
@@ -286,10 +288,10 @@ def test_another_program_is_refused(run, tmp_path, capsys, monkeypatch):
 
 
 def test_not_a_number_is_refused(run, tmp_path, capsys, monkeypatch):
-    wrong = program.FORMATS["stablehlo"]._replace(
+    wrong = formats.FORMATS["stablehlo"]._replace(
         load=lambda content: lambda image: np.full((len(image), 10), np.nan)
     )
-    monkeypatch.setitem(program.FORMATS, "stablehlo", wrong)
+    monkeypatch.setitem(formats.FORMATS, "stablehlo", wrong)
     line = refused(
         capsys, f"--workdir={run}", "--format=stablehlo", f"--out={tmp_path / 'out'}"
     )
@@ -301,8 +303,8 @@ def test_exporter_that_fails(run, tmp_path, capsys, monkeypatch):
     def fail(*_):
         raise NotImplementedError("no such operation\nand much more")
 
-    wrong = program.FORMATS["stablehlo"]._replace(write=fail)
-    monkeypatch.setitem(program.FORMATS, "stablehlo", wrong)
+    wrong = formats.FORMATS["stablehlo"]._replace(write=fail)
+    monkeypatch.setitem(formats.FORMATS, "stablehlo", wrong)
     flags = (f"--workdir={run}", "--format=stablehlo", f"--out={tmp_path / 'out'}")
     line = "wrn_10_1 cannot be written as stablehlo: no such operation"
     assert refused(capsys, *flags) == f"{line}; --batch_size=1 may help"
@@ -374,9 +376,9 @@ def test_onnx_of_pools_and_padding():
         x = jnp.pad(x, ((0, 0), (1, 0), (0, 2), (3, 4)), constant_values=5)
         return x.sum((1, 2))
 
-    content = program.FORMATS["onnx"].write(function, (8, 8, 3), None)
+    content = formats.FORMATS["onnx"].write(function, (8, 8, 3), None)
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
-    found = program.FORMATS["onnx"].load(content)(image)
+    found = formats.FORMATS["onnx"].load(content)(image)
     np.testing.assert_allclose(found, function(image), rtol=1e-6)
 
 
@@ -393,18 +395,18 @@ def test_onnx_has_relus_and_no_noise(capfd):
         x = image.astype(jnp.float32)
         return network.apply(ones, x, train=False)[0]
 
-    content = program.FORMATS["onnx"].write(function, (8, 8, 3), None)
-    program.FORMATS["onnx"].load(content)
+    content = formats.FORMATS["onnx"].write(function, (8, 8, 3), None)
+    formats.FORMATS["onnx"].load(content)
     names = [node.op_type for node in onnx.load_from_string(content).graph.node]
     assert (names.count("Relu"), names.count("Max")) == (7, 0)
     assert tuple(capfd.readouterr()) == ("", "")
 
 
 def test_processor(monkeypatch, tmp_path):
-    assert re.fullmatch(r".+, \d+ cores", program.processor())
+    assert re.fullmatch(r".+, \d+ cores", formats.processor())
     monkeypatch.setattr(
-        program, "Path", lambda _: types.SimpleNamespace(exists=lambda: False)
+        formats, "Path", lambda _: types.SimpleNamespace(exists=lambda: False)
     )
-    monkeypatch.setattr(program.platform, "processor", lambda: "")
-    monkeypatch.setattr(program.platform, "machine", lambda: "a machine")
-    assert program.processor().startswith("a machine, ")
+    monkeypatch.setattr(formats.platform, "processor", lambda: "")
+    monkeypatch.setattr(formats.platform, "machine", lambda: "a machine")
+    assert formats.processor().startswith("a machine, ")

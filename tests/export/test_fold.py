@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import models
-from kdjax.models import fold
+from kdjax.export import fold
 
 IMAGE = (8, 8, 3)
 
