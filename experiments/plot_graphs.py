@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from kdjax import config as config_lib
 from kdjax import distill, objective
 from kdjax.data import augment
-from kdjax.distill import attention
+from kdjax.distill.modules import attention_network
 from kdjax.experiment import Experiment
 from kdjax.runs import checkpoint, workdirs
 from kdjax.train_state import TrainState
@@ -150,9 +150,11 @@ def _vectors(method, learned, student, teacher) -> list[list[jax.Array]]:
 def _graphs(logits: Sequence[jax.Array], smoothing: str) -> tuple[np.ndarray, ...]:
     teacher, edge, divergence = logits[0], [], []
     for own in logits:
-        edge.append(attention.graph(own, teacher, smoothing=smoothing))
+        edge.append(attention_network.graph(own, teacher, smoothing=smoothing))
         heads = zip(own[:, None], teacher[:, None], strict=True)
-        kl = [attention.graph_divergence(*x, smoothing=smoothing) for x in heads]
+        kl = [
+            attention_network.graph_divergence(*x, smoothing=smoothing) for x in heads
+        ]
         divergence.append(np.mean(kl, axis=1))
     return np.asarray(edge), np.asarray(divergence)
 

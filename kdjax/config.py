@@ -4,7 +4,7 @@ import ml_collections
 
 from kdjax import distill, models
 from kdjax.data import augment, datasets
-from kdjax.distill import pairing
+from kdjax.distill import compatibility
 
 
 def default() -> ml_collections.ConfigDict:
@@ -231,7 +231,7 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"teacher.checkpoint='' but methods={sorted(config.methods)} need a "
                 "trained teacher: name the work directory of its training"
             )
-    pairing.check(
+    compatibility.check(
         methods,
         teacher=config.teacher.model if needs_teacher else None,
         student=config.model,

@@ -14,7 +14,8 @@ from flax import traverse_util
 from kdjax import models, objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
-from kdjax.distill import connectors, overhaul
+from kdjax.distill import overhaul
+from kdjax.distill.modules import connectors
 from kdjax.interop import torch_layout
 
 #: Agreement by type: losses, logits and features of the largest entry, gradients by

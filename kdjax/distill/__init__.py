@@ -6,8 +6,8 @@ from typing import Any
 
 from kdjax.distill.activation_boundary import ActivationBoundary
 from kdjax.distill.attention_transfer import AttentionTransfer
-from kdjax.distill.cc import CorrelationCongruence
 from kdjax.distill.composed import Composed
+from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
@@ -25,8 +25,8 @@ from kdjax.distill.overhaul import Overhaul
 from kdjax.distill.pkt import Pkt
 from kdjax.distill.review import Review
 from kdjax.distill.rkd import Rkd
+from kdjax.distill.similarity_preserving import SimilarityPreserving
 from kdjax.distill.soft_targets import SoftTargets
-from kdjax.distill.sp import SimilarityPreserving
 from kdjax.distill.vid import Vid
 
 __all__ = [

@@ -20,7 +20,7 @@ import jax
 import tabulate
 
 from kdjax import distill
-from kdjax.distill import pairing
+from kdjax.distill import compatibility
 
 #: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.
 PAIRS = (
@@ -67,7 +67,7 @@ def refusal(method: distill.Method, pair: str) -> str | None:
     """Says why a method cannot join the networks "teacher-student"; None if it can."""
     teacher, student = pair.split("-")
     try:
-        pairing.check(
+        compatibility.check(
             {method.name: method},
             teacher=teacher,
             student=student,
@@ -103,7 +103,7 @@ def _row(name: str) -> dict[str, str]:
 def _learned(method: distill.Method, pair: str = PAIRS[0]) -> int:
     """Counts the parameters that a method learns beside the student's."""
     teacher, student = (
-        pairing.outputs(name, _CLASSES, _IMAGE) for name in pair.split("-")
+        compatibility.outputs(name, _CLASSES, _IMAGE) for name in pair.split("-")
     )
     inits = [lambda key: method.init(key, student, teacher)]
     if method.prepares:

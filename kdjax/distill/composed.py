@@ -23,8 +23,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.distill import distances, overhaul, transforms
-from kdjax.distill.connectors import Connectors
-from kdjax.distill.matching import pool_larger, require_as_many
 from kdjax.distill.method import (
     Examples,
     Method,
@@ -33,6 +31,8 @@ from kdjax.distill.method import (
     Teacher,
     Variables,
 )
+from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.stages import pool_larger, require_as_many
 
 #: Where in a network features are taken, by the name used in `position`.
 POSITIONS = ("post", "pre")

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.distill import contrast, transforms
-from kdjax.distill.embeddings import Embeddings
 from kdjax.distill.method import (
     Examples,
     Method,
@@ -21,6 +20,7 @@ from kdjax.distill.method import (
     Teacher,
     Variables,
 )
+from kdjax.distill.modules.embeddings import Embeddings
 
 _SIDES = ("student", "teacher")
 

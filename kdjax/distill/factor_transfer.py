@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import distances, transforms
-from kdjax.distill.matching import pool_larger
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import pool_larger
 from kdjax.models import layers
 
 #: Distances by which the paraphraser learns.

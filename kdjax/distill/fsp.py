@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import distances
-from kdjax.distill.connectors import Connectors
-from kdjax.distill.matching import pool_larger, require_as_many
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
-from kdjax.distill.point_vectors import WIDTHS
+from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.singular_vector_method import WIDTHS
+from kdjax.distill.stages import pool_larger, require_as_many
 
 
 def _mean_pooled(front: jax.Array, back: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import singular_vectors
+from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.point_vectors import PointVectorMethod
+from kdjax.distill.singular_vector_method import PointVectorMethod
 
 #: Bandwidth of the radial basis, fixed in the original.
 _BANDWIDTH = 8

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import attention, singular_vectors
+from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
-from kdjax.distill.point_vectors import PointVectorMethod
+from kdjax.distill.modules import attention_network
 from kdjax.distill.relational import RelationalMethod
+from kdjax.distill.singular_vector_method import PointVectorMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,15 +32,15 @@ class Mhgd(PointVectorMethod, RelationalMethod):
 
     Batch-relational: a graph relates the images of a batch with one another.
 
-    Differs from the original in: `attention.AttentionNetwork`, `attention.kept_heads`
-    and `singular_vectors.compress` say what.
+    Differs from the original in: `attention_network.AttentionNetwork`,
+    `attention_network.kept_heads` and `singular_vectors.compress` say what.
 
     Attributes:
       weight: factor on the mean over the batch. The original has none and sums over
         its batch of 128; which matters where the gradient is not clipped.
       heads: graphs of a pair.
-      smoothing: what bounds the logits, a key of `attention.SMOOTHINGS`: "tanh", or
-        "centred_tanh" as first released in July 2019.
+      smoothing: what bounds the logits, a key of `attention_network.SMOOTHINGS`:
+        "tanh", or "centred_tanh" as first released in July 2019.
     """
 
     taxonomy = Taxonomy(
@@ -60,7 +61,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         PointVectorMethod.__post_init__(self)
         RelationalMethod.__post_init__(self)
         self._require_positive("heads")
-        self._require_choice("smoothing", attention.SMOOTHINGS)
+        self._require_choice("smoothing", attention_network.SMOOTHINGS)
 
     @property
     def _teacher_vectors(self) -> int:
@@ -106,18 +107,18 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         for (name, (front, back)), pair_key in zip(
             pairs, jax.random.split(key, len(pairs)), strict=True
         ):
-            noise = attention.head_noise(
+            noise = attention_network.head_noise(
                 pair_key, heads=self.heads, position=jnp.arange(size), batch_size=size
             )
             estimate, updates = self._network_of(front, back).apply(
                 _of_pair(variables, name),
                 front,
                 back,
-                attention.kept_heads(noise),
+                attention_network.kept_heads(noise),
                 train=True,
                 mutable=["batch_stats"],
             )
-            terms[name] = attention.estimation_loss(estimate, back)[own]
+            terms[name] = attention_network.estimation_loss(estimate, back)[own]
             stats[name] = updates["batch_stats"]
         return terms, stats
 
@@ -138,7 +139,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
             strict=True,
         )
         terms = {
-            name: attention.graph_divergence(*logits, smoothing=self.smoothing)
+            name: attention_network.graph_divergence(*logits, smoothing=self.smoothing)
             for name, logits in zip(_names(len(points) - 1), graphs, strict=True)
         }
         return terms, stats
@@ -169,9 +170,9 @@ class Mhgd(PointVectorMethod, RelationalMethod):
             )
         return found
 
-    def _network(self, front: int, back: int) -> attention.AttentionNetwork:
+    def _network(self, front: int, back: int) -> attention_network.AttentionNetwork:
         # In float32 throughout: unscaled products of long vectors are its logits.
-        return attention.AttentionNetwork(
+        return attention_network.AttentionNetwork(
             front,
             back,
             heads=self.heads,

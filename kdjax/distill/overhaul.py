@@ -15,9 +15,9 @@ from scipy import special
 
 from kdjax import models
 from kdjax.distill import distances, transforms
-from kdjax.distill.connectors import Connectors
-from kdjax.distill.matching import pool_larger, require_as_many
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher, Variables
+from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.stages import pool_larger, require_as_many
 
 #: Below this share of negative responses the authors do not divide by it.
 _RARE = 0.001

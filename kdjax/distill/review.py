@@ -16,8 +16,8 @@ import numpy as np
 
 from kdjax.distill import distances
 from kdjax.distill.composed import POSITIONS
-from kdjax.distill.matching import pool_to, require_as_many
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import pool_to, require_as_many
 from kdjax.models import layers
 
 #: Most channels that stages are fused at.

@@ -15,8 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.matching import pool_larger, require_as_many
 from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import pool_larger, require_as_many
 from kdjax.models import layers
 
 #: No variance is less.

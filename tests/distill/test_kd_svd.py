@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import kd_svd, singular_vectors
+from kdjax.distill import kd_svd
+from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Outputs
 from kdjax.models import Features
 

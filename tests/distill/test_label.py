@@ -9,7 +9,7 @@ from jax.interpreters import partial_eval
 from kdjax import distill, models, objective
 from kdjax.data.batches import Batch
 from kdjax.distill import __main__ as table
-from kdjax.distill import pairing
+from kdjax.distill import compatibility
 
 NETWORK, CLASSES, IMAGE = "wrn_10_1", 100, (32, 32, 3)
 
@@ -21,7 +21,7 @@ def depends_on_label(name):
     """
     method = table.build(name)
     network = models.build(NETWORK, CLASSES)
-    outputs = pairing.outputs(NETWORK, CLASSES, IMAGE)
+    outputs = compatibility.outputs(NETWORK, CLASSES, IMAGE)
     key, image = jax.random.key(0), jnp.zeros((4, *IMAGE))
 
     def ones(shapes):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from kdjax import step as step_lib
-from kdjax.distill import attention, mhgd, singular_vectors
+from kdjax.distill import mhgd
+from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Outputs
+from kdjax.distill.modules import attention_network
 from kdjax.models import Features
 
 POINTS, PAIRS = range(3), range(2)
@@ -107,7 +109,7 @@ def test_vectors_and_graphs_are_the_authors(released):
         for pair, logits in enumerate(found):
             expected = r.arrays[f"logits_{side}_pair{pair}"]
             assert worst(logits, expected) < VALUE[r.dtype]
-            graph = attention.graph(logits, logits, smoothing="tanh")
+            graph = attention_network.graph(logits, logits, smoothing="tanh")
             expected = r.arrays[f"graph_{side}_pair{pair}"]
             assert worst(graph, expected) < VALUE[r.dtype]
 
@@ -122,7 +124,7 @@ def test_gradients_of_vectors_are_the_authors(released):
             strict=True,
         )
         return sum(
-            jnp.sum(attention.graph_divergence(*pair, smoothing="tanh"))
+            jnp.sum(attention_network.graph_divergence(*pair, smoothing="tanh"))
             for pair in logits
         )
 
@@ -154,7 +156,7 @@ def test_loss_of_the_preparation_is_the_authors(released, monkeypatch):
     r = released
     noise = [jnp.asarray(r.arrays[f"head_noise_pair{p}"], r.dtype) for p in PAIRS]
     drawn = iter(noise)
-    monkeypatch.setattr(attention, "head_noise", lambda *_, **__: next(drawn))
+    monkeypatch.setattr(attention_network, "head_noise", lambda *_, **__: next(drawn))
     terms, stats = r.method().prepare_loss(
         r.prepared, jax.random.key(0), outputs_of(*r.points("x_t"))
     )
@@ -168,7 +170,7 @@ def test_loss_of_the_preparation_is_the_authors(released, monkeypatch):
 
 
 @pytest.mark.parametrize("heads", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("smoothing", sorted(attention.SMOOTHINGS))
+@pytest.mark.parametrize("smoothing", sorted(attention_network.SMOOTHINGS))
 def test_every_number_of_heads_learns_and_teaches(heads, smoothing):
     # The route and the gradient that compile fastest.
     method = mhgd.Mhgd(

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import singular_gradients
+from kdjax.distill.linalg import singular_gradients
 
 CASES = ["tall", "tall2", "wide", "near", "square"]
 DEGENERATE = ["degen_tall", "degen_wide"]

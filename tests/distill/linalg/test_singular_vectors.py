@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from kdjax.distill import singular_vectors
+from kdjax.distill.linalg import singular_vectors
 
 # Left alone in the files, as not offered: the rules of the first release of KD-SVD
 # (`dX_sskd_coded`, `dX_sskd_intended`), and the missing gradient of maps with H*W near
@@ -397,7 +397,7 @@ def test_decompositions_at_the_same_time_come_to_an_end(route, gradient):
     """With two threads for all; batched calls into LAPACK hang here in seconds."""
     done = subprocess.run(
         [sys.executable, "-c", STRESS, __file__, route, gradient],
-        cwd=pathlib.Path(__file__).parents[2],
+        cwd=pathlib.Path(__file__).parents[3],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "NPROC": "2"},
         capture_output=True,
         text=True,

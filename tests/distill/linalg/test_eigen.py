@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import eigen
+from kdjax.distill.linalg import eigen
 
 
 def orthogonal(rng, count, size):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import eigen
-from kdjax.distill.eigen import product
-from kdjax.distill.singular_gradients import GRADIENTS
+from kdjax.distill.linalg import eigen
+from kdjax.distill.linalg.eigen import product
+from kdjax.distill.linalg.singular_gradients import GRADIENTS
 
 
 def l2_normalise(x: jax.Array, axis: int = -1) -> jax.Array:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import singular_vectors
-from kdjax.distill.connectors import Connectors
-from kdjax.distill.matching import require_as_many
+from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Method, Outputs, Variables
+from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.stages import require_as_many
 
 #: Values of `gradient`: the rules of the SVD, and what does without it.
 GRADIENTS = (*singular_vectors.GRADIENTS, "projection")

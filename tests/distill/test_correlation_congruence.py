@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import cc
+from kdjax.distill import correlation_congruence
 from tests.distill import peers, relations
 
 
@@ -22,7 +22,7 @@ def test_it_is_repdistillers():
     with jax.enable_x64(True):
         student, teacher = (relations.drawn(seed, 8, 128) for seed in (42, 41))
         loss, gradient = relations.loss_and_gradient(
-            cc.CorrelationCongruence(dtype="float64"),
+            correlation_congruence.CorrelationCongruence(dtype="float64"),
             student,
             teacher,
             identities(student, teacher),
@@ -35,26 +35,28 @@ def test_it_is_repdistillers():
 
 def test_the_series_is_near_the_kernel():
     x, y = (relations.drawn(seed, 4, 3, dtype="float32") for seed in (0, 1))
-    found = cc.gaussian_kernel(x, y, gamma=0.4, order=8)
+    found = correlation_congruence.gaussian_kernel(x, y, gamma=0.4, order=8)
     x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y))
     square = np.square(x[:, None] - y[None]).sum(-1)
     np.testing.assert_allclose(found, np.exp(-0.4 * square), rtol=1e-5)
     # The published order is 2.
     second = np.exp(-0.8) * (1 + 0.8 * x @ y.T + 0.32 * (x @ y.T) ** 2)
-    found = cc.gaussian_kernel(x, y, gamma=0.4, order=2)
+    found = correlation_congruence.gaussian_kernel(x, y, gamma=0.4, order=2)
     np.testing.assert_allclose(found, second, rtol=1e-5)
 
 
-@pytest.mark.parametrize("relation", cc.RELATIONS)
+@pytest.mark.parametrize("relation", correlation_congruence.RELATIONS)
 def test_it_bears_anything(relation):
-    method = cc.CorrelationCongruence(relation=relation, width=4)
+    method = correlation_congruence.CorrelationCongruence(relation=relation, width=4)
     relations.assert_bears_anything(method, learns=True)
 
 
-@pytest.mark.parametrize("relation", cc.RELATIONS)
+@pytest.mark.parametrize("relation", correlation_congruence.RELATIONS)
 def test_four_devices_are_one(relation):
     """The pairs across the devices' borders are there."""
-    method = cc.CorrelationCongruence(relation=relation, width=4, dtype="float64")
+    method = correlation_congruence.CorrelationCongruence(
+        relation=relation, width=4, dtype="float64"
+    )
     relations.assert_four_devices_are_one(method)
 
 
@@ -63,7 +65,7 @@ def test_both_embeddings_learn():
         relations.outputs_of(relations.drawn(seed, 6, width, dtype="float32"))
         for seed, width in ((0, 5), (1, 7))
     )
-    method = cc.CorrelationCongruence()
+    method = correlation_congruence.CorrelationCongruence()
     variables = method.init(jax.random.key(0), student, teacher)
     assert variables["params"]["teacher"]["kernel"].shape == (7, 128)
 
@@ -86,4 +88,4 @@ def test_both_embeddings_learn():
 )
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
-        cc.CorrelationCongruence(**settings)
+        correlation_congruence.CorrelationCongruence(**settings)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import transforms
-from kdjax.distill.embeddings import Embeddings
 from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.modules.embeddings import Embeddings
 from kdjax.distill.relational import RelationalMethod
 
 #: How images go together, by the name used in `relation`.

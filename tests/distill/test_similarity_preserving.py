@@ -3,18 +3,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill import sp
+from kdjax.distill import similarity_preserving
 from tests.distill import peers, relations
 
 
 def test_it_is_repdistillers():
     peers.assert_as_referred(
-        sp.SimilarityPreserving(), "SP/last", peers.maps_of(10), peers.maps_of(20)
+        similarity_preserving.SimilarityPreserving(),
+        "SP/last",
+        peers.maps_of(10),
+        peers.maps_of(20),
     )
 
 
 def test_it_bears_anything():
-    method = sp.SimilarityPreserving()
+    method = similarity_preserving.SimilarityPreserving()
 
     @jax.jit
     def run(student, teacher):
@@ -44,9 +47,9 @@ def test_it_bears_anything():
 
 
 def test_four_devices_are_one():
-    relations.assert_four_devices_are_one(sp.SimilarityPreserving())
+    relations.assert_four_devices_are_one(similarity_preserving.SimilarityPreserving())
 
 
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match=r"methods\.similarity_preserving\.scope='x'"):
-        sp.SimilarityPreserving(scope="x")
+        similarity_preserving.SimilarityPreserving(scope="x")

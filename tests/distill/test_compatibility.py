@@ -12,7 +12,7 @@ from kdjax import distill, models, objective, optim, recipes, train_state
 from kdjax import step as step_lib
 from kdjax.data.batches import Batch
 from kdjax.distill import __main__ as table
-from kdjax.distill import pairing
+from kdjax.distill import compatibility
 
 #: Small pairs of every family, of other widths and mostly of other sizes, too.
 FAMILIES = (
@@ -83,7 +83,7 @@ def test_every_method_makes_a_step_and_moves_what_it_learns(
     )
     variables = [drawn(network, batch.image) for network in (student, teacher)]
     ours, theirs = (
-        pairing.outputs(network, 10, (16, 16, 3))
+        compatibility.outputs(network, 10, (16, 16, 3))
         for network in (student_name, teacher_name)
     )
     view = distill.Teacher(

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import eigen
-from kdjax.distill.eigen import product
+from kdjax.distill.linalg import eigen
+from kdjax.distill.linalg.eigen import product
 
 
 def exact_gradient(x: jax.Array, vectors: jax.Array, cotangent: jax.Array) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Linen modules that methods learn: connectors, embeddings, attention networks."""
