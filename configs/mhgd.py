@@ -21,7 +21,7 @@ The recipe is that of the authors' code, `recipes.mhgd`: 40 epochs of the attent
 networks on the teacher, then 100 of the student. It was released for the last row only;
 the two VGG have no batch norm and take a tenth of its rate, as in the code of KD-SVD.
 Stages of other widths are joined by a 1x1 convolution, where the original refuses them.
-With `--config.methods.mhgd.smoothing=centred_tanh` the loss is that of July 2019, by
+With `--config.methods.mhgd.smoothing=centered_tanh` the loss is that of July 2019, by
 which the last row was measured. For 64x64 images there are the same networks as
 `wrn_22_4@64` and so on.
 """

@@ -8,7 +8,7 @@ rounds in which these take turns:
 - `feed_images_per_s` of the road alone, its batches made ready for the network;
 - `rest_images_per_s` of the student's training step, fed the same examples again;
 - `fed_images_per_s` of the step that the road feeds;
-- `take_share`, the part of the fed step that goes into crop, flip and normalisation on
+- `take_share`, the part of the fed step that goes into crop, flip and normalization on
   the device, and on the device road into gathering the examples;
 - `wait_share`, the part in which the fed step waits for its examples: what it takes
   longer than the one at rest.

@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments import pairs
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart; its
+# Okabe and Ito's palette, which people with any color vision can tell apart; its
 # yellow is left out, for it is lost on white.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _TEACHER, _STUDENT_ALONE = "#000000", "#8A8A8A"
 _DASHES = ("-", "--", ":", "-.")
 
@@ -56,7 +56,7 @@ def mean_curve(row: pairs.Row) -> dict[float, float]:
 
 
 def accuracy_limits(rows: Sequence[pairs.Row]) -> tuple[float, float]:
-    """Returns limits of the accuracy axis in percent that favour late epochs.
+    """Returns limits of the accuracy axis in percent that favor late epochs.
 
     The steep first epochs run out of the picture below the 20th percentile of all
     points; the last point of every seed stays in it.
@@ -73,7 +73,7 @@ def accuracy_limits(rows: Sequence[pairs.Row]) -> tuple[float, float]:
 
 
 def _styles(blocks: Sequence[pairs.Block]) -> dict[str, dict[str, str]]:
-    """Gives each label a colour and dashes, the same in all panels."""
+    """Gives each label a color and dashes, the same in all panels."""
     styles = {
         pairs.TEACHER: {"color": _TEACHER, "linestyle": "-"},
         pairs.STUDENT_ALONE: {"color": _STUDENT_ALONE, "linestyle": "-"},
@@ -82,8 +82,8 @@ def _styles(blocks: Sequence[pairs.Block]) -> dict[str, dict[str, str]]:
     others = [label for label in labels if label not in styles]
     for index, label in enumerate(others):
         styles[label] = {
-            "color": _COLOURS[index % len(_COLOURS)],
-            "linestyle": _DASHES[index // len(_COLOURS) % len(_DASHES)],
+            "color": _COLORS[index % len(_COLORS)],
+            "linestyle": _DASHES[index // len(_COLORS) % len(_DASHES)],
         }
     return styles
 

@@ -120,7 +120,7 @@ def compare(
 
     @jax.jit
     def relate(state, prepared, teacher_variables, image):
-        image = augment.normalise(image, mean=config.data.mean, std=config.data.std)
+        image = augment.normalize(image, mean=config.data.mean, std=config.data.std)
         variables = _variables(state, "student")
         ours, _ = objective.forward(student, variables, image, train=True)
         theirs, _ = objective.forward(teacher, teacher_variables, image, train=train)
@@ -179,7 +179,7 @@ def draw(
     figure.suptitle(title, fontsize=11)
     panels = figure.subplots(heads, 3, squeeze=False)
     classes = np.unique(label)
-    centres = [np.flatnonzero(label == name).mean() for name in classes]
+    centers = [np.flatnonzero(label == name).mean() for name in classes]
     for (head, column), panel in np.ndenumerate(panels):
         picture = panel.imshow(size * edge[column, head], **style)
         for border in np.flatnonzero(np.diff(label)) + 0.5:
@@ -187,8 +187,8 @@ def draw(
             panel.axvline(border, color="black", linewidth=0.4)
         name = ("teacher", "student before: KL {:.3f}", "student after: KL {:.3f}")
         panel.set_title(name[column].format(divergence[column, head]), fontsize=10)
-        panel.set_xticks(centres, classes, fontsize=8)
-        panel.set_yticks(centres, classes, fontsize=8)
+        panel.set_xticks(centers, classes, fontsize=8)
+        panel.set_yticks(centers, classes, fontsize=8)
         panel.tick_params(length=0, labelleft=not column, labelbottom=head == heads - 1)
         panel.set_ylabel("" if column else f"head {head + 1}\nclass at the back")
         panel.set_xlabel("" if head < heads - 1 else "class at the front")

@@ -29,7 +29,7 @@ _NOT_RECIPE = (
 )
 
 #: Parts of a config that speak to methods alone.
-OF_METHODS = ("methods", "teacher", "prepare", "initialise")
+OF_METHODS = ("methods", "teacher", "prepare", "initialize")
 
 
 class Settings(NamedTuple):

@@ -24,7 +24,7 @@ def default() -> ml_collections.ConfigDict:
     config.teacher.model = ""
     # The work directory of the teacher's own training.
     config.teacher.checkpoint = ""
-    # "batch" normalises with the statistics of each batch, "running" with the stored.
+    # "batch" normalizes with the statistics of each batch, "running" with the stored.
     config.teacher.batch_norm = "batch"
 
     config.data = ml_collections.ConfigDict()
@@ -34,7 +34,7 @@ def default() -> ml_collections.ConfigDict:
     # Where prepared data sets lie, empty for TFDS's own default; or a folder of images.
     config.data.data_dir = ""
     # Height and width that images are brought to: the shorter side is resized and the
-    # centre cut out. 0 for images that all have one size.
+    # center cut out. 0 for images that all have one size.
     config.data.image_size = 0
     # Where the images are while training: decoded on the "device", or on the "host",
     # which reads those of each batch. "auto" puts on the device what fits.
@@ -60,13 +60,13 @@ def default() -> ml_collections.ConfigDict:
     # shorter side, for example 224/256.
     config.data.test_crop = 1.0
     config.data.flip = False
-    # Probability of an image to have a rectangle covered with the mean colour.
+    # Probability of an image to have a rectangle covered with the mean color.
     config.data.random_erasing = 0.0
     # Each image is mixed with another of its batch, and their classes likewise, in
     # every phase of the training: alpha of the Beta distribution of the shares, one
     # draw a batch. 0 to mix nothing.
     config.data.mixup = 0.0
-    # Of each colour, in units of the pixels 0..255.
+    # Of each color, in units of the pixels 0..255.
     config.data.mean = (127.5, 127.5, 127.5)
     config.data.std = (127.5, 127.5, 127.5)
 
@@ -84,13 +84,13 @@ def default() -> ml_collections.ConfigDict:
     config.prepare.optimizer = _optimizer()
     # So many epochs of the distillation alone, before `epochs` of the task alone; 0 for
     # both together in `epochs`.
-    config.initialise = ml_collections.ConfigDict()
-    config.initialise.epochs = 0
-    config.initialise.optimizer = _optimizer()
+    config.initialize = ml_collections.ConfigDict()
+    config.initialize.epochs = 0
+    config.initialize.optimizer = _optimizer()
 
     # Type of the computation; parameters, statistics and losses are float32 always.
     config.dtype = "float32"
-    # Statistics of a batch "per_device" or "synchronised" over all devices.
+    # Statistics of a batch "per_device" or "synchronized" over all devices.
     config.batch_norm = "per_device"
 
     config.log_every_steps = 100
@@ -130,11 +130,11 @@ _CHOICES = {
     "data.padding_mode": augment.PADDING_MODES,
     "data.crop": augment.CROPS,
     "dtype": ("float32", "bfloat16"),
-    "batch_norm": ("per_device", "synchronised"),
+    "batch_norm": ("per_device", "synchronized"),
 }
 
 #: Where optimizers are set, one for each phase of the training.
-_OPTIMIZERS = ("prepare.optimizer", "initialise.optimizer", "optimizer")
+_OPTIMIZERS = ("prepare.optimizer", "initialize.optimizer", "optimizer")
 
 #: Smallest value a number may have.
 _AT_LEAST = {
@@ -150,7 +150,7 @@ _AT_LEAST = {
     "checkpoint.keep_last": 1,
     "checkpoint.keep_best": 0,
     "prepare.epochs": 1,
-    "initialise.epochs": 0,
+    "initialize.epochs": 0,
     "task_weight": 0,
     **{
         f"{part}.{name}": 0
@@ -197,7 +197,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     for path in ("data.mean", "data.std"):
         if len(field(config, path)) != 3:
             raise ValueError(
-                f"{path}={field(config, path)} must have 3 values, one a colour"
+                f"{path}={field(config, path)} must have 3 values, one a color"
             )
     if not all(value > 0 for value in config.data.std):
         raise ValueError(f"data.std={config.data.std} must be positive")
@@ -212,16 +212,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     # How many examples there are is not known before they are loaded, nor does it
     # decide whether a method can be used.
     methods = distill.build(config.methods, num_classes=classes, num_examples=50_000)
-    labelled = sorted(name for name, m in methods.items() if m.needs_label)
-    if config.data.mixup and labelled:
+    labeled = sorted(name for name, m in methods.items() if m.needs_label)
+    if config.data.mixup and labeled:
         raise ValueError(
             f"data.mixup={config.data.mixup} mixes images of two classes, but "
-            f"methods={labelled} need the one class of each"
+            f"methods={labeled} need the one class of each"
         )
-    if config.initialise.epochs and not config.methods:
+    if config.initialize.epochs and not config.methods:
         raise ValueError(
-            f"initialise.epochs={config.initialise.epochs} but there are no methods to "
-            "initialise by"
+            f"initialize.epochs={config.initialize.epochs} but there are no methods to "
+            "initialize by"
         )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     if needs_teacher:

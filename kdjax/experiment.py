@@ -14,7 +14,7 @@ from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets, roads
 from kdjax.data.batches import WholeSplit
-from kdjax.data.normalisation import Normalisation
+from kdjax.data.normalization import Normalization
 from kdjax.data.split import Split, StoredSplit
 from kdjax.evaluate import Evaluation, Evaluator
 from kdjax.objective import Frozen
@@ -72,10 +72,10 @@ class Experiment:
         else:
             self.watched, split = "validation", self._whole(data.validation)
 
-        synchronised = config.batch_norm == "synchronised"
+        synchronized = config.batch_norm == "synchronized"
         computation = {
             "dtype": jnp.dtype(config.dtype),
-            "axis_name": step_lib.DEVICES if synchronised else None,
+            "axis_name": step_lib.DEVICES if synchronized else None,
         }
         self.student = models.build(config.model, num_classes, **computation)
         self.methods = distill.build(
@@ -92,7 +92,7 @@ class Experiment:
                 config.teacher,
                 num_classes,
                 self._image.shape[1:],
-                normalisation=Normalisation(
+                normalization=Normalization(
                     tuple(config.data.mean), tuple(config.data.std)
                 ),
                 **computation,
@@ -151,7 +151,7 @@ class Experiment:
             "teacher": count(self.teacher.variables["params"])
             if self.teacher
             else None,
-            "method": learned({"initialise", "train"}),
+            "method": learned({"initialize", "train"}),
             "prepared": learned({"prepare"}),
         }
 
@@ -212,16 +212,16 @@ class Experiment:
             )
         network = self.teacher and self.teacher.network
         start, taught = self._start_student, self.methods
-        if self.methods and config.initialise.epochs:
+        if self.methods and config.initialize.epochs:
             add(
-                "initialise",
+                "initialize",
                 objective.of_student(
                     self.student, network, self.methods, task_weight=0, **teacher_train
                 ),
                 start,
-                optimizer=config.initialise.optimizer,
-                epochs=config.initialise.epochs,
-                batches=self.batches.of_stream("initialise"),
+                optimizer=config.initialize.optimizer,
+                epochs=config.initialize.epochs,
+                batches=self.batches.of_stream("initialize"),
                 only_reached=True,
             )
             start, taught = self._start_task, {}
@@ -290,8 +290,8 @@ class Experiment:
         variables = self.teacher and self.teacher.variables
         return Start(student, learned, Frozen(variables, constants))
 
-    def _start_task(self, initialised: TrainState) -> Start:
-        return Start(_student(initialised), {}, Frozen())
+    def _start_task(self, initialized: TrainState) -> Start:
+        return Start(_student(initialized), {}, Frozen())
 
     @property
     def _image(self) -> jax.Array:

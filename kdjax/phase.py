@@ -35,7 +35,7 @@ class Phase:
     """A stretch of training whose step is compiled once.
 
     Attributes:
-      name: "prepare", "initialise" or "train".
+      name: "prepare", "initialize" or "train".
       batches: of the training split, in an order of the phase's own.
       total_steps: updates from the first to the last.
       schedule: learning rate over steps.

@@ -11,7 +11,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill
-from kdjax.data import augment, normalisation
+from kdjax.data import augment, normalization
 
 
 def ofd() -> ml_collections.ConfigDict:
@@ -26,7 +26,7 @@ def ofd() -> ml_collections.ConfigDict:
     config.data.name = "cifar100"
     config.data.padding = 4
     config.data.flip = True
-    config.data.mean, config.data.std = normalisation.PRESETS["overhaul"]
+    config.data.mean, config.data.std = normalization.PRESETS["overhaul"]
     return config
 
 
@@ -45,7 +45,7 @@ def mhgd() -> ml_collections.ConfigDict:
     """
     config = _as_mhgd(ofd())
     config.data.crop = "per_batch"
-    config.data.mean, config.data.std = normalisation.PRESETS["mhgd"]
+    config.data.mean, config.data.std = normalization.PRESETS["mhgd"]
     config.epochs = 100
     config.optimizer.drop_at = (0.3, 0.6, 0.8)
     config.optimizer.restart_momentum = False
@@ -65,7 +65,7 @@ def crd() -> ml_collections.ConfigDict:
     """
     config = ofd()
     config.data.padding_mode = "zero"
-    config.data.mean, config.data.std = normalisation.PRESETS["repdistiller"]
+    config.data.mean, config.data.std = normalization.PRESETS["repdistiller"]
     config.batch_size = 64
     config.epochs = 240
     config.optimizer.drop_at = (150 / 240, 180 / 240, 210 / 240)
@@ -73,7 +73,7 @@ def crd() -> ml_collections.ConfigDict:
     config.prepare.epochs = 30
     for optimizer in (
         config.optimizer,
-        config.initialise.optimizer,
+        config.initialize.optimizer,
         config.prepare.optimizer,
     ):
         optimizer.learning_rate = 0.05
@@ -101,7 +101,7 @@ def imagenet() -> ml_collections.ConfigDict:
 
     Differs from the original in: the last, smaller batch of an epoch is left out, which
     few numbers of devices could share; the random numbers; and a rounding of the
-    test's crop, see `framing.centre`.
+    test's crop, see `framing.center`.
     """
     config = ofd()
     config.data.name = "imagenet"
@@ -111,12 +111,12 @@ def imagenet() -> ml_collections.ConfigDict:
     config.data.workers = 8
     config.data.padding = 0
     config.data.remainder = "drop"
-    config.data.mean, config.data.std = normalisation.PRESETS["imagenet"]
+    config.data.mean, config.data.std = normalization.PRESETS["imagenet"]
     config.batch_size = 256
     config.epochs = 100
     for optimizer in (
         config.optimizer,
-        config.initialise.optimizer,
+        config.initialize.optimizer,
         config.prepare.optimizer,
     ):
         optimizer.weight_decay = 1e-4
@@ -190,14 +190,14 @@ def _on_cifar10(
 ) -> Callable[[], ml_collections.ConfigDict]:
     """Turns a recipe for CIFAR-100 into one for CIFAR-10.
 
-    The images are normalised as in the code of the overhaul paper, whose mean and
+    The images are normalized as in the code of the overhaul paper, whose mean and
     standard deviation are those of CIFAR-10.
     """
 
     def config():
         changed = recipe()
         changed.data.name = "cifar10"
-        changed.data.mean, changed.data.std = normalisation.PRESETS["overhaul"]
+        changed.data.mean, changed.data.std = normalization.PRESETS["overhaul"]
         return changed
 
     return config
@@ -217,7 +217,7 @@ def _on_tiny_imagenet(
         changed = recipe()
         changed.data.name = "tiny_imagenet"
         changed.data.padding = 8
-        changed.data.mean, changed.data.std = normalisation.PRESETS["imagenet"]
+        changed.data.mean, changed.data.std = normalization.PRESETS["imagenet"]
         return changed
 
     return config
@@ -346,6 +346,6 @@ def _training_of(
     config.model = network
     family, _, _ = network.partition("@")
     if family in _RATES:
-        for optimizer in (config.optimizer, config.initialise.optimizer):
+        for optimizer in (config.optimizer, config.initialize.optimizer):
             optimizer.learning_rate = _RATES[family]
     return config

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdjax import models, objective
 from kdjax.data import augment
-from kdjax.data.normalisation import Normalisation
+from kdjax.data.normalization import Normalization
 from kdjax.data.split import Split, StoredSplit
 from kdjax.distill import Outputs
 from kdjax.runs import trained
@@ -23,8 +23,8 @@ class LoadedTeacher(NamedTuple):
     """A trained network and its variables, on the host.
 
     Attributes:
-      network: takes images normalised as the student's are, whatever its own were
-        normalised with.
+      network: takes images normalized as the student's are, whatever its own were
+        normalized with.
       local: the same for use on one device: statistics of a batch are never averaged
         over devices.
       variables: collections `params` and `batch_stats`.
@@ -35,15 +35,15 @@ class LoadedTeacher(NamedTuple):
     variables: dict[str, Any]
 
 
-class Renormalised(nn.Module):
-    """A network that was trained on images normalised with other constants.
+class Renormalized(nn.Module):
+    """A network that was trained on images normalized with other constants.
 
     Its variables are those of the network within.
 
     Attributes:
-      network: takes images normalised with its own constants.
-      scale: of each colour; with `shift` it turns the given images into those.
-      shift: of each colour.
+      network: takes images normalized with its own constants.
+      scale: of each color; with `shift` it turns the given images into those.
+      shift: of each color.
     """
 
     network: nn.Module
@@ -67,7 +67,7 @@ def load(
     num_classes: int,
     image_shape: tuple[int, int, int],
     *,
-    normalisation: Normalisation,
+    normalization: Normalization,
     axis_name: str | None = None,
     **kwargs: Any,
 ) -> LoadedTeacher:
@@ -77,8 +77,8 @@ def load(
       config: the `teacher` part of a configuration.
       num_classes: of the data set.
       image_shape: of the data set, [H, W, 3].
-      normalisation: of the images that the teacher will be given.
-      axis_name: device axis of synchronised batch norms, or None.
+      normalization: of the images that the teacher will be given.
+      axis_name: device axis of synchronized batch norms, or None.
       **kwargs: passed to `models.build`.
 
     Raises:
@@ -92,25 +92,25 @@ def load(
             f"{field} holds model={run.config['model']!r}, but "
             f"teacher.model={config.model!r}"
         )
-    own = Normalisation(*(tuple(run.config["data"][name]) for name in ("mean", "std")))
+    own = Normalization(*(tuple(run.config["data"][name]) for name in ("mean", "std")))
 
     def build(axis_name: str | None) -> nn.Module:
         network = models.build(config.model, num_classes, axis_name=axis_name, **kwargs)
-        return _renormalised(network, given=normalisation, own=own)
+        return _renormalized(network, given=normalization, own=own)
 
     network = build(axis_name)
     _check_shapes(field, network, run.variables, image_shape)
     return LoadedTeacher(network, build(None), run.variables)
 
 
-def _renormalised(
-    network: nn.Module, *, given: Normalisation, own: Normalisation
+def _renormalized(
+    network: nn.Module, *, given: Normalization, own: Normalization
 ) -> nn.Module:
     if own == given:
         return network
     mean, std = (np.asarray(constants, np.float64) for constants in given)
     own_mean, own_std = (np.asarray(constants, np.float64) for constants in own)
-    return Renormalised(
+    return Renormalized(
         network, tuple(std / own_std), tuple((mean - own_mean) / own_std)
     )
 
@@ -189,7 +189,7 @@ def outputs_on(
 
     @jax.jit
     def outputs(image):
-        image = augment.normalise(image, mean=config.mean, std=config.std)
+        image = augment.normalize(image, mean=config.mean, std=config.std)
         return objective.forward(teacher.local, teacher.variables, image, train=train)[
             0
         ]

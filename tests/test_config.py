@@ -41,7 +41,7 @@ ARGUMENTS = {
     ],
     "kd_svd": [None, *GRAPH_PAIRS],
     "mhgd": [None, *GRAPH_PAIRS],
-    "mhgd_initialise": [None, *GRAPH_PAIRS],
+    "mhgd_initialize": [None, *GRAPH_PAIRS],
     "mhgd_heads": [
         None,
         *(f"{heads},mhgd_vgg16-mhgd_vgg7" for heads in (1, 2, 4, 8, 16)),
@@ -139,7 +139,7 @@ def test_the_benchmark_recipe_is_the_released_one():
     assert (config.data.padding_mode, config.teacher.batch_norm) == ("zero", "running")
     small = load("dkd", "resnet32x4-shufflenet_v1")
     assert small.optimizer.learning_rate == 0.01
-    assert load("activation_boundary").initialise.epochs == 30
+    assert load("activation_boundary").initialize.epochs == 30
     assert load("factor_transfer").prepare.epochs == 30
 
 
@@ -212,11 +212,11 @@ def test_the_mhgd_recipe_is_the_released_one():
     assert config.methods.mhgd.smoothing == "tanh"
 
 
-def test_the_initialising_configuration_differs_in_its_phases_and_weight_alone():
-    together, first = load("mhgd"), load("mhgd_initialise")
-    assert (together.initialise.epochs, first.initialise.epochs) == (0, 40)
+def test_the_initializing_configuration_differs_in_its_phases_and_weight_alone():
+    together, first = load("mhgd"), load("mhgd_initialize")
+    assert (together.initialize.epochs, first.initialize.epochs) == (0, 40)
     assert (together.methods.mhgd.weight, first.methods.mhgd.weight) == (128, 0.03)
-    together.initialise.epochs = 40
+    together.initialize.epochs = 40
     together.methods.mhgd.weight = 0.03
     assert together == first
 
@@ -258,7 +258,7 @@ BAD_VALUES = [
         (-0.5,),
         r"prepare\.optimizer\.drop_at=\(-0\.5,\) must be",
     ),
-    ("initialise.epochs", -1, r"initialise\.epochs=-1 is less than 0"),
+    ("initialize.epochs", -1, r"initialize\.epochs=-1 is less than 0"),
     ("model", "wrn_17_2", "model: no network is called 'wrn_17_2'"),
     ("teacher.model", "", r"teacher\.model: no network is called ''"),
     ("teacher.checkpoint", "", r"teacher\.checkpoint='' but methods=\['overhaul'\]"),
@@ -279,17 +279,17 @@ def test_bad_values_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("labelled", [["crd", "dkd"], ["jacobian"]])
-def test_methods_that_need_the_label_are_refused_with_mixup(labelled):
-    methods = {name: {} for name in [*labelled, "overhaul", "rkd"]}
+@pytest.mark.parametrize("labeled", [["crd", "dkd"], ["jacobian"]])
+def test_methods_that_need_the_label_are_refused_with_mixup(labeled):
+    methods = {name: {} for name in [*labeled, "overhaul", "rkd"]}
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", methods)
     config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
     config.data.mixup = 0.5
-    message = f"data.mixup=0.5 mixes images of two classes, but methods={labelled} need"
+    message = f"data.mixup=0.5 mixes images of two classes, but methods={labeled} need"
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         config_lib.check(config)
     assert "\n" not in str(error.value)
-    for name in labelled:
+    for name in labeled:
         del config.methods[name]
     config_lib.check(config)

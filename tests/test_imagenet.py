@@ -19,14 +19,14 @@ CLASSES = 10  # Of the thousand.
 
 @pytest.fixture(autouse=True)
 def quickly_compiled():
-    """What is compiled runs a few times: optimising it would take longer."""
+    """What is compiled runs a few times: optimizing it would take longer."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
 def jpeg(label, rng):
-    """Makes a file of the class's own grey, of any size."""
+    """Makes a file of the class's own gray, of any size."""
     width, height = rng.integers(40, 80, 2)
     noise = rng.integers(-20, 20, (height, width, 3))
     pixels = np.clip(25 * label + noise, 0, 255).astype(np.uint8)
@@ -100,7 +100,7 @@ def test_a_stratified_part_is_taken_of_what_is_stored(data_dir):
     assert sorted([*part.places, *left.places]) == list(range(40))
 
 
-def distil(teacher, student, data_dir, tmp_path, **fields):
+def distill(teacher, student, data_dir, tmp_path, **fields):
     """Trains a teacher and a student with it; returns the student's result."""
     config = get_config("teacher", f"{teacher},imagenet")
     config = small(config, data_dir, **{"epochs": 12, **fields})
@@ -112,7 +112,7 @@ def distil(teacher, student, data_dir, tmp_path, **fields):
 
 
 def test_the_recipe_runs_end_to_end(data_dir, tmp_path):
-    result = distil("wrn_10_1", "wrn_10_1", data_dir, tmp_path)
+    result = distill("wrn_10_1", "wrn_10_1", data_dir, tmp_path)
     assert result["images"] == {"train": 40, "test": 20}
     assert result["final_step"] == 5
     lines = (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()
@@ -129,7 +129,7 @@ def test_the_pairs_of_the_paper_run_end_to_end(
 ):
     """A few steps teach such networks nothing, and so may any network teach."""
     monkeypatch.setattr(teacher_lib, "check_above_chance", lambda *_: None)
-    found = distil(
+    found = distill(
         teacher,
         student,
         data_dir,
@@ -137,7 +137,7 @@ def test_the_pairs_of_the_paper_run_end_to_end(
         **{
             "data.image_size": 64,
             # Maps of 2x2 of the two images of a device are too few for their norms.
-            "batch_norm": "synchronised",
+            "batch_norm": "synchronized",
             "optimizer.learning_rate": 1e-3,
             "epochs": 1,
         },

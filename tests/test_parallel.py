@@ -27,7 +27,7 @@ def double_precision():
 def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     """Distils for some steps; returns the state and the means of the metrics."""
     methods = methods or {"overhaul": {}}
-    axis_name = step_lib.DEVICES if batch_norm == "synchronised" else None
+    axis_name = step_lib.DEVICES if batch_norm == "synchronized" else None
     settings = {"dtype": jnp.float64, "axis_name": axis_name}
     network = models.build("wrn_10_1", CLASSES, **settings)
     methods = distill.build(
@@ -104,8 +104,8 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     ids="+".join,
 )
 def test_training_is_the_same_on_one_device_and_on_four(methods):
-    one, one_means = train(1, "synchronised", methods)
-    four, four_means = train(4, "synchronised", methods)
+    one, one_means = train(1, "synchronized", methods)
+    four, four_means = train(4, "synchronized", methods)
     assert one_means.keys() == four_means.keys()
     for name, value in one_means.items():
         np.testing.assert_allclose(four_means[name], value, rtol=1e-6, err_msg=name)
@@ -176,7 +176,7 @@ def test_every_step_and_every_phase_erases_elsewhere():
 
     first = erased(0, None)
     assert first.any((1, 2, 3)).all()
-    for step, stream in ((1, None), (0, "initialise")):
+    for step, stream in ((1, None), (0, "initialize")):
         assert (erased(step, stream) != first).any()
 
 
@@ -202,7 +202,7 @@ def test_a_mixed_batch_is_a_mixture_of_the_same_on_one_device_and_on_four(step):
 
 def test_every_step_and_every_phase_draws_another_share():
     first, second = (batch(1, step, mixup=1.0) for step in (0, 1))
-    other = batch(1, 0, mixup=1.0, stream="initialise")
+    other = batch(1, 0, mixup=1.0, stream="initialize")
     shares = {float(found.mixed.share[0]) for found in (first, second, other)}
     assert len(shares) == 3
 

@@ -5,12 +5,12 @@ import pytest
 
 from kdjax import recipes, teacher, train
 from kdjax.data import augment
-from kdjax.data.normalisation import Normalisation
+from kdjax.data.normalization import Normalization
 
 #: Shape of a digit.
 IMAGE = (8, 8, 3)
 #: Of the recipe `digits`.
-NORMALISATION = Normalisation((78.0,) * 3, (96.0,) * 3)
+NORMALIZATION = Normalization((78.0,) * 3, (96.0,) * 3)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +34,7 @@ def settings(checkpoint, model="wrn_10_1"):
 
 def test_loads_what_was_trained(trained):
     loaded = teacher.load(
-        settings(trained).teacher, 10, IMAGE, normalisation=NORMALISATION
+        settings(trained).teacher, 10, IMAGE, normalization=NORMALIZATION
     )
     kernel = loaded.variables["params"]["classifier"]["kernel"]
     assert kernel.shape == (64, 10)
@@ -62,19 +62,19 @@ def test_another_network_is_refused_with_what_differs(
             settings(trained, model).teacher,
             num_classes,
             IMAGE,
-            normalisation=NORMALISATION,
+            normalization=NORMALIZATION,
         )
 
 
 def test_a_directory_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"teacher\.checkpoint=.* is not the work dir"):
-        teacher.load(settings(tmp_path).teacher, 10, IMAGE, normalisation=NORMALISATION)
+        teacher.load(settings(tmp_path).teacher, 10, IMAGE, normalization=NORMALIZATION)
 
 
 def test_a_run_without_a_checkpoint_is_refused_and_left_alone(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model": "wrn_10_1"}))
     with pytest.raises(ValueError, match="holds no checkpoint yet"):
-        teacher.load(settings(tmp_path).teacher, 10, IMAGE, normalisation=NORMALISATION)
+        teacher.load(settings(tmp_path).teacher, 10, IMAGE, normalization=NORMALIZATION)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
@@ -96,19 +96,19 @@ def test_chance_is_three_standard_errors_wide(accuracy, passes):
         teacher.check_above_chance(accuracy, 100, 10_000, "validation")
 
 
-def test_a_teacher_sees_images_normalised_with_its_own_constants(trained):
+def test_a_teacher_sees_images_normalized_with_its_own_constants(trained):
     """Whatever the student's are: pixels are what both have in common."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, *IMAGE), np.uint8)
     answers = {}
     for name, constants in {
-        "own": NORMALISATION,
-        "other": Normalisation((125.0, 60.0, 10.0), (63.0, 100.0, 20.0)),
+        "own": NORMALIZATION,
+        "other": Normalization((125.0, 60.0, 10.0), (63.0, 100.0, 20.0)),
     }.items():
         loaded = teacher.load(
-            settings(trained).teacher, 10, IMAGE, normalisation=constants
+            settings(trained).teacher, 10, IMAGE, normalization=constants
         )
-        image = augment.normalise(pixels, mean=constants.mean, std=constants.std)
+        image = augment.normalize(pixels, mean=constants.mean, std=constants.std)
         for network in (loaded.network, loaded.local):
             answers[name], _ = network.apply(loaded.variables, image, train=False)
-        assert isinstance(loaded.network, teacher.Renormalised) == (name == "other")
+        assert isinstance(loaded.network, teacher.Renormalized) == (name == "other")
     np.testing.assert_allclose(answers["own"], answers["other"], rtol=0, atol=1e-5)

@@ -301,12 +301,12 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
 #: Of the routes and gradients those that compile fastest.
 MHGD = {"mhgd": {"heads": 2, "route": "gram", "gradient": "projection"}}
 #: Two epochs of three full batches in every phase.
-PHASES = {"batch_size": 32, "prepare.epochs": 2, "initialise.epochs": 2}
+PHASES = {"batch_size": 32, "prepare.epochs": 2, "initialize.epochs": 2}
 
 
 @pytest.fixture(scope="session")
 def unbroken_phases(tmp_path_factory, teacher):
-    """A distillation by initialisation, which has every phase there is."""
+    """A distillation by initialization, which has every phase there is."""
     workdir = tmp_path_factory.mktemp("phases")
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
     train.train_and_evaluate(config, workdir)
@@ -314,7 +314,7 @@ def unbroken_phases(tmp_path_factory, teacher):
 
 
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
-    for phase in ("prepare", "initialise"):
+    for phase in ("prepare", "initialize"):
         folder = unbroken_phases / phase
         assert {path.name for path in folder.iterdir()} == {
             "metrics.jsonl",
@@ -324,16 +324,16 @@ def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
         found = [(r["split"], r["step"]) for r in records(folder)]
         assert found[0] == ("teacher_test", 0)
         assert found[1:] == [("train", 2), ("train", 4), ("train", 6)]
-    prepared, initialised = (
-        records(unbroken_phases / name)[-1] for name in ("prepare", "initialise")
+    prepared, initialized = (
+        records(unbroken_phases / name)[-1] for name in ("prepare", "initialize")
     )
     assert "accuracy" not in prepared
-    assert {"mhgd/pair_1", "mhgd/pair_2"} <= prepared.keys() & initialised.keys()
+    assert {"mhgd/pair_1", "mhgd/pair_2"} <= prepared.keys() & initialized.keys()
     # Of the two only the first learns, and the second is all of the loss.
-    pairs = [initialised[f"mhgd/pair_{pair}"] for pair in (1, 2)]
-    np.testing.assert_allclose(initialised["loss"], 128 * sum(pairs), rtol=1e-5)
+    pairs = [initialized[f"mhgd/pair_{pair}"] for pair in (1, 2)]
+    np.testing.assert_allclose(initialized["loss"], 128 * sum(pairs), rtol=1e-5)
     result = workdirs.read_result(unbroken_phases)
-    assert list(result["phases"]) == ["prepare", "initialise", "train"]
+    assert list(result["phases"]) == ["prepare", "initialize", "train"]
     assert all(phase["steps"] == 6 for phase in result["phases"].values())
     assert result["wall_s"] == sum(p["wall_s"] for p in result["phases"].values())
     assert result["parameters"]["method"] == {"mhgd": 0}
@@ -348,16 +348,16 @@ def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
     )
 
 
-def test_the_initialisation_leaves_the_classifier_alone(
+def test_the_initialization_leaves_the_classifier_alone(
     unbroken_phases, teacher, tmp_path
 ):
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
     experiment = Experiment(config)
-    _, initialise, task = experiment.phases
+    _, initialize, task = experiment.phases
     before = final_state(unbroken_phases / "prepare")
     before = TrainState(**{**before, "metrics": None})
-    start, _ = initialise.begin(before)
-    after = final_state(unbroken_phases / "initialise")
+    start, _ = initialize.begin(before)
+    after = final_state(unbroken_phases / "initialize")
     for path, value in jax.tree.leaves_with_path(after["params"]["student"]):
         untouched = np.array_equal(value, lookup(start.params["student"], path))
         assert untouched == ("classifier" in jax.tree_util.keystr(path))
@@ -460,7 +460,7 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     assert compiling_steps == first_steps
 
 
-def test_a_run_on_erased_and_mixed_images_initialises_and_resumes_bitwise(
+def test_a_run_on_erased_and_mixed_images_initializes_and_resumes_bitwise(
     tmp_path, teacher, monkeypatch
 ):
     """With a smaller last batch, on four devices."""
@@ -470,13 +470,13 @@ def test_a_run_on_erased_and_mixed_images_initialises_and_resumes_bitwise(
             "teacher.checkpoint": str(teacher),
             "data.random_erasing": 0.5,
             "data.mixup": 1.0,
-            "initialise.epochs": 1,
+            "initialize.epochs": 1,
             "epochs": 1,
         },
     )
     train.train_and_evaluate(config, tmp_path / "unbroken")
     stopped = tmp_path / "stopped"
-    StopAt(monkeypatch, ("initialise", 2), 1)
+    StopAt(monkeypatch, ("initialize", 2), 1)
     for _ in range(2):
         assert train.train_and_evaluate(config, stopped) is None
     assert train.train_and_evaluate(config, stopped) is not None
@@ -505,7 +505,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
 def test_measured_margins_train_too(tmp_path, teacher):
     config = tiny(
         {"overhaul": {"margin": "measured"}},
-        **{"teacher.checkpoint": str(teacher), "batch_norm": "synchronised"},
+        **{"teacher.checkpoint": str(teacher), "batch_norm": "synchronized"},
     )
     config.epochs = 1
     result = train.train_and_evaluate(config, tmp_path)

@@ -30,7 +30,7 @@ class Batch(NamedTuple):
     """One device's share of a batch.
 
     Attributes:
-      image: normalised, [B, H, W, 3] float.
+      image: normalized, [B, H, W, 3] float.
       label: class of each image, [B] int32.
       mask: 0 where an example only fills the batch, [B] float32; ones in training.
       index: place of each example in its split, [B] int32.
@@ -153,7 +153,7 @@ class TrainBatches(abc.ABC):
             crop=config.crop,
             **whole_batch,
         )
-        image = augment.normalise(image, mean=config.mean, std=config.std)
+        image = augment.normalize(image, mean=config.mean, std=config.std)
         image = erasing.random_erasing(
             self.plan.key("erasing", step),
             image,
@@ -210,7 +210,7 @@ class WholeSplit(abc.ABC):
     def take(self, shared: Any, own: Any) -> Batch:
         """Makes one device's share of a batch; called inside the evaluation."""
         examples, mask = self._examples(shared, own)
-        image = augment.normalise(
+        image = augment.normalize(
             examples.image, mean=self._config.mean, std=self._config.std
         )
         return Batch(image, examples.label, mask, examples.index)

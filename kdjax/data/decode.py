@@ -2,10 +2,10 @@
 
 What is well defined is converted:
 
-- greyscale and black and white: three equal channels;
-- greyscale of 16 bits: scaled, 65535 becoming 255; colours of 16 bits: their upper
+- grayscale and black and white: three equal channels;
+- grayscale of 16 bits: scaled, 65535 becoming 255; colors of 16 bits: their upper
   eight (Pillow's own doing);
-- palette: the colours it stands for;
+- palette: the colors it stands for;
 - CMYK: by Pillow's conversion, which knows the inverted files of Adobe;
 - alpha, in any of these: laid over black.
 
@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
 
     Args:
       path: the file.
-      size: height and width of the result, of its centre; see `framing.centre`. 0 for
+      size: height and width of the result, of its center; see `framing.center`. 0 for
         the image as it is.
 
     Returns:
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     Raises:
       ValueError: in one line without the path, if it cannot be decoded.
     """
-    return np.asarray(framing.centre(load(path), size))
+    return np.asarray(framing.center(load(path), size))
 
 
 def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
@@ -78,10 +78,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
         return image
     # Before Pillow 11, "I" is what 16 bits of a PNG were read as.
     if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
+        gray = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((gray + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in _WITH_ALPHA or (
-        # Of a palette, or one colour that stands for nothing.
+        # Of a palette, or one color that stands for nothing.
         image.mode in _WITHOUT_ALPHA and "transparency" in image.info
     ):
         image = image.convert("RGBA")

@@ -10,13 +10,13 @@ _TEST_IMAGES = 797
 
 
 def load() -> dict[str, Split]:
-    """Loads the digits as 8x8 colour images with equal channels.
+    """Loads the digits as 8x8 color images with equal channels.
 
     Returns:
       Splits "train" (1,000 images) and "test" (797), each class in equal proportion.
     """
     image, label = datasets.load_digits(return_X_y=True)
-    # 17 grey levels from 0 to 16.
+    # 17 gray levels from 0 to 16.
     image = np.rint(image.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     image = np.repeat(image, 3, axis=-1)
     train, test = model_selection.train_test_split(

@@ -18,7 +18,7 @@ def random_erasing(
     position: jax.Array,
     batch_size: int,
 ) -> jax.Array:
-    """Covers a random rectangle of some images with the mean colour.
+    """Covers a random rectangle of some images with the mean color.
 
     What example k of a batch draws depends on the key, k and the size of the batch,
     not on how the batch is spread over devices.
@@ -30,7 +30,7 @@ def random_erasing(
 
     Args:
       key: randomness of this step.
-      image: normalised, so that 0 is the mean colour, [B, H, W, 3].
+      image: normalized, so that 0 is the mean color, [B, H, W, 3].
       probability: of each image to lose a rectangle; with 0 Keras is not imported.
       position: place of each example in the whole batch, [B] int32.
       batch_size: size of the whole batch over all devices.

@@ -170,7 +170,7 @@ def _in_memory(
     """Decodes a split; returns it, and by their names why files are missing."""
 
     def framed(image: Image.Image) -> np.ndarray:
-        return np.asarray(framing.centre(image, image_size))
+        return np.asarray(framing.center(image, image_size))
 
     image = np.empty((len(images), *shape), np.uint8)
     good, bad = [], {}

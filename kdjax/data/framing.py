@@ -13,8 +13,8 @@ _TRIALS = 10
 _Box = tuple[float, float, float, float]
 
 
-def centre(image: Image.Image, size: int, part: float = 1.0) -> Image.Image:
-    """Resizes the centre of an image, bilinearly and with antialiasing.
+def center(image: Image.Image, size: int, part: float = 1.0) -> Image.Image:
+    """Resizes the center of an image, bilinearly and with antialiasing.
 
     With a part of 224/256 this is, but for rounding, the usual evaluation on ImageNet:
     the shorter side resized to 256, and the middle 224 pixels cut out.
@@ -60,7 +60,7 @@ def random_part(image_size: tuple[int, int], rng: np.random.Generator) -> _Box:
             left = int(rng.integers(width - across + 1))
             top = int(rng.integers(height - down + 1))
             return left, top, left + across, top + down
-    # The centre of what is too long or too high for that.
+    # The center of what is too long or too high for that.
     across = min(width, round(height * _ASPECT[1]))
     down = min(height, round(width / _ASPECT[0]))
     left, top = (width - across) // 2, (height - down) // 2

@@ -3,8 +3,8 @@
 Workers on the host decode the images and cut out their part; what is drawn for it is a
 function of the seed, the step and the example's position in the batch. A batch travels
 to the devices while they compute the one before. Flips, small crops and the
-normalisation are left to them, as for images that lie there: the bytes that travel are
-a quarter of the normalised images.
+normalization are left to them, as for images that lie there: the bytes that travel are
+a quarter of the normalized images.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ class _Shuffled:
       split: what to read.
       plan: which examples a batch holds.
       own_part: which devices are those of this process.
-      random_part: whether a random part of each image is cut out, or its centre.
+      random_part: whether a random part of each image is cut out, or its center.
     """
 
     split: StoredSplit

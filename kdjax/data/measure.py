@@ -2,7 +2,7 @@
 
     python -m kdjax.data.measure --name=folder --data_dir=DIR --image_size=64
 
-prints them by colour, of pixels from 0 to 255, as overrides to paste behind a command.
+prints them by color, of pixels from 0 to 255, as overrides to paste behind a command.
 """
 
 import argparse
@@ -14,14 +14,14 @@ import numpy as np
 
 from kdjax import config as config_lib
 from kdjax.data import datasets
-from kdjax.data.normalisation import Normalisation
+from kdjax.data.normalization import Normalization
 from kdjax.data.split import Split, StoredSplit
 
 _BLOCK = 1000  # Images squared at a time, in float64.
 
 
-def measure(split: Split | StoredSplit) -> Normalisation:
-    """Returns the mean and standard deviation of each colour over all pixels."""
+def measure(split: Split | StoredSplit) -> Normalization:
+    """Returns the mean and standard deviation of each color over all pixels."""
     total, squares = np.zeros(3), np.zeros(3)
     for start in range(0, split.num_examples, _BLOCK):
         places = np.arange(start, min(start + _BLOCK, split.num_examples))
@@ -30,9 +30,9 @@ def measure(split: Split | StoredSplit) -> Normalisation:
         squares += (pixels**2).sum(0)
     count = split.num_examples * math.prod(split.image_shape[:2])
     mean = total / count
-    # Rounding may leave less than nothing of images of one colour.
+    # Rounding may leave less than nothing of images of one color.
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()))
+    return Normalization(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -43,7 +43,7 @@ def mix(
 
     Args:
       key: randomness of this step.
-      image: normalised, [B, H, W, 3].
+      image: normalized, [B, H, W, 3].
       label: class of each image, [B].
       alpha: of the Beta distribution; 0 mixes nothing.
       position: place of each example in the whole batch, [B] int32.

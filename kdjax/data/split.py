@@ -31,7 +31,7 @@ class Split(NamedTuple):
     """One split of a data set, whole, in memory.
 
     Attributes:
-      image: uint8 [N, H, W, 3], red, green, blue, neither normalised nor augmented.
+      image: uint8 [N, H, W, 3], red, green, blue, neither normalized nor augmented.
       label: int32 [N], class numbers from 0.
     """
 
@@ -113,7 +113,7 @@ class StoredSplit:
         height, width, _ = self.image_shape
         if part == 1 and image.size == (width, height):
             return image
-        return framing.centre(image, height, part)
+        return framing.center(image, height, part)
 
     def pixels(self, places: np.ndarray) -> np.ndarray:
         """Reads the images of some examples, uint8 [B, H, W, 3]."""

@@ -16,7 +16,7 @@ from kdjax.data import decode, framing, tiny_imagenet  # noqa: F401
 from kdjax.data.split import Description, Split
 
 #: Sets whose split 'test' has no labels, by how their names begin.
-_UNLABELLED_TESTS = ("imagenet2012",)
+_UNLABELED_TESTS = ("imagenet2012",)
 
 _BLOCK = 1000  # Examples fetched at a time: one by one takes more than twice as long.
 
@@ -99,7 +99,7 @@ class TfdsImages:
         label = np.empty(len(self), np.int32)
         for place, example in self._walk():
             decoded, label[place] = self._decoded(place, example)
-            image[place] = framing.centre(decoded, image_size)
+            image[place] = framing.center(decoded, image_size)
         return Split(image, label)
 
     def _walk(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -179,8 +179,8 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
 
 
 def _test_split(builder: tfds.core.DatasetBuilder) -> str:
-    labelled = not builder.name.startswith(_UNLABELLED_TESTS)
-    return "test" if labelled and "test" in builder.info.splits else "validation"
+    labeled = not builder.name.startswith(_UNLABELED_TESTS)
+    return "test" if labeled and "test" in builder.info.splits else "validation"
 
 
 def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:

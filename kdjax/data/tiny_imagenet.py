@@ -37,7 +37,7 @@ class Example(NamedTuple):
 
     Attributes:
       name: of its file.
-      image: the JPEG file, grey or coloured.
+      image: the JPEG file, gray or colored.
       label: number of its class.
     """
 

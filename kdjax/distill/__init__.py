@@ -113,7 +113,7 @@ def build(
     Args:
       settings: hyperparameters by the name of the method.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
       batch_axis_name: device axis over which a batch is spread, or None.
       num_classes: of the data set; None if nothing is to be trained.
       num_examples: of the training split; None likewise.

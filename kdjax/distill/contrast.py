@@ -42,7 +42,7 @@ def counts(place: jax.Array, num_examples: int) -> jax.Array:
     return none.at[jnp.arange(len(place))[:, None], place].add(1)
 
 
-def loss(score: jax.Array, place: jax.Array, *, log_normaliser: jax.Array) -> jax.Array:
+def loss(score: jax.Array, place: jax.Array, *, log_normalizer: jax.Array) -> jax.Array:
     """Asks which score belongs to a pair, by noise-contrastive estimation.
 
     Source: the paper's equation 18; original: `ContrastLoss`.
@@ -50,16 +50,16 @@ def loss(score: jax.Array, place: jax.Array, *, log_normaliser: jax.Array) -> ja
     no quotients, so that no score overflows.
 
     Args:
-      score: logarithms of h, not normalised, by all training images, [B, N].
+      score: logarithms of h, not normalized, by all training images, [B, N].
       place: the image itself and its negatives among them, [B, 1 + K].
-      log_normaliser: logarithm of Z, a scalar.
+      log_normalizer: logarithm of Z, a scalar.
 
     Returns:
       Sums over positive and negatives, [B].
     """
     num_examples = score.shape[1]
     noise = (place.shape[1] - 1) / num_examples
-    score = score - log_normaliser
+    score = score - log_normalizer
     total = jnp.logaddexp(score, math.log(noise + _EPSILON))
     positive = jnp.take_along_axis(score - total, place[:, :1], axis=1)[:, 0]
     drawn = counts(place[:, 1:], num_examples).astype(score.dtype)
@@ -67,7 +67,7 @@ def loss(score: jax.Array, place: jax.Array, *, log_normaliser: jax.Array) -> ja
 
 
 def log_mean_exponential(score: jax.Array, place: jax.Array) -> jax.Array:
-    """Averages exp(score) over what each image has drawn, for the normaliser.
+    """Averages exp(score) over what each image has drawn, for the normalizer.
 
     Source: RepDistiller, `ContrastMemory.forward`.
     Differs from the original in: the logarithm of the mean, so that no score overflows.
@@ -83,7 +83,7 @@ def log_mean_exponential(score: jax.Array, place: jax.Array) -> jax.Array:
 def updated(
     memory: jax.Array, embedding: jax.Array, index: jax.Array, *, momentum: float
 ) -> jax.Array:
-    """Moves the rows of some images towards their new embeddings.
+    """Moves the rows of some images toward their new embeddings.
 
     Source: RepDistiller, `ContrastMemory.forward`.
     Differs from the original in: nothing.

@@ -30,12 +30,12 @@ class Crd(Method):
     """Contrast of each network's embeddings with the other's memory.
 
     The terms are `student` and `teacher`, by whose embeddings are compared. Memories
-    and normalisers stand among the running statistics: with checkpoints they come back
-    as they were. A normaliser is N times the mean of exp(score) in the first batch, and
+    and normalizers stand among the running statistics: with checkpoints they come back
+    as they were. A normalizer is N times the mean of exp(score) in the first batch, and
     kept as its logarithm, which no temperature makes overflow; before it, -inf.
 
     Every device holds the whole memory, into which the images of all devices go, and
-    the normalisers are those of the whole batch: the loss does not depend on the
+    the normalizers are those of the whole batch: the loss does not depend on the
     number of devices.
 
     Differs from the original in: negatives are drawn with replacement, anew in every
@@ -94,7 +94,7 @@ class Crd(Method):
                 "memory": jax.random.uniform(
                     memory_key, shape, jnp.float32, -bound, bound
                 ),
-                "log_normaliser": jnp.full((), -jnp.inf, jnp.float32),
+                "log_normalizer": jnp.full((), -jnp.inf, jnp.float32),
             }
             for side, memory_key in zip(_SIDES, memory_keys, strict=True)
         }
@@ -156,12 +156,12 @@ class Crd(Method):
         """Contrasts embeddings with memories.
 
         Args:
-          stats: the memory and the normaliser of each side.
+          stats: the memory and the normalizer of each side.
           embedded: of each side, [B, D].
           place: the image itself and its negatives in the split, [B, 1 + K].
 
         Returns:
-          Terms of each side, [B] each, and the new memories and normalisers.
+          Terms of each side, [B] each, and the new memories and normalizers.
         """
         index = self._gather(place[:, 0])
         terms, new = {}, {}
@@ -171,10 +171,10 @@ class Crd(Method):
                 stats[other]["memory"],
                 temperature=self.temperature,
             )
-            known = stats[side]["log_normaliser"]
+            known = stats[side]["log_normalizer"]
             measured = self._measured(score, place).astype(known.dtype)
-            log_normaliser = jnp.where(known > -jnp.inf, known, measured)
-            terms[side] = contrast.loss(score, place, log_normaliser=log_normaliser)
+            log_normalizer = jnp.where(known > -jnp.inf, known, measured)
+            terms[side] = contrast.loss(score, place, log_normalizer=log_normalizer)
             new[side] = {
                 "memory": contrast.updated(
                     stats[side]["memory"],
@@ -182,12 +182,12 @@ class Crd(Method):
                     index,
                     momentum=self.momentum,
                 ),
-                "log_normaliser": log_normaliser,
+                "log_normalizer": log_normalizer,
             }
         return terms, new
 
     def _measured(self, score: jax.Array, place: jax.Array) -> jax.Array:
-        """Returns the logarithm of the normaliser by what the whole batch has drawn."""
+        """Returns the logarithm of the normalizer by what the whole batch has drawn."""
         means = self._gather(contrast.log_mean_exponential(score, place))
         return jax.nn.logsumexp(means, b=score.shape[1] / len(means))
 

@@ -30,18 +30,18 @@ def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
     the result is 0 with a gradient of zero, where the original's gradient is not finite
     or as large as 1e8.
     """
-    x, y = _centred(x), _centred(y)
+    x, y = _centered(x), _centered(y)
     return jnp.sum(x * y, axis=-1) / (_length(x) * _length(y) + _EPSILON)
 
 
-def _centred(x: jax.Array) -> jax.Array:
+def _centered(x: jax.Array) -> jax.Array:
     """Subtracts the mean over the last axis; equal values become 0."""
-    centred = x - jnp.mean(x, axis=-1, keepdims=True)
+    centered = x - jnp.mean(x, axis=-1, keepdims=True)
     rounding = _ROUNDINGS * jnp.finfo(x.dtype).eps
     largest, spread = (
-        jnp.max(jnp.abs(a), axis=-1, keepdims=True) for a in (x, centred)
+        jnp.max(jnp.abs(a), axis=-1, keepdims=True) for a in (x, centered)
     )
-    return jnp.where(spread > rounding * largest, centred, 0)
+    return jnp.where(spread > rounding * largest, centered, 0)
 
 
 def _length(x: jax.Array) -> jax.Array:

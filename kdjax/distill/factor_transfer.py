@@ -34,7 +34,7 @@ class Stack(nn.Module):
       batch_norm: whether a batch norm stands before each leaky ReLU. It follows the
         batch in training and never takes part in an evaluation.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     channels: Sequence[int]
@@ -107,7 +107,7 @@ class FactorTransfer(Method):
       weight: RepDistiller's, for images of 32x32: of smaller ones the mean is over
         fewer positions and larger, as in attention transfer. Beta of the paper.
       rate: factors by channels of the teacher, k of the paper.
-      reconstruction: what the paraphraser minimises, "mean_squared" or "l1".
+      reconstruction: what the paraphraser minimizes, "mean_squared" or "l1".
       factor_transform: what becomes of both factors first: "attention_map", or
         "flat_unit", which keeps the channels apart.
       translator_batch_norm: whether the translator has batch norms.

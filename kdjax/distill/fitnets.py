@@ -57,13 +57,13 @@ class Fitnets(Composed):
 
         {"regressor": "teacher", "stages": "all", "weight": 1.0}
 
-    in 40 epochs of initialisation (`config.initialise.epochs`): all stages, and a 1x1
+    in 40 epochs of initialization (`config.initialize.epochs`): all stages, and a 1x1
     convolution on the teacher, only where the widths differ. That convolution can make
     its task easy by shrinking the teacher's features.
 
     Differs from the original in: the paper trains the student up to the hint first,
     then by soft targets; here, as in RepDistiller, the hint stays a term of the loss
-    unless `config.initialise.epochs` says otherwise. Where sizes differ, the larger map
+    unless `config.initialize.epochs` says otherwise. Where sizes differ, the larger map
     is averaged down, where RepDistiller's regressor has a strided, a transposed or a
     larger convolution.
 

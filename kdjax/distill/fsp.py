@@ -74,14 +74,14 @@ class Fsp(Method):
 
         {"pool": "max", "distance": "l2", "stem": False, "weight": 5e-4}
 
-    The paper and both codes initialise a student with it, which then learns the task
-    alone: `config.initialise.epochs`, 30 in RepDistiller and 40 in KD_methods_with_TF.
+    The paper and both codes initialize a student with it, which then learns the task
+    alone: `config.initialize.epochs`, 30 in RepDistiller and 40 in KD_methods_with_TF.
 
     Differs from the original in: stages of other widths can be connected, which the
     originals refuse.
 
     Attributes:
-      weight: RepDistiller's, which it applies to nothing: its initialisation has 1.
+      weight: RepDistiller's, which it applies to nothing: its initialization has 1.
       stem: the first point is what the stages start from.
       pool: "mean" or "max", how the larger map of a pair is brought to the smaller.
       distance: "mean_squared" of the matrices' entries, or "l2", their sum.

@@ -32,7 +32,7 @@ class Examples(NamedTuple):
     """What the answers are to: one device's share of a batch.
 
     Attributes:
-      image: normalised, [B, H, W, 3].
+      image: normalized, [B, H, W, 3].
       label: class of each, [B] int32.
       index: place of each in the training split, [B] int32.
       key: randomness of this step, the same on all devices.
@@ -79,7 +79,7 @@ class Method(abc.ABC):
 
     The fields of a method are its hyperparameters, set in the configuration under
     `methods.<name>`. Those marked internal are the training's own: `dtype`, the type of
-    the computation; `axis_name` and `batch_axis_name`, the device axis of synchronised
+    the computation; `axis_name` and `batch_axis_name`, the device axis of synchronized
     batch norms and that over which a batch is spread, None without; `num_classes`; and
     `num_examples`, of the training split.
 

@@ -40,7 +40,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         its batch of 128; which matters where the gradient is not clipped.
       heads: graphs of a pair.
       smoothing: what bounds the logits, a key of `attention_network.SMOOTHINGS`:
-        "tanh", or "centred_tanh" as first released in July 2019.
+        "tanh", or "centered_tanh" as first released in July 2019.
     """
 
     taxonomy = Taxonomy(

@@ -87,7 +87,7 @@ class ReviewFusion(nn.Module):
       channels: of the teacher's maps, bottom to top.
       sizes: height and width of the teacher's maps.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     channels: Sequence[int]

@@ -39,7 +39,7 @@ def divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
-def standardised(logits: jax.Array) -> jax.Array:
+def standardized(logits: jax.Array) -> jax.Array:
     """Gives the logits of every example mean 0 and standard deviation 1.
 
     Source: Sun et al., "Logit Standardization in Knowledge Distillation" (CVPR 2024);
@@ -54,8 +54,8 @@ def standardised(logits: jax.Array) -> jax.Array:
       [B, K], float32 or wider. The deviation is the unbiased one, of K - 1.
     """
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    centred = logits - jnp.mean(logits, axis=-1, keepdims=True)
-    return (logits.shape[-1] - 1) ** 0.5 * transforms.unit(centred)
+    centered = logits - jnp.mean(logits, axis=-1, keepdims=True)
+    return (logits.shape[-1] - 1) ** 0.5 * transforms.unit(centered)
 
 
 def require_temperature(method: Method, temperature: float) -> None:
@@ -71,7 +71,7 @@ class SoftTargets(Method):
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), the term `divergence`.
 
     Published as 0.9 of this and 0.1 of the cross-entropy: `config.task_weight = 0.1`
-    with the weight of 0.9 here. With standardised logits, 0.1 of the cross-entropy,
+    with the weight of 0.9 here. With standardized logits, 0.1 of the cross-entropy,
     T = 2 and a weight of 9. In the code of MHGD, 0.7 of the cross-entropy and 0.3 of
     this, with `scale="none"`.
 
@@ -82,7 +82,7 @@ class SoftTargets(Method):
       temperature: T, by which logits are divided.
       scale: "squared_temperature", so that gradients keep their size when T changes,
         or "none", as released with MHGD.
-      standardise: logits have mean 0 and deviation 1 before they are divided.
+      standardize: logits have mean 0 and deviation 1 before they are divided.
     """
 
     name = "soft_targets"
@@ -97,7 +97,7 @@ class SoftTargets(Method):
     weight: float = 0.9
     temperature: float = 4.0
     scale: str = "squared_temperature"
-    standardise: bool = False
+    standardize: bool = False
 
     def __post_init__(self):
         require_temperature(self, self.temperature)
@@ -114,7 +114,7 @@ class SoftTargets(Method):
         """Returns the scaled divergence of the student from the teacher, [B]."""
         ours, theirs = (
             log_probabilities(
-                standardised(x.logits) if self.standardise else x.logits,
+                standardized(x.logits) if self.standardize else x.logits,
                 self.temperature,
             )
             for x in (student, teacher)

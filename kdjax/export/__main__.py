@@ -4,7 +4,7 @@
     python -m kdjax.export --workdir=runs/overhaul --format=onnx --out=student.onnx
 
 Takes the last checkpoint of a run that is finished or stopped, not of one under way.
-The program takes uint8 images [B, H, W, 3] for any B (or --batch_size), normalises them
+The program takes uint8 images [B, H, W, 3] for any B (or --batch_size), normalizes them
 as the run did and gives float32 logits [B, K]; it computes in float32, whatever the run
 did.
 StableHLO runs on CPU, CUDA and TPU with JAX and flatbuffers, in this version of JAX and
@@ -78,18 +78,18 @@ def write(
     data, shape = run.data, image.shape[1:]
     network = models.build(run.config["model"], datasets.describe(data).num_classes)
 
-    def normalise(image):
-        return augment.normalise(image, mean=data.mean, std=data.std)
+    def normalize(image):
+        return augment.normalize(image, mean=data.mean, std=data.std)
 
     def in_flax(image):
-        return network.apply(run.variables, normalise(image), train=False)[0]
+        return network.apply(run.variables, normalize(image), train=False)[0]
 
     function = in_flax
     if folded:
         apply, variables, _ = fold.fold_batch_norms(network, run.variables, shape)
 
         def function(image):
-            return apply(variables, normalise(image))
+            return apply(variables, normalize(image))
 
     # A whole number of batches, or one image and the others.
     first = image[: batch_size or 1]

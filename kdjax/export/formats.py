@@ -27,7 +27,7 @@ CALLS, _WARM_UP = 100, 10
 #: What a program does: images in, logits out.
 Program = Callable[[np.ndarray], np.ndarray]
 
-#: Height, width and colours of an image.
+#: Height, width and colors of an image.
 Shape = tuple[int, int, int]
 
 #: Later ones ask for an Orbax older than ours.

@@ -4,7 +4,7 @@
       --out=student.safetensors
 
 In PyTorch, `safetensors.torch.load_file` reads them into a state dict under the names
-that public code has for this network. Images must be normalised there with the mean and
+that public code has for this network. Images must be normalized there with the mean and
 standard deviation, of pixels from 0 to 255, that stand in the file's metadata.
 """
 

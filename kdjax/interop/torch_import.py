@@ -1,12 +1,12 @@
 """Makes a teacher of a PyTorch checkpoint.
 
     python -m kdjax.interop.torch_import resnet32x4.pth --model=resnet32x4 \
-      --normalisation=repdistiller --out=runs/teacher
+      --normalization=repdistiller --out=runs/teacher
     python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \
       --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
 
 runs/teacher is then the work directory of a trained network like any other. It knows
-what the network's images were normalised with; a student's own may differ. The file is
+what the network's images were normalized with; a student's own may differ. The file is
 read as `torch_file` says, nothing in it is executed, and every name must fit
 (`torch_layout`).
 """
@@ -28,7 +28,7 @@ from kdjax import config as config_lib
 from kdjax import models, recipes
 from kdjax import step as step_lib
 from kdjax.data import datasets, roads
-from kdjax.data.normalisation import PRESETS, Normalisation
+from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout
 from kdjax.runs import workdirs
@@ -50,7 +50,7 @@ def import_checkpoint(
     Args:
       checkpoint: a file for `torch_file.read`.
       workdir: directory to make.
-      config: names the network, the data set and what its images are normalised with.
+      config: names the network, the data set and what its images are normalized with.
       evaluate: measure the network on the test images, and record its accuracy.
 
     Returns:
@@ -122,13 +122,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--data_dir", default="", help="where prepared sets lie; else TFDS's own")
     add("--image_size", type=int, help="as data.image_size; else the data set's recipe")
     add("--test_crop", type=float, help="as data.test_crop; likewise")
-    normalisation = parser.add_mutually_exclusive_group(required=True)
-    normalisation.add_argument(
-        "--normalisation",
+    normalization = parser.add_mutually_exclusive_group(required=True)
+    normalization.add_argument(
+        "--normalization",
         choices=sorted(PRESETS),
-        help="whose constants its images were normalised with",
+        help="whose constants its images were normalized with",
     )
-    normalisation.add_argument(
+    normalization.add_argument(
         "--mean_std",
         type=float,
         nargs=6,
@@ -138,9 +138,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--evaluate", action="store_true", help="measure it on the test images")
     args = parser.parse_args(argv)
     constants = (
-        PRESETS[args.normalisation]
-        if args.normalisation
-        else Normalisation(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
+        PRESETS[args.normalization]
+        if args.normalization
+        else Normalization(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
     )
     config = recipes.STUDENT.get(args.data, config_lib.default)()
     config.model = args.model

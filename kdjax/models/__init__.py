@@ -1,7 +1,7 @@
 """Networks by name: one file a family, all with the same answer.
 
 `logits, features = model.apply(variables, image, train=...)`, with image
-[B, H, W, 3] float and normalised, logits [B, K], and `Features` as in `features.py`.
+[B, H, W, 3] float and normalized, logits [B, K], and `Features` as in `features.py`.
 
 A name that ends in `@64` or `@224` means the form of a network made for images of that
 height and width; without a suffix it is the one for 32x32.
@@ -66,7 +66,7 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
     Args:
       name: for example "wrn_16_2", "resnet56" or "mhgd_vgg7@64".
       num_classes: size of the logits.
-      **kwargs: `dtype` of the computation, `axis_name` of synchronised batch norms.
+      **kwargs: `dtype` of the computation, `axis_name` of synchronized batch norms.
 
     Raises:
       ValueError: if no family knows the name.

@@ -14,7 +14,7 @@ class Features(NamedTuple):
     Attributes:
       stem: what the stages start from, [B, H, W, C].
       post: outputs of the stages after their ReLU, bottom to top, [B, H, W, C] each.
-      pre: the same before that ReLU: what the overhaul method distils.
+      pre: the same before that ReLU: what the overhaul method distills.
       pooled: input of the classifier, [B, C].
     """
 

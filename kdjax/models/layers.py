@@ -28,10 +28,10 @@ def torch_bias(fan_in: int) -> Initializer:
     """Returns U(-1/sqrt(in), 1/sqrt(in)): how PyTorch fills a linear layer's bias."""
     bound = fan_in**-0.5
 
-    def initialise(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32):
+    def initialize(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return initialise
+    return initialize
 
 
 def convolution(
@@ -86,7 +86,7 @@ def batch_norm(
     values of a channel in the batch).
 
     Args:
-      train: normalise with the statistics of the batch and move the running ones.
+      train: normalize with the statistics of the batch and move the running ones.
       axis_name: device axis over which the statistics of a batch are averaged; None
         keeps them on each device.
       dtype: type of the output; statistics are float32 or wider.

@@ -88,7 +88,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features.
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features.
 
         Raises:
           ValueError: if the pools would leave nothing of the images.
@@ -154,7 +154,7 @@ class StridedVGG(nn.Module):
       num_classes: size of the logits.
       stem_stride: step of the first convolution; 2 brings 64x64 images to 32x32.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     num_classes: int
@@ -178,7 +178,7 @@ class StridedVGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         conv = functools.partial(layers.convolution, dtype=self.dtype)
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -237,7 +237,7 @@ class MobileNet(nn.Module):
       num_classes: size of the logits.
       stem_stride: step of the first convolution; 2 brings 64x64 images to 32x32.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     num_classes: int
@@ -262,7 +262,7 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(16, 3, self.stem_stride, dtype=self.dtype, name="stem")(
             image

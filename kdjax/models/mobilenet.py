@@ -66,7 +66,7 @@ class MobileNet(nn.Module):
       num_classes: size of the logits.
       stem_stride: step of the first convolution; 2 makes it the ImageNet form.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     num_classes: int
@@ -110,7 +110,7 @@ class MobileNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(
             32,
@@ -123,12 +123,12 @@ class MobileNet(nn.Module):
         x = nn.relu(layers.batch_norm(train, name="stem_bn", **settings)(x))
         stem, pre, post = x, [], []
         for unit, (width, stride) in enumerate(_UNITS, start=1):
-            normalised = Separable(width, stride, name=f"unit{unit}", **settings)(
+            normalized = Separable(width, stride, name=f"unit{unit}", **settings)(
                 x, train
             )
-            x = nn.relu(normalised)
+            x = nn.relu(normalized)
             if unit in _TAPS:
-                pre.append(normalised)
+                pre.append(normalized)
                 post.append(x)
         pooled = layers.global_average(x)
         logits = layers.classifier(

@@ -115,7 +115,7 @@ class MobileNetV2(nn.Module):
       imagenet: torchvision's form: full width, ReLUs that end at 6, a second stage of
         stride 2, no expansion in the first block.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     num_classes: int
@@ -165,7 +165,7 @@ class MobileNetV2(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         conv = functools.partial(layers.convolution, dtype=self.dtype)
         norm = functools.partial(layers.batch_norm, train, **settings)

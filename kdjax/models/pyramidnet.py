@@ -70,15 +70,15 @@ class Block(nn.Module):
             convolutions = ((inner, 1, 1), (inner, 3, stride), (4 * inner, 1, 1))
         else:
             convolutions = ((inner, 3, stride), (inner, 3, 1))
-        normalised = [norm(name="bn1")(x)]
+        normalized = [norm(name="bn1")(x)]
         for index, convolution in enumerate(convolutions, start=1):
-            y = normalised[-1]
+            y = normalized[-1]
             if index > 1:
                 y = nn.relu(y)
             y = conv(*convolution, name=f"conv{index}")(y)
-            normalised.append(norm(name=f"bn{index + 1}")(y))
-        y = normalised[-1]
-        return y + _shortcut(x, y.shape[-1], stride), normalised[int(self.bottleneck)]
+            normalized.append(norm(name=f"bn{index + 1}")(y))
+        y = normalized[-1]
+        return y + _shortcut(x, y.shape[-1], stride), normalized[int(self.bottleneck)]
 
 
 class PyramidNet(nn.Module):
@@ -101,7 +101,7 @@ class PyramidNet(nn.Module):
       bottleneck: whether the blocks are bottlenecks.
       num_classes: size of the logits.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     blocks: int
@@ -159,7 +159,7 @@ class PyramidNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(16, 3, dtype=self.dtype, name="stem")(image)
         x = layers.batch_norm(train, name="stem_bn", **settings)(x)
@@ -167,7 +167,7 @@ class PyramidNet(nn.Module):
         for index, width in enumerate(self.widths()):
             group, block = index // self.blocks + 1, index % self.blocks
             first = group > 1 and block == 0
-            x, normalised = Block(
+            x, normalized = Block(
                 width,
                 stride=2 if first else 1,
                 bottleneck=self.bottleneck,
@@ -175,7 +175,7 @@ class PyramidNet(nn.Module):
                 **settings,
             )(x, train)
             if first:
-                pre.append(normalised)
+                pre.append(normalized)
         pre.append(layers.batch_norm(train, name="bn", **settings)(x))
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])

@@ -139,7 +139,7 @@ class ResNet(nn.Module):
       stem_stride: its step; 2 brings 64x64 images to 32x32.
       pool: whether a 3x3 max pool of stride 2 follows.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     blocks: tuple[int, ...]
@@ -227,7 +227,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(
             self.stem, self.stem_size, self.stem_stride, dtype=self.dtype, name="stem"

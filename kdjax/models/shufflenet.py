@@ -79,7 +79,7 @@ class ShuffleNet(nn.Module):
     Attributes:
       num_classes: size of the logits.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     num_classes: int
@@ -111,7 +111,7 @@ class ShuffleNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(
             _STEM,

@@ -51,7 +51,7 @@ class VGG(nn.Module):
       num_classes: size of the logits.
       pools: blocks, from the first, that a pool follows.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     convolutions: tuple[int, ...]
@@ -90,7 +90,7 @@ class VGG(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         conv = functools.partial(layers.convolution, use_bias=True, dtype=self.dtype)
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
@@ -101,9 +101,9 @@ class VGG(nn.Module):
         for block, (width, number) in enumerate(blocks):
             for index in range(number):
                 x = conv(width, 3, name=f"block{block}_conv{index}")(x)
-                normalised = norm(name=f"block{block}_bn{index}")(x)
-                x = nn.relu(normalised)
-            pre.append(normalised)
+                normalized = norm(name=f"block{block}_bn{index}")(x)
+                x = nn.relu(normalized)
+            pre.append(normalized)
             post.append(x)
             if block < self.pools:
                 x = nn.max_pool(x, (2, 2), (2, 2))

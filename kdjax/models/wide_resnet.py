@@ -38,14 +38,14 @@ class Block(nn.Module):
         norm = functools.partial(
             layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
         )
-        normalised = norm(name="bn1")(x)
-        activated = nn.relu(normalised)
+        normalized = norm(name="bn1")(x)
+        activated = nn.relu(normalized)
         y = conv(self.channels, 3, self.stride, name="conv1")(activated)
         y = nn.relu(norm(name="bn2")(y))
         y = conv(self.channels, 3, name="conv2")(y)
         if x.shape[-1] != self.channels:
             x = conv(self.channels, 1, self.stride, name="shortcut")(activated)
-        return x + y, normalised
+        return x + y, normalized
 
 
 class WideResNet(nn.Module):
@@ -64,7 +64,7 @@ class WideResNet(nn.Module):
       num_classes: size of the logits.
       stem_stride: step of the first convolution; 2 brings 64x64 images to 32x32.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     depth: int
@@ -109,7 +109,7 @@ class WideResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
-        """Classifies [B, H, W, 3] normalised images: [B, K] logits and features."""
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(16, 3, self.stem_stride, dtype=self.dtype, name="stem")(
             image
@@ -118,14 +118,14 @@ class WideResNet(nn.Module):
         for group in (1, 2, 3):
             for block in range((self.depth - 4) // 6):
                 first = block == 0
-                x, normalised = Block(
+                x, normalized = Block(
                     16 * self.widen * 2 ** (group - 1),
                     stride=2 if first and group > 1 else 1,
                     name=f"group{group}_block{block}",
                     **settings,
                 )(x, train)
                 if first and group > 1:
-                    pre.append(normalised)
+                    pre.append(normalized)
         pre.append(layers.batch_norm(train, name="bn", **settings)(x))
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])

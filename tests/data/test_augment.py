@@ -99,9 +99,9 @@ def test_no_padding_and_no_flip_is_the_image():
     assert result.dtype == np.uint8
 
 
-def test_normalise_is_per_colour_in_units_of_pixels():
+def test_normalize_is_per_color_in_units_of_pixels():
     pixels = np.zeros((1, 1, 1, 3), np.uint8) + np.asarray([0, 100, 255], np.uint8)
-    result = augment.normalise(
+    result = augment.normalize(
         jnp.asarray(pixels), mean=(0.0, 50.0, 127.5), std=(1.0, 25.0, 127.5)
     )
     np.testing.assert_allclose(result.ravel(), [0.0, 2.0, 1.0])

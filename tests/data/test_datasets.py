@@ -23,14 +23,14 @@ def test_digits_are_a_fixed_stratified_split():
     np.testing.assert_array_equal(again.label, test.label)
 
 
-def labelled(*counts):
+def labeled(*counts):
     label = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     image = np.arange(len(label), dtype=np.uint8).reshape(-1, 1, 1, 1)
     return Split(image, label)
 
 
 def test_a_fraction_keeps_the_classes_in_proportion_and_is_always_the_same():
-    split = labelled(40, 80, 20)
+    split = labeled(40, 80, 20)
     kept = datasets.stratified(split, 0.25, 3)
     np.testing.assert_array_equal(np.bincount(kept.label), [10, 20, 5])
     assert len(np.unique(kept.image)) == 35
@@ -44,11 +44,11 @@ def test_too_small_a_fraction_is_refused():
         r"data\.train_fraction=0\.01 divides 140 images into 1 and 139, fewer than"
     )
     with pytest.raises(ValueError, match=message):
-        datasets.stratified(labelled(40, 80, 20), 0.01, 3)
+        datasets.stratified(labeled(40, 80, 20), 0.01, 3)
 
 
 def test_a_validation_part_is_set_aside_in_proportion_and_nothing_is_lost():
-    split = labelled(40, 80, 20)
+    split = labeled(40, 80, 20)
     left, part = datasets.set_aside(split, 0.25, 3)
     np.testing.assert_array_equal(np.bincount(part.label), [10, 20, 5])
     np.testing.assert_array_equal(np.bincount(left.label), [30, 60, 15])
@@ -69,7 +69,7 @@ def test_a_validation_part_is_set_aside_in_proportion_and_nothing_is_lost():
 )
 def test_a_part_that_cannot_be_set_aside_is_refused(counts, fraction, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        datasets.set_aside(labelled(*counts), fraction, 3)
+        datasets.set_aside(labeled(*counts), fraction, 3)
     assert str(error.value).startswith("data.validation_fraction")
 
 

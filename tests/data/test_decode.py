@@ -10,7 +10,7 @@ from kdjax.data import decode
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
-GREY = RNG.integers(0, 256, (5, 7), np.uint8)
+GRAY = RNG.integers(0, 256, (5, 7), np.uint8)
 
 
 def save(path, image, *args, **kwargs):
@@ -20,12 +20,12 @@ def save(path, image, *args, **kwargs):
     return path
 
 
-def coloured(grey):
-    return np.repeat(grey[..., None], 3, axis=-1)
+def colored(gray):
+    return np.repeat(gray[..., None], 3, axis=-1)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp"])
-def test_colours_are_read_as_they_are(tmp_path, name):
+def test_colors_are_read_as_they_are(tmp_path, name):
     kwargs = {"lossless": True} if name == "a.webp" else {}
     found = decode.read(save(tmp_path / name, RGB, **kwargs))
     assert found.dtype == np.uint8
@@ -38,42 +38,42 @@ def test_jpeg_is_read_whatever_its_name(tmp_path):
     np.testing.assert_allclose(found, flat, atol=2)
 
 
-def test_grey_becomes_three_equal_channels(tmp_path):
+def test_gray_becomes_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(
-        decode.read(save(tmp_path / "a.png", GREY)), coloured(GREY)
+        decode.read(save(tmp_path / "a.png", GRAY)), colored(GRAY)
     )
-    white = GREY > 127
+    white = GRAY > 127
     found = decode.read(save(tmp_path / "b.png", white))
-    np.testing.assert_array_equal(found, coloured(255 * white.astype(np.uint8)))
+    np.testing.assert_array_equal(found, colored(255 * white.astype(np.uint8)))
 
 
 def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
-    grey = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
-    found = decode.read(save(tmp_path / "a.png", grey))
-    np.testing.assert_array_equal(found, coloured(np.uint8([[0, 0, 1, 1, 128, 255]])))
+    gray = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
+    found = decode.read(save(tmp_path / "a.png", gray))
+    np.testing.assert_array_equal(found, colored(np.uint8([[0, 0, 1, 1, 128, 255]])))
 
 
-def test_palettes_stand_for_their_colours(tmp_path):
-    image = Image.fromarray(GREY % 3)
+def test_palettes_stand_for_their_colors(tmp_path):
+    image = Image.fromarray(GRAY % 3)
     image.putpalette([9, 8, 7, 10, 20, 30, 200, 100, 0])
-    colours = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
+    colors = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
     path = save(tmp_path / "a.png", image)
-    np.testing.assert_array_equal(decode.read(path), colours[GREY % 3])
+    np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
     # One of them is invisible, and so black.
     save(path, image, transparency=1)
-    colours[1] = 0
-    np.testing.assert_array_equal(decode.read(path), colours[GREY % 3])
+    colors[1] = 0
+    np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
 
 
 def test_alpha_is_laid_over_black(tmp_path):
     alpha = np.uint8([[0, 51, 255]])
-    grey = np.uint8([[200, 200, 200]])
-    found = decode.read(save(tmp_path / "a.png", np.stack([grey, alpha], -1)))
-    np.testing.assert_allclose(found, coloured(np.uint8([[0, 40, 200]])), atol=1)
-    image = np.concatenate([coloured(grey), alpha[..., None]], -1)
+    gray = np.uint8([[200, 200, 200]])
+    found = decode.read(save(tmp_path / "a.png", np.stack([gray, alpha], -1)))
+    np.testing.assert_allclose(found, colored(np.uint8([[0, 40, 200]])), atol=1)
+    image = np.concatenate([colored(gray), alpha[..., None]], -1)
     found = decode.read(save(tmp_path / "b.png", image))
-    np.testing.assert_allclose(found, coloured(np.uint8([[0, 40, 200]])), atol=1)
-    # A single colour that stands for nothing.
+    np.testing.assert_allclose(found, colored(np.uint8([[0, 40, 200]])), atol=1)
+    # A single color that stands for nothing.
     found = decode.read(
         save(tmp_path / "c.png", RGB, transparency=tuple(RGB[0, 0].tolist()))
     )
@@ -98,16 +98,16 @@ def test_the_orientation_of_exif_is_applied(tmp_path, orientation, turned):
     np.testing.assert_array_equal(found, turned)
 
 
-def test_the_shorter_side_is_resized_and_the_centre_cut_out(tmp_path):
-    # Squares of 8 pixels: left, middle and right in colours of their own.
+def test_the_shorter_side_is_resized_and_the_center_cut_out(tmp_path):
+    # Squares of 8 pixels: left, middle and right in colors of their own.
     image = np.repeat(np.uint8([[10, 20, 30]]), 8, axis=1).repeat(8, axis=0)
     path = save(tmp_path / "a.png", image)
-    # Its neighbours shine through at the border.
+    # Its neighbors shine through at the border.
     np.testing.assert_allclose(decode.read(path, 4), np.full((4, 4, 3), 20), atol=1)
     np.testing.assert_array_equal(decode.read(path, 16)[:, 1:-1], 20)
     save(path, image.T)
     np.testing.assert_allclose(decode.read(path, 4), np.full((4, 4, 3), 20), atol=1)
-    # Antialiased: a fine grid becomes its mean, not one of its two greys.
+    # Antialiased: a fine grid becomes its mean, not one of its two grays.
     grid = np.uint8(255 * (np.indices((64, 64)).sum(0) % 2))
     found = decode.read(save(path, grid), 8)
     assert 120 < found.min() <= found.max() < 135

@@ -33,7 +33,7 @@ def test_so_many_images_lose_a_rectangle(probability):
     assert abs(lost.mean() - probability) <= spread
 
 
-def test_what_is_lost_is_one_rectangle_of_every_colour():
+def test_what_is_lost_is_one_rectangle_of_every_color():
     areas, aspects = [], []
     for one in erased(1.0):
         gone = one == 0

@@ -19,8 +19,8 @@ def grid(width, height):
 
 
 @pytest.mark.parametrize("part", [1.0, 0.5])
-def test_the_centre_is_that_part_of_the_shorter_side(part):
-    found = np.asarray(framing.centre(grid(200, 100), int(100 * part), part))
+def test_the_center_is_that_part_of_the_shorter_side(part):
+    found = np.asarray(framing.center(grid(200, 100), int(100 * part), part))
     np.testing.assert_array_equal(
         found[0, :, 0], 50 + 25 * (part < 1) + np.arange(100 * part)
     )
@@ -29,9 +29,9 @@ def test_the_centre_is_that_part_of_the_shorter_side(part):
     )
 
 
-def test_the_centre_is_close_to_resizing_and_cutting_as_torchvision_does():
+def test_the_center_is_close_to_resizing_and_cutting_as_torchvision_does():
     smooth = grid(128, 96).resize((400, 300), Image.Resampling.BICUBIC)
-    found = np.asarray(framing.centre(smooth, 56, 56 / 64))
+    found = np.asarray(framing.center(smooth, 56, 56 / 64))
     resized = smooth.resize((round(400 * 64 / 300), 64), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 56) / 2), round((resized.height - 56) / 2)
     expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
@@ -41,7 +41,7 @@ def test_the_centre_is_close_to_resizing_and_cutting_as_torchvision_does():
 
 def test_without_a_size_the_image_stays_as_it_is():
     image = grid(7, 5)
-    assert framing.centre(image, 0) is image
+    assert framing.center(image, 0) is image
 
 
 @given(SIDE, SIDE, st.integers(0, 2**32))
@@ -65,11 +65,11 @@ def test_random_parts_have_the_sizes_and_shapes_of_the_original():
     # Large parts that are no squares do not fit in and are drawn again.
     assert np.mean(area) == pytest.approx(0.478, abs=0.015)
     assert np.mean(np.log(aspect)) == pytest.approx(0, abs=0.015)
-    centre = (parts[:, 0] + parts[:, 2]) / 2
-    assert centre.mean() == pytest.approx(200, abs=3)
+    center = (parts[:, 0] + parts[:, 2]) / 2
+    assert center.mean() == pytest.approx(200, abs=3)
 
 
-def test_of_an_image_too_long_for_any_part_it_is_the_centre():
+def test_of_an_image_too_long_for_any_part_it_is_the_center():
     part = framing.random_part((600, 10), np.random.default_rng(0))
     assert part == (293, 0, 306, 10)
     part = framing.random_part((10, 600), np.random.default_rng(0))

@@ -6,7 +6,7 @@ from kdjax.data import digits, measure
 from kdjax.data.split import Split
 
 
-def test_measures_each_colour_over_all_pixels():
+def test_measures_each_color_over_all_pixels():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (2001, 3, 2, 3), np.uint8)  # Three blocks.
     image[..., 2] = 7

@@ -87,7 +87,7 @@ def test_warns_of_nothing(prepared, capfd, caplog):
 
 
 class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Prepares a set that TFDS has no code for: one grey image a split."""
+    """Prepares a set that TFDS has no code for: one gray image a split."""
 
     VERSION = tfds.core.Version("1.0.0")
     image = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -132,7 +132,7 @@ def prepare_blobs(tmp_path, **kwargs):
     return str(tmp_path / "sets")
 
 
-def test_loads_any_set_and_makes_grey_images_coloured(tmp_path):
+def test_loads_any_set_and_makes_gray_images_colored(tmp_path):
     splits = tfds_source.load("blobs", prepare_blobs(tmp_path))
     for split in splits.values():
         assert split.image.shape == (1, 6, 8, 3)

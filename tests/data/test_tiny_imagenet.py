@@ -15,10 +15,10 @@ FOLDER = "tiny-imagenet-200"
 
 
 def jpeg(level, *, mode="RGB", size=(64, 64)):
-    """Makes an image of one grey level."""
+    """Makes an image of one gray level."""
     stream = io.BytesIO()
-    colour = level if mode == "L" else (level,) * 3
-    Image.new(mode, size, colour).save(stream, "JPEG")
+    color = level if mode == "L" else (level,) * 3
+    Image.new(mode, size, color).save(stream, "JPEG")
     return stream.getvalue()
 
 

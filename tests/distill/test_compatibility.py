@@ -47,7 +47,7 @@ def test_every_method_joins_every_published_pair_or_says_why_not(name):
 
 @pytest.fixture
 def quickly_compiled():
-    """What is compiled runs once: optimising it would take longer."""
+    """What is compiled runs once: optimizing it would take longer."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -27,7 +27,7 @@ def test_it_is_repdistillers():
                 "memory": jnp.asarray(
                     np.random.RandomState(seed).uniform(-bound, bound, (50, 32))
                 ),
-                "log_normaliser": jnp.asarray(-jnp.inf),
+                "log_normalizer": jnp.asarray(-jnp.inf),
             }
             for side, seed in (("student", 74), ("teacher", 75))
         }
@@ -51,7 +51,7 @@ def test_it_is_repdistillers():
     )
     # The reference keeps its constants in float32.
     for side, name in (("student", "Z_v1"), ("teacher", "Z_v2")):
-        found = np.exp(stats[side]["log_normaliser"])
+        found = np.exp(stats[side]["log_normalizer"])
         np.testing.assert_allclose(found, expected[name], rtol=1e-6)
     np.testing.assert_allclose(
         second, expected["loss_second_call_after_memory_update"], rtol=1e-6
@@ -103,14 +103,14 @@ def test_a_small_split_has_fewer_negatives():
 
 
 def test_four_devices_are_one():
-    """Terms, gradients, and memories and normalisers to the last bit on each."""
+    """Terms, gradients, and memories and normalizers to the last bit on each."""
     method, constants = made(dtype="float64")
     _, _, (learned, stats) = relations.assert_four_devices_are_one(method, constants)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(learned))
     for side in ("student", "teacher"):
         lengths = np.linalg.norm(stats[side]["memory"][:8], axis=1)
         np.testing.assert_allclose(lengths, np.ones(8))
-        assert np.isfinite(stats[side]["log_normaliser"])
+        assert np.isfinite(stats[side]["log_normalizer"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -136,9 +136,9 @@ def test_memories_move_and_constants_stay(dtype, scale):
         assert term.shape == (3,)
         assert term.dtype == jnp.float32
         assert np.all(np.isfinite(term))
-        known = stats[side]["log_normaliser"]
+        known = stats[side]["log_normalizer"]
         assert np.isfinite(known)
-        assert again[side]["log_normaliser"] == known
+        assert again[side]["log_normalizer"] == known
         moved = np.any(
             stats[side]["memory"] != before["batch_stats"][side]["memory"], axis=1
         )
@@ -153,7 +153,7 @@ def test_no_score_overflows():
     place = np.array([[0, 1, 2, 2], [1, 0, 2, 3]])
 
     def loss(score):
-        return contrast.loss(score, place, log_normaliser=jnp.zeros(()))
+        return contrast.loss(score, place, log_normalizer=jnp.zeros(()))
 
     # Three negatives of four images: of the first row the two equal ones cost.
     expected = -2 * np.log(0.75 / (0.75 + np.exp(3)))
@@ -164,7 +164,7 @@ def test_no_score_overflows():
 
 
 def test_no_temperature_overflows():
-    """Where the normaliser itself is beyond float64."""
+    """Where the normalizer itself is beyond float64."""
     method, _ = made(temperature=1e-3)
     place = np.array([[4, 0, 0, 2], [9, 3, 11, 4], [2, 2, 7, 8]])
     embedded, memories = (
@@ -175,7 +175,7 @@ def test_no_temperature_overflows():
         for seed, size in ((0, 3), (2, 12))
     )
     stats = {
-        side: {"memory": memory, "log_normaliser": jnp.asarray(-jnp.inf)}
+        side: {"memory": memory, "log_normalizer": jnp.asarray(-jnp.inf)}
         for side, memory in memories.items()
     }
 
@@ -191,7 +191,7 @@ def test_no_temperature_overflows():
         score = np.take_along_axis(products, place, axis=1) / method.temperature
         expected = np.logaddexp.reduce(score.ravel()) + np.log(12 / place.size)
         assert expected > np.log(np.finfo(np.float64).max)
-        np.testing.assert_allclose(new[side]["log_normaliser"], expected, rtol=1e-5)
+        np.testing.assert_allclose(new[side]["log_normalizer"], expected, rtol=1e-5)
 
 
 def test_what_makes_no_sense_is_refused():

@@ -336,7 +336,7 @@ def test_the_student_may_come_with_any_sign():
         assert np.all(np.sum(ours * theirs, axis=1) > 0)
         assert np.all(theirs >= -1e-6)
         np.testing.assert_allclose(
-            singular_vectors.l2_normalise(ours, axis=1), ours, rtol=1e-5, atol=1e-7
+            singular_vectors.l2_normalize(ours, axis=1), ours, rtol=1e-5, atol=1e-7
         )
 
 
@@ -344,7 +344,7 @@ def test_the_student_may_come_with_any_sign():
     ("settings", "message"),
     [
         ({"heads": 0}, r"methods\.mhgd\.heads=0 is less than 1"),
-        ({"smoothing": "x"}, r"smoothing='x' is none of \['centred_tanh', 'tanh'\]"),
+        ({"smoothing": "x"}, r"smoothing='x' is none of \['centered_tanh', 'tanh'\]"),
         ({"scope": "x"}, r"scope='x' is none of \['global', 'per_device'\]"),
         ({"route": "x"}, r"methods\.mhgd\.route='x' is none of"),
     ],

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.distill.soft_targets import SoftTargets, standardised
+from kdjax.distill.soft_targets import SoftTargets, standardized
 from tests.distill.logits import assert_as_referred, public_logits, value
 
 
@@ -16,7 +16,7 @@ from tests.distill.logits import assert_as_referred, public_logits, value
         ("KD/T2", {"temperature": 2.0}),
         ("KD/T4", {}),
         # Without the weight of 9 that its code multiplies by.
-        ("LSKD/T2", {"temperature": 2.0, "standardise": True}),
+        ("LSKD/T2", {"temperature": 2.0, "standardize": True}),
     ],
 )
 def test_value_and_gradient_are_the_public_ones(name, settings):
@@ -36,44 +36,44 @@ def test_value_and_gradient_without_the_square_are_those_released_with_mhgd(gold
         )
 
 
-@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_losses_are_float32_whatever_the_logits(dtype, standardise):
+def test_losses_are_float32_whatever_the_logits(dtype, standardize):
     student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
-    method = SoftTargets(standardise=standardise)
+    method = SoftTargets(standardize=standardize)
     found = value(method, student, teacher)
     assert found.dtype == jnp.float32
     wide = [x.astype(jnp.float32) for x in (student, teacher)]
     np.testing.assert_array_equal(found, value(method, *wide))
 
 
-@pytest.mark.parametrize("standardise", [False, True])
-def test_equal_logits_have_no_loss(standardise):
+@pytest.mark.parametrize("standardize", [False, True])
+def test_equal_logits_have_no_loss(standardize):
     student, _ = public_logits()
-    method = SoftTargets(standardise=standardise)
+    method = SoftTargets(standardize=standardize)
     found, gradient = jax.value_and_grad(lambda x: value(method, x, student))(student)
     assert found == 0
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
 
 
-@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("standardize", [False, True])
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e30])
-def test_values_and_gradients_are_finite_at_any_scale(scale, standardise):
+def test_values_and_gradients_are_finite_at_any_scale(scale, standardize):
     student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
-    method = SoftTargets(standardise=standardise)
+    method = SoftTargets(standardize=standardize)
     found = jax.value_and_grad(lambda x: value(method, x, teacher))(student)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(found))
 
 
-def test_a_scaled_and_shifted_teacher_is_the_same_when_standardised():
+def test_a_scaled_and_shifted_teacher_is_the_same_when_standardized():
     student, teacher = public_logits()
-    method = SoftTargets(standardise=True)
+    method = SoftTargets(standardize=True)
     np.testing.assert_allclose(
         value(method, student, 7 * teacher - 30),
         value(method, student, teacher),
         rtol=1e-5,
     )
-    logits = standardised(jnp.asarray(teacher))
+    logits = standardized(jnp.asarray(teacher))
     np.testing.assert_allclose(np.std(logits, axis=1, ddof=1), 1, rtol=1e-5)
 
 

@@ -9,7 +9,7 @@ from experiments import benchmark_data
 
 @pytest.fixture(autouse=True)
 def quickly_compiled():
-    """What is compiled runs a few times: optimising it would take longer."""
+    """What is compiled runs a few times: optimizing it would take longer."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

@@ -135,7 +135,7 @@ def losses(workdir):
     test = digits.load()["test"]
     index = np.concatenate([np.flatnonzero(test.label == k)[:3] for k in range(10)])
     pixels = {name: config["data"][name] for name in ("mean", "std")}
-    image = augment.normalise(test.image[index], **pixels)
+    image = augment.normalize(test.image[index], **pixels)
     method = distill.build(config["methods"])["mhgd"]
     constants = {"prepared": part(saved(workdir / "prepare"), "methods", "mhgd")}
     student, teacher = (models.build(name, 10) for name in ("wrn_10_2", "wrn_10_1"))
@@ -188,14 +188,14 @@ def test_pictures_and_table(run, drawn):
 def test_graphs_and_their_divergences(drawn):
     experiment, states = drawn.restored
     image = np.asarray(experiment.test.split.image)[:30]
-    # There is no axis of devices here for batch norms to be synchronised over.
+    # There is no axis of devices here for batch norms to be synchronized over.
     network = experiment.teacher.network.clone(axis_name="devices")
-    synchronised = types.SimpleNamespace(
+    synchronized = types.SimpleNamespace(
         config=experiment.config,
         student=experiment.student.clone(axis_name="devices"),
         teacher=experiment.teacher._replace(network=network),
     )
-    for edge, divergence in plot_graphs.compare(synchronised, states, image):
+    for edge, divergence in plot_graphs.compare(synchronized, states, image):
         assert edge.shape == (3, HEADS, 30, 30)
         np.testing.assert_allclose(edge.sum(-1), 1, rtol=1e-5)
         # The first is the teacher's, the others are taken from it.
@@ -206,18 +206,18 @@ def test_graphs_and_their_divergences(drawn):
         assert np.all(divergence[1:] > 0)
 
 
-def test_initialisation_has_folders_of_its_own(run, copy, monkeypatch):
+def test_initialization_has_folders_of_its_own(run, copy, monkeypatch):
     """The connectors are those of the distillation, the student is the newest."""
     # The experiment has another phase.
     monkeypatch.undo()
-    (copy / "initialise").mkdir()
-    (copy / "checkpoints").rename(copy / "initialise" / "checkpoints")
+    (copy / "initialize").mkdir()
+    (copy / "checkpoints").rename(copy / "initialize" / "checkpoints")
     config = json.loads((copy / "config.json").read_text())
-    configure(copy, initialise=config["initialise"] | {"epochs": 1})
+    configure(copy, initialize=config["initialize"] | {"epochs": 1})
     experiment, (_, before, after) = plot_graphs.restore(copy)
     assert [phase.name for phase in experiment.phases] == [
         "prepare",
-        "initialise",
+        "initialize",
         "train",
     ]
     distilled = saved(run)

@@ -87,7 +87,7 @@ def expected(workdir, image):
     found = trained.load(workdir)
     data = found.config["data"]
     network = models.build(found.config["model"], 10)
-    image = augment.normalise(image, mean=data["mean"], std=data["std"])
+    image = augment.normalize(image, mean=data["mean"], std=data["std"])
     return np.asarray(network.apply(found.variables, image, train=False)[0])
 
 

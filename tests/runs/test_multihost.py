@@ -19,7 +19,7 @@ def start(workdir, *arguments, devices, stderr=subprocess.DEVNULL):
         [
             *(sys.executable, "-m", "kdjax.main"),
             "--config=configs/student.py:wrn_10_1,digits",
-            "--config.batch_norm=synchronised",
+            "--config.batch_norm=synchronized",
             "--config.log_every_steps=1",
             "--config.checkpoint.every_steps=2",
             f"--workdir={workdir}",

@@ -80,7 +80,7 @@ def _one_by_one(decompose: Callable[[jax.Array], Any], x: jax.Array) -> Any:
     )
 
 
-def orthonormalise(rows: jax.Array) -> jax.Array:
+def orthonormalize(rows: jax.Array) -> jax.Array:
     """Makes every row orthogonal to those before it, and of length 1.
 
     Classical Gram-Schmidt with three passes over a row. What the first leaves of a row
@@ -138,7 +138,7 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     size = matrix.shape[-1]
     half = -(-size // 2)
     even = 2 * half
-    # The batch last, so that neighbours in memory are treated alike. A row of zeros
+    # The batch last, so that neighbors in memory are treated alike. A row of zeros
     # makes the number even; it is never turned.
     a = jnp.transpose(matrix + jnp.swapaxes(matrix, 1, 2), (1, 2, 0)) / 2
     a = jnp.pad(a, ((0, even - size), (0, even - size), (0, 0)))
@@ -219,14 +219,14 @@ def leading(matrix: jax.Array, rank: int) -> jax.Array:
     start = np.linalg.qr(np.random.default_rng(0).normal(size=(size, width)))[0].T
     rows = jnp.broadcast_to(start.astype(matrix.dtype), (len(matrix), width, size))
 
-    # Small eigenvalues survive two products between orthonormalisations, not many more.
+    # Small eigenvalues survive two products between orthonormalizations, not many more.
     def improve(number, rows):
         image = product(rows, matrix)
         bound = jnp.min(jnp.sum(rows * image, axis=2), axis=1)[:, None, None]
         # Random vectors tell nothing of what they leave out.
         bound = jnp.where(number > 0, jnp.maximum(bound, 0), 0)
         rows = product(image, matrix) - bound * (image - bound / 8 * rows)
-        return orthonormalise(rows)
+        return orthonormalize(rows)
 
     rounds = 1 + math.ceil(jnp.finfo(matrix.dtype).nmant / 4)
     rows = jax.lax.fori_loop(0, rounds, improve, rows)

@@ -1,7 +1,7 @@
 """Singular vectors of feature maps: compression, alignment, and their gradients.
 
 A feature map is read as a matrix of N = H*W positions by C channels,
-X = U diag(s) V^T. Its first right singular vectors summarise it by directions in the
+X = U diag(s) V^T. Its first right singular vectors summarize it by directions in the
 space of channels. Used by knowledge distillation with singular values and vectors
 (Lee et al., ECCV 2018) and by multi-head graph distillation (Lee and Song, BMVC 2019).
 Original: sseung0703/KD_methods_with_TF, `SVD.py`.
@@ -18,7 +18,7 @@ from kdjax.distill.linalg.eigen import product
 from kdjax.distill.linalg.singular_gradients import GRADIENTS
 
 
-def l2_normalise(x: jax.Array, axis: int = -1) -> jax.Array:
+def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
     """Divides by the Euclidean norm along an axis, never by less than 1e-6.
 
     Source: original: `tf.nn.l2_normalize`.
@@ -71,7 +71,7 @@ def compress(
             raise ValueError(f"compress: {name}={value!r} is none of {sorted(table)}")
     x = _matrix(feature)
     # Unit already, but for rounding; what this adds is the gradient of the scale.
-    return l2_normalise(_vectors(x, rank, route, gradient), axis=1)
+    return l2_normalize(_vectors(x, rank, route, gradient), axis=1)
 
 
 def left_vectors(feature: jax.Array, right: jax.Array) -> jax.Array:
@@ -85,7 +85,7 @@ def left_vectors(feature: jax.Array, right: jax.Array) -> jax.Array:
       Unit columns, or zero where `right` is, [B, H*W, R].
     """
     x, _ = eigen.rescale(_matrix(feature))
-    return l2_normalise(product(x, right), axis=1)
+    return l2_normalize(product(x, right), axis=1)
 
 
 def shares(feature: jax.Array, right: jax.Array) -> jax.Array:
@@ -103,7 +103,7 @@ def shares(feature: jax.Array, right: jax.Array) -> jax.Array:
       where a vector is missing.
     """
     x, _ = eigen.rescale(_matrix(feature))
-    return l2_normalise(jnp.linalg.norm(product(x, right), axis=1))
+    return l2_normalize(jnp.linalg.norm(product(x, right), axis=1))
 
 
 def project(student: jax.Array, left: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def project(student: jax.Array, left: jax.Array) -> jax.Array:
             f"project: student {student.shape} has {x.shape[1]} positions, "
             f"the left vectors {left.shape} have {left.shape[1]}"
         )
-    return l2_normalise(product(jnp.swapaxes(x, 1, 2), left), axis=1)
+    return l2_normalize(product(jnp.swapaxes(x, 1, 2), left), axis=1)
 
 
 def align(student: jax.Array, teacher: jax.Array) -> jax.Array:

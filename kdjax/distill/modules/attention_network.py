@@ -51,7 +51,7 @@ class Projection(nn.Module):
     Attributes:
       width: output channels.
       dtype: type of the computation.
-      axis_name: device axis of the synchronised batch norm, or None.
+      axis_name: device axis of the synchronized batch norm, or None.
     """
 
     width: int
@@ -97,7 +97,7 @@ class AttentionNetwork(nn.Module):
       back_channels: length of a back vector.
       heads: number of graphs.
       dtype: type of the computation; logits and estimates are float32 or wider.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     front_channels: int
@@ -255,14 +255,14 @@ def _tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.tanh(logits)
 
 
-def _centred_tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+def _centered_tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.tanh(logits - jnp.mean(teacher_logits, axis=-1, keepdims=True))
 
 
-#: What bounds the logits of a graph, by name: `tanh` as last released; `centred_tanh`
+#: What bounds the logits of a graph, by name: `tanh` as last released; `centered_tanh`
 #: as first released (July 2019, when the release's own accuracy was measured), which
 #: takes the mean of the teacher's row off both networks' logits.
-SMOOTHINGS = {"tanh": _tanh, "centred_tanh": _centred_tanh}
+SMOOTHINGS = {"tanh": _tanh, "centered_tanh": _centered_tanh}
 
 
 def graph(logits: jax.Array, teacher_logits: jax.Array, *, smoothing: str) -> jax.Array:

@@ -23,7 +23,7 @@ class Connectors(nn.Module):
     Attributes:
       channels: the teacher's width at each stage; None passes a stage through.
       dtype: type of the computation.
-      axis_name: device axis of synchronised batch norms, or None.
+      axis_name: device axis of synchronized batch norms, or None.
     """
 
     channels: Sequence[int | None]

@@ -26,7 +26,7 @@ def off_unit(rows):
 
 @pytest.mark.parametrize("condition", [1, 1e3, 1e5, 1e7])
 @pytest.mark.parametrize(("count", "size"), [(12, 64), (6, 40), (5, 5), (1, 3)])
-def test_orthonormalise(count, size, condition):
+def test_orthonormalize(count, size, condition):
     rng = np.random.default_rng(0)
     values = np.geomspace(1, 1 / condition, count)
     rows = np.stack(
@@ -35,7 +35,7 @@ def test_orthonormalise(count, size, condition):
             for _ in range(4)
         ]
     ).astype(np.float32)
-    found = np.asarray(jax.jit(eigen.orthonormalise)(rows), np.float64)
+    found = np.asarray(jax.jit(eigen.orthonormalize)(rows), np.float64)
     assert off_unit(found) < 2e-6
     # The span of as many rows as are left is theirs, up to the rounding of the rows.
     for number in range(1, count + 1):
@@ -64,7 +64,7 @@ def dependent_rows():
 @pytest.mark.parametrize("kind", dependent_rows())
 def test_rows_that_depend_on_others_are_orthogonal_or_zero(kind):
     rows = dependent_rows()[kind].astype(np.float32)
-    found = np.asarray(eigen.orthonormalise(rows))
+    found = np.asarray(eigen.orthonormalize(rows))
     length = np.linalg.norm(found, axis=2)
     np.testing.assert_allclose(length[length > 0], 1, rtol=1e-6)
     inner = found @ np.swapaxes(found, 1, 2)

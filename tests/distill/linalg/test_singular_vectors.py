@@ -290,10 +290,10 @@ def test_align_picks_the_nearest_candidate_and_its_sign():
     np.testing.assert_allclose(gradient[1], 0)
 
 
-def test_l2_normalise_has_a_floor():
+def test_l2_normalize_has_a_floor():
     x = jnp.asarray([[3.0, 4.0], [3e-8, 4e-8], [0.0, 0.0]])
     expected = [[0.6, 0.8], [0.03, 0.04], [0, 0]]
-    np.testing.assert_allclose(singular_vectors.l2_normalise(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(singular_vectors.l2_normalize(x), expected, rtol=1e-6)
 
 
 def test_impossible_arguments_are_refused():
@@ -317,7 +317,7 @@ MAPS = [(6, 6, 32), (6, 6, 40), (6, 6, 48)]
 
 
 @functools.partial(jax.jit, static_argnames=("route", "gradient"))
-def distil(students, teachers, route, gradient):
+def distill(students, teachers, route, gradient):
     """Returns how far the students' vectors are from the teachers', and gradients."""
 
     def total(students):
@@ -339,7 +339,7 @@ WAYS = list(itertools.product(ROUTES, sorted(singular_vectors.GRADIENTS)))
 
 def lowered(route, gradient):
     maps = [jax.ShapeDtypeStruct((8, *shape), jnp.float32) for shape in MAPS]
-    return distil.lower(maps, maps, route=route, gradient=gradient)
+    return distill.lower(maps, maps, route=route, gradient=gradient)
 
 
 def calls_into_lapack(program):
@@ -372,7 +372,7 @@ here.stress(*sys.argv[2:])
 
 
 def stress(route, gradient):
-    """Calls `distil` for ten seconds with each of two sizes of batch."""
+    """Calls `distill` for ten seconds with each of two sizes of batch."""
     rng = np.random.default_rng(0)
     for batch in (32, 128):
         students, teachers = (
@@ -384,7 +384,7 @@ def stress(route, gradient):
         )
         start, count = None, 0
         while start is None or time.monotonic() - start < 10:
-            value, _ = distil(students, teachers, route=route, gradient=gradient)
+            value, _ = distill(students, teachers, route=route, gradient=gradient)
             assert np.isfinite(value)
             start = start or time.monotonic()
             count += 1

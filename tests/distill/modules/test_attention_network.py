@@ -224,7 +224,7 @@ def test_transfer_is_the_authors(released):
         rows = attention_network.graph_divergence(student, teacher, smoothing="tanh")
         assert rows.shape == (len(back),)
         july = attention_network.graph_divergence(
-            student, teacher, smoothing="centred_tanh"
+            student, teacher, smoothing="centered_tanh"
         )
         return jnp.sum(rows), {
             "logits_teacher": teacher,
@@ -465,8 +465,8 @@ def test_local_rows_with_all_columns_are_rows_of_the_whole():
     assert rows.shape == (4, 2, 6)
     np.testing.assert_allclose(rows, whole[:, 2:4], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
-        attention_network.graph_divergence(rows, 2 * rows, smoothing="centred_tanh"),
-        attention_network.graph_divergence(whole, 2 * whole, smoothing="centred_tanh")[
+        attention_network.graph_divergence(rows, 2 * rows, smoothing="centered_tanh"),
+        attention_network.graph_divergence(whole, 2 * whole, smoothing="centered_tanh")[
             2:4
         ],
         rtol=1e-4,

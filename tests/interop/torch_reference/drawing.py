@@ -35,6 +35,6 @@ def state_dict(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
 
 
 def images(number: int, size: int) -> np.ndarray:
-    """Draws normalised images, [B, 3, H, W] float32."""
+    """Draws normalized images, [B, 3, H, W] float32."""
     rng = np.random.RandomState(size)
     return rng.standard_normal((number, 3, size, size)).astype(np.float32)

@@ -76,10 +76,10 @@ class ImageNet(nn.Module):
 def answers(stem, units, linear):
     x, pre = stem, []
     for number, unit in enumerate(units, start=1):
-        normalised = unit(x)
-        x = normalised.relu()
+        normalized = unit(x)
+        x = normalized.relu()
         if number in TAPS:
-            pre.append(normalised)
+            pre.append(normalized)
     pooled = x.mean((2, 3))
     post = [torch.relu(x) for x in pre]
     features = {"stem": stem, "pre": pre, "post": post, "pooled": pooled}

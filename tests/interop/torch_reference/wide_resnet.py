@@ -16,12 +16,12 @@ class BasicBlock(nn.Module):
             self.convShortcut = nn.Conv2d(before, after, 1, stride, bias=False)
 
     def forward(self, x):
-        normalised = self.bn1(x)
-        activated = normalised.relu()
+        normalized = self.bn1(x)
+        activated = normalized.relu()
         y = self.conv2(self.bn2(self.conv1(activated)).relu())
         if hasattr(self, "convShortcut"):
             x = self.convShortcut(activated)
-        return x + y, normalised
+        return x + y, normalized
 
 
 class NetworkBlock(nn.Module):
@@ -37,8 +37,8 @@ class NetworkBlock(nn.Module):
     def forward(self, x):
         first = None
         for block in self.layer:
-            x, normalised = block(x)
-            first = normalised if first is None else first
+            x, normalized = block(x)
+            first = normalized if first is None else first
         return x, first
 
 

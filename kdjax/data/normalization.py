@@ -1,4 +1,4 @@
-"""Means and standard deviations of colours that published networks were trained with.
+"""Means and standard deviations of colors that published networks were trained with.
 
 All in units of the pixels 0..255, in the order of the channels they are applied to.
 """
@@ -6,8 +6,8 @@ All in units of the pixels 0..255, in the order of the channels they are applied
 from typing import NamedTuple
 
 
-class Normalisation(NamedTuple):
-    """The network sees `(pixel - mean) / std`, by colour."""
+class Normalization(NamedTuple):
+    """The network sees `(pixel - mean) / std`, by color."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -16,14 +16,14 @@ class Normalisation(NamedTuple):
 #: By whose code has them.
 PRESETS = {
     # clovaai/overhaul-distillation: measured on CIFAR-10, used on CIFAR-100.
-    "overhaul": Normalisation((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
+    "overhaul": Normalization((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
     # RepDistiller and mdistiller, CIFAR-100: 0.5071, 0.4867, 0.4408 and 0.2675, 0.2565,
     # 0.2761 of pixels from 0 to 1.
-    "repdistiller": Normalisation(
+    "repdistiller": Normalization(
         (129.3105, 124.1085, 112.404), (68.2125, 65.4075, 70.4055)
     ),
     # sseung0703/KD_methods_with_TF, CIFAR-100 in the order blue, green, red.
-    "mhgd": Normalisation((112.4776, 124.1058, 129.3773), (70.4587, 65.4312, 68.2094)),
+    "mhgd": Normalization((112.4776, 124.1058, 129.3773), (70.4587, 65.4312, 68.2094)),
     # torchvision, ImageNet: 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225.
-    "imagenet": Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
