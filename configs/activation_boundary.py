@@ -39,5 +39,5 @@ def get_config(argument: str = "resnet32x4-resnet8x4") -> ml_collections.ConfigD
     config = recipes.distillation(
         argument, {"activation_boundary": {}}, recipes.BENCHMARK
     )
-    config.initialize.epochs = 30
+    config.distill_first.epochs = 30
     return config

@@ -30,5 +30,5 @@ from kdjax import recipes
 def get_config(argument: str = "resnet32x4-resnet8x4") -> ml_collections.ConfigDict:
     """Returns the experiment for "teacher-student" or "teacher-student,data"."""
     config = recipes.distillation(argument, {"fsp": {"weight": 1.0}}, recipes.BENCHMARK)
-    config.initialize.epochs = 30
+    config.distill_first.epochs = 30
     return config

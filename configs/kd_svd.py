@@ -20,7 +20,7 @@ KD-SVDF is `--config.methods.kd_svd.transfer=direct`. The recipe is that of the 
 later code, `recipes.mhgd`; the networks have no dropout. Stages of other widths are
 joined by a 1x1 convolution, where the original refuses them. For the two stages of
 training of the KD-SVD paper, first the relations and then the task, add
-`--config.initialize.epochs=40`.
+`--config.distill_first.epochs=40`.
 """
 
 import ml_collections

@@ -1,21 +1,21 @@
-"""Times the roads that images come by, alone and inside the training step.
+"""Times the pipelines that images come by, alone and inside the training step.
 
     python -m experiments.benchmark_data --network=wrn_10_1@64 --batch=64
 
-makes a folder of JPEG files and prints a JSON line for each road, of medians over
+makes a folder of JPEG files and prints a JSON line for each pipeline, of medians over
 rounds in which these take turns:
 
-- `feed_images_per_s` of the road alone, its batches made ready for the network;
+- `feed_images_per_s` of the pipeline alone, its batches made ready for the network;
 - `rest_images_per_s` of the student's training step, fed the same examples again;
-- `fed_images_per_s` of the step that the road feeds;
+- `fed_images_per_s` of the step that the pipeline feeds;
 - `take_share`, the part of the fed step that goes into crop, flip and normalization on
-  the device, and on the device road into gathering the examples;
+  the device, and on the in-memory pipeline into gathering the examples;
 - `wait_share`, the part in which the fed step waits for its examples: what it takes
   longer than the one at rest.
 
-The host road runs once for each number of `--workers`; 0 are threads of the training
-process. For networks `@224` the files have 500x375 pixels and a random part of them is
-resized, for others they have the size of the network's images.
+The streaming pipeline runs once for each number of `--workers`; 0 are threads of the
+training process. For networks `@224` the files have 500x375 pixels and a random part of
+them is resized, for others they have the size of the network's images.
 """
 
 import argparse
@@ -78,15 +78,15 @@ def configure(
     return config
 
 
-class Road:
-    """One road with the student's training step behind it.
+class Pipeline:
+    """One pipeline with the student's training step behind it.
 
     Attributes:
       seconds: of a step of each kind, one a round.
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
-        """Compiles the step and opens the road."""
+        """Compiles the step and opens the pipeline."""
         self._phase = Experiment(config).phases[-1]
         self._state, self._frozen = self._phase.begin(None)
         batches = self._phase.batches
@@ -136,9 +136,11 @@ class Road:
         return sums
 
 
-def report(road: Road, batch_size: int) -> dict[str, float]:
-    """Returns the figures of a road."""
-    seconds = {name: statistics.median(found) for name, found in road.seconds.items()}
+def report(pipeline: Pipeline, batch_size: int) -> dict[str, float]:
+    """Returns the figures of a pipeline."""
+    seconds = {
+        name: statistics.median(found) for name, found in pipeline.seconds.items()
+    }
     return {
         **{
             f"{name}_images_per_s": round(batch_size / seconds[name], 1)
@@ -152,45 +154,45 @@ def report(road: Road, batch_size: int) -> dict[str, float]:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="benchmark_data", description="Times the roads that images come by."
+        prog="benchmark_data", description="Times the pipelines that images come by."
     )
     add = parser.add_argument
     add("--network", default="wrn_10_1@64", help="network that is trained")
     add("--batch", type=int, default=64, help="images in a step")
     add("--images", type=int, default=1024, help="JPEG files to make")
-    add("--workers", default="0,2", help="of the host road, with commas")
+    add("--workers", default="0,2", help="of the streaming pipeline, with commas")
     add("--rounds", type=int, default=5, help="medians are over them")
     add("--steps", type=int, default=10, help="steps of each kind in a round")
     return parser.parse_args(arguments)
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Times all roads in turns and yields the figures of each."""
+    """Times all pipelines in turns and yields the figures of each."""
     size = models.image_size(args.network) or 32
     large = size == 224
-    kinds = {("device", 0): {"road": "device"}}
+    kinds = {("in_memory", 0): {"pipeline": "in_memory"}}
     for workers in map(int, args.workers.split(",")):
-        fields = {"road": "host", "workers": workers}
+        fields = {"pipeline": "streaming", "workers": workers}
         if large:
             fields |= {"crop": augment.RANDOM_RESIZED, "padding": 0}
-        kinds["host", workers] = fields
+        kinds["streaming", workers] = fields
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as opened:
         root = pathlib.Path(folder)
         make_folder(root, args.images, _PHOTOGRAPH if large else (size, size))
-        roads = {}
+        pipelines = {}
         for name, fields in kinds.items():
             config = configure(args.network, root, args.batch, **fields)
-            roads[name] = opened.enter_context(contextlib.closing(Road(config)))
+            pipelines[name] = opened.enter_context(contextlib.closing(Pipeline(config)))
         for _ in range(args.rounds):
-            for road in roads.values():
-                road.run(args.steps)
-        for (name, workers), road in roads.items():
+            for pipeline in pipelines.values():
+                pipeline.run(args.steps)
+        for (name, workers), pipeline in pipelines.items():
             yield {
                 "network": args.network,
                 "batch": args.batch,
-                "road": name,
-                **({"workers": workers} if name == "host" else {}),
-                **report(road, args.batch),
+                "pipeline": name,
+                **({"workers": workers} if name == "streaming" else {}),
+                **report(pipeline, args.batch),
                 "device": jax.devices()[0].device_kind,
                 "cores": os.cpu_count(),
                 "jax": jax.__version__,
@@ -198,7 +200,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, object]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a JSON line for each road; returns the status, 2 where the user erred."""
+    """Prints a JSON line for each pipeline; returns 2 on a user's mistake."""
     try:
         for line in measure(parse(arguments)):
             print(json.dumps(line), flush=True)

@@ -54,14 +54,14 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
         raise ValueError(f"{where} is not the work directory of a run")
     if _METHOD not in (names := sorted(saved["methods"])):
         raise ValueError(f"{where} has methods={names}, not {_METHOD}")
-    if (prepared := _newest(workdir / "prepare")) is None:
-        raise ValueError(f"{where} has no checkpoint of the phase prepare yet")
+    if (pretrained := _newest(workdir / "pretrain")) is None:
+        raise ValueError(f"{where} has no checkpoint of the phase pretrain yet")
     config = config_lib.default()
     config.update(saved)
     experiment = Experiment(config)
-    prepare, distillation, *task = experiment.phases
-    if (step := prepared.step) < (steps := prepare.total_steps):
-        raise ValueError(f"{where} is at step {step} of {steps} of the phase prepare")
+    pretrain, distillation, *task = experiment.phases
+    if (step := pretrained.step) < (steps := pretrain.total_steps):
+        raise ValueError(f"{where} is at step {step} of {steps} of the phase pretrain")
     if not (after := _newest(workdir / distillation.name if task else workdir)):
         raise ValueError(f"{where} has no checkpoint of the student yet")
     if task and (newest := _newest(workdir)):
@@ -69,9 +69,9 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
         newest.params["methods"] = after.params["methods"]
         newest.batch_stats["methods"] = after.batch_stats["methods"]
         after = newest
-    before, _ = distillation.begin(prepared)
+    before, _ = distillation.begin(pretrained)
     before = jax.device_get(before.replace(opt_state=None, metrics=None))
-    return experiment, [prepared, before, after]
+    return experiment, [pretrained, before, after]
 
 
 def _newest(folder: Path) -> TrainState | None:
@@ -119,12 +119,14 @@ def compare(
     train = config.teacher.batch_norm == "batch"
 
     @jax.jit
-    def relate(state, prepared, teacher_variables, image):
+    def relate(state, pretrained, teacher_variables, image):
         image = augment.normalize(image, mean=config.data.mean, std=config.data.std)
         variables = _variables(state, "student")
         ours, _ = objective.forward(student, variables, image, train=True)
         theirs, _ = objective.forward(teacher, teacher_variables, image, train=train)
-        learned, heads = (_variables(x, "methods", _METHOD) for x in (state, prepared))
+        learned, heads = (
+            _variables(x, "methods", _METHOD) for x in (state, pretrained)
+        )
         vectors = _vectors(method, learned, ours, theirs)
         return [method.logits(heads, side) for side in vectors]
 

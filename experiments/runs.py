@@ -22,14 +22,14 @@ _NOT_RUNS = {"checkpoints", "tensorboard"}
 _NOT_RECIPE = (
     "seed",
     "data.data_dir",
-    "data.road",
+    "data.pipeline",
     "data.workers",
     "log_every_steps",
     "checkpoint.",
 )
 
 #: Parts of a config that speak to methods alone.
-OF_METHODS = ("methods", "teacher", "prepare", "initialize")
+OF_METHODS = ("methods", "teacher", "pretrain", "distill_first")
 
 
 class Settings(NamedTuple):
@@ -111,7 +111,7 @@ class Result:
             parameters=int(fields["parameters"]["student"]),
             extra_parameters=sum(
                 count
-                for kind in ("method", "prepared")
+                for kind in ("method", "pretrained")
                 for count in (fields["parameters"].get(kind) or {}).values()
             ),
             train_images=int(fields["images"]["train"]),

@@ -70,7 +70,7 @@ class SecondBackward(distill.Method):
     combination = "clip"
     taxonomy = distill.Taxonomy(*[""] * 5)
 
-    def loss(self, variables, constants, student, teacher, examples):
+    def loss(self, variables, precomputed, student, teacher, inputs):
         """Returns the mean of the last stage, [B]."""
         return {"nothing": jnp.mean(student.features.post[-1], axis=(1, 2, 3))}, {}
 
@@ -132,21 +132,23 @@ class Setting:
             outputs=lambda: iter(()),
             label=lambda: np.asarray(self.batch.label),
         )
-        learned, constants = {}, {}
+        learned, precomputed = {}, {}
         for name, method in methods.items():
             learned[name] = method.init(
                 self.key, self.outputs["student"], self.outputs["teacher"]
             )
-            constants[name] = method.constants(view)
-            if method.prepares:
-                constants[name] |= {
-                    "prepared": method.prepare_init(self.key, self.outputs["teacher"])
+            precomputed[name] = method.precompute(view)
+            if method.pretrains:
+                precomputed[name] |= {
+                    "pretrained": method.pretrain_init(
+                        self.key, self.outputs["teacher"]
+                    )
                 }
         needs_teacher = any(method.needs_teacher for method in methods.values())
         frozen = objective.Frozen(
-            self._variables["teacher"] if needs_teacher else None, constants
+            self._variables["teacher"] if needs_teacher else None, precomputed
         )
-        demand = objective.of_student(
+        demand = objective.student_objective(
             self._networks["student"],
             self._networks["teacher"] if needs_teacher else None,
             methods,
@@ -164,7 +166,9 @@ class Setting:
         train_step = step_lib.make_train_step(demand, optimizer, log_every=100)
         train_step = jax.jit(train_step, donate_argnums=0)
         count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
-        prepared = [c.get("prepared", {}).get("params", {}) for c in constants.values()]
+        prepared = [
+            c.get("pretrained", {}).get("params", {}) for c in precomputed.values()
+        ]
         count += sum(x.size for x in jax.tree.leaves(prepared))
         return Subject(train_step, state, frozen, self.batch, learned=count)
 

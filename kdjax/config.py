@@ -36,9 +36,9 @@ def default() -> ml_collections.ConfigDict:
     # Height and width that images are brought to: the shorter side is resized and the
     # center cut out. 0 for images that all have one size.
     config.data.image_size = 0
-    # Where the images are while training: decoded on the "device", or on the "host",
+    # Where the images are while training: "in_memory" on the devices, or "streaming",
     # which reads those of each batch. "auto" puts on the device what fits.
-    config.data.road = "auto"
+    config.data.pipeline = "auto"
     # Processes of the host that read images; 0 for threads of the training process.
     config.data.workers = 0
     # Files of a folder that cannot be decoded: "refuse" to train, or "skip" them.
@@ -58,7 +58,7 @@ def default() -> ml_collections.ConfigDict:
     config.data.crop = "per_image"
     # What the test looks at: the square in the middle whose side is this part of the
     # shorter side, for example 224/256.
-    config.data.test_crop = 1.0
+    config.data.eval_crop = 1.0
     config.data.flip = False
     # Probability of an image to have a rectangle covered with the mean color.
     config.data.random_erasing = 0.0
@@ -75,18 +75,18 @@ def default() -> ml_collections.ConfigDict:
     config.epochs = 200
 
     config.optimizer = _optimizer()
-    config.optimizer.drop_at = (0.5, 0.75)
+    config.optimizer.lr_milestones = (0.5, 0.75)
 
     # What some methods learn on the teacher alone, before the student starts; without
     # such a method there is no such phase.
-    config.prepare = ml_collections.ConfigDict()
-    config.prepare.epochs = 40
-    config.prepare.optimizer = _optimizer()
+    config.pretrain = ml_collections.ConfigDict()
+    config.pretrain.epochs = 40
+    config.pretrain.optimizer = _optimizer()
     # So many epochs of the distillation alone, before `epochs` of the task alone; 0 for
     # both together in `epochs`.
-    config.initialize = ml_collections.ConfigDict()
-    config.initialize.epochs = 0
-    config.initialize.optimizer = _optimizer()
+    config.distill_first = ml_collections.ConfigDict()
+    config.distill_first.epochs = 0
+    config.distill_first.optimizer = _optimizer()
 
     # Type of the computation; parameters, statistics and losses are float32 always.
     config.dtype = "float32"
@@ -114,18 +114,18 @@ def _optimizer() -> ml_collections.ConfigDict:
     config.nesterov = True
     # Coupled, on every parameter.
     config.weight_decay = 5e-4
-    # The learning rate is multiplied by drop_factor at these fractions of the epochs.
-    config.drop_at = ()
-    config.drop_factor = 0.1
+    # The learning rate is multiplied by lr_gamma at these fractions of the epochs.
+    config.lr_milestones = ()
+    config.lr_gamma = 0.1
     # Empty the momentum at each drop.
-    config.restart_momentum = True
+    config.reset_momentum = True
     return config
 
 
 _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
     "data.bad_images": datasets.BAD_IMAGES,
-    "data.road": datasets.ROADS,
+    "data.pipeline": datasets.PIPELINES,
     "data.remainder": ("keep", "drop"),
     "data.padding_mode": augment.PADDING_MODES,
     "data.crop": augment.CROPS,
@@ -134,7 +134,7 @@ _CHOICES = {
 }
 
 #: Where optimizers are set, one for each phase of the training.
-_OPTIMIZERS = ("prepare.optimizer", "initialize.optimizer", "optimizer")
+_OPTIMIZERS = ("pretrain.optimizer", "distill_first.optimizer", "optimizer")
 
 #: Smallest value a number may have.
 _AT_LEAST = {
@@ -149,8 +149,8 @@ _AT_LEAST = {
     "checkpoint.every_steps": 0,
     "checkpoint.keep_last": 1,
     "checkpoint.keep_best": 0,
-    "prepare.epochs": 1,
-    "initialize.epochs": 0,
+    "pretrain.epochs": 1,
+    "distill_first.epochs": 0,
     "task_weight": 0,
     **{
         f"{part}.{name}": 0
@@ -163,7 +163,7 @@ _AT_LEAST = {
 _INTERVALS = {
     "data.train_fraction": ("(0, 1]", lambda value: 0 < value <= 1),
     "data.validation_fraction": ("[0, 1)", lambda value: 0 <= value < 1),
-    "data.test_crop": ("(0, 1]", lambda value: 0 < value <= 1),
+    "data.eval_crop": ("(0, 1]", lambda value: 0 < value <= 1),
     "data.random_erasing": ("[0, 1]", lambda value: 0 <= value <= 1),
 }
 
@@ -202,11 +202,13 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not all(value > 0 for value in config.data.std):
         raise ValueError(f"data.std={config.data.std} must be positive")
     for part in _OPTIMIZERS:
-        drop_at = field(config, part).drop_at
-        if not all(0 <= value < 1 for value in drop_at):
-            raise ValueError(f"{part}.drop_at={drop_at} must be fractions in [0, 1)")
+        lr_milestones = field(config, part).lr_milestones
+        if not all(0 <= value < 1 for value in lr_milestones):
+            raise ValueError(
+                f"{part}.lr_milestones={lr_milestones} must be fractions in [0, 1)"
+            )
     description = datasets.describe(config.data)
-    datasets.road(config.data, description)
+    datasets.pipeline(config.data, description)
     classes = description.num_classes
     _check_network("model", config.model, classes)
     # How many examples there are is not known before they are loaded, nor does it
@@ -218,10 +220,10 @@ def check(config: ml_collections.ConfigDict) -> None:
             f"data.mixup={config.data.mixup} mixes images of two classes, but "
             f"methods={labeled} need the one class of each"
         )
-    if config.initialize.epochs and not config.methods:
+    if config.distill_first.epochs and not config.methods:
         raise ValueError(
-            f"initialize.epochs={config.initialize.epochs} but there are no methods to "
-            "initialize by"
+            f"distill_first.epochs={config.distill_first.epochs} but there are no "
+            "methods"
         )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     if needs_teacher:

@@ -11,7 +11,7 @@ import optax
 
 from kdjax import objective
 from kdjax import step as step_lib
-from kdjax.data.batches import WholeSplit
+from kdjax.data.batches import EvalBatches
 
 
 class Evaluation(NamedTuple):
@@ -33,7 +33,7 @@ class Evaluator:
     def __init__(
         self,
         network: nn.Module,
-        split: WholeSplit,
+        split: EvalBatches,
         devices: Sequence[jax.Device],
         *,
         teacher_prediction: np.ndarray | None = None,

@@ -12,10 +12,10 @@ from jax.sharding import Mesh
 from kdjax import distill, models, objective, rngs
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
-from kdjax.data import datasets, roads
-from kdjax.data.batches import WholeSplit
+from kdjax.data import datasets, pipelines
+from kdjax.data.batches import EvalBatches
 from kdjax.data.normalization import Normalization
-from kdjax.data.split import Split, StoredSplit
+from kdjax.data.split import LazySplit, Split
 from kdjax.evaluate import Evaluation, Evaluator
 from kdjax.objective import Frozen
 from kdjax.phase import Phase, Start
@@ -62,10 +62,12 @@ class Experiment:
             "batch_size": config.batch_size,
             "mesh": Mesh(np.asarray(self._devices), (step_lib.DEVICES,)),
         }
-        self.batches = roads.train_batches(
+        self.batches = pipelines.train_batches(
             data.train, config.data, seed=config.seed, **size
         )
-        self._whole = functools.partial(roads.whole_split, config=config.data, **size)
+        self._whole = functools.partial(
+            pipelines.eval_batches, config=config.data, **size
+        )
         self._test = data.test
         if data.validation is None:
             self.watched, split = "test", self.test
@@ -81,12 +83,12 @@ class Experiment:
         self.methods = distill.build(
             config.methods,
             **computation,
-            batch_axis_name=step_lib.DEVICES,
+            data_axis=step_lib.DEVICES,
             num_classes=num_classes,
             num_examples=data.train.num_examples,
         )
         self.teacher = self.teacher_metrics = None
-        self._constants: dict[str, Any] = {}
+        self._precomputed: dict[str, Any] = {}
         if any(method.needs_teacher for method in self.methods.values()):
             self.teacher = teacher_lib.load(
                 config.teacher,
@@ -106,11 +108,11 @@ class Experiment:
                 split.num_examples,
                 self.watched,
             )
-            self._constants = self._read_off_teacher(data.train)
+            self._precomputed = self._read_off_teacher(data.train)
         self.phases = self._build_phases()
 
     @functools.cached_property
-    def test(self) -> WholeSplit:
+    def test(self) -> EvalBatches:
         """The whole test split, on the devices from its first use on."""
         whole, self._test = self._whole(self._test), None
         return whole
@@ -132,7 +134,8 @@ class Experiment:
     def parameters(self) -> dict[str, Any]:
         """Counts the parameters of student, teacher and what each method learns.
 
-        `method` is learned together with the student, `prepared` on the teacher alone.
+        `method` is learned together with the student, `pretrained` on the teacher
+        alone.
         """
 
         def count(tree: Any) -> int:
@@ -151,15 +154,15 @@ class Experiment:
             "teacher": count(self.teacher.variables["params"])
             if self.teacher
             else None,
-            "method": learned({"initialize", "train"}),
-            "prepared": learned({"prepare"}),
+            "method": learned({"distill_first", "train"}),
+            "pretrained": learned({"pretrain"}),
         }
 
     @property
     def _teacher_train(self) -> bool:
         return self.config.teacher.batch_norm == "batch"
 
-    def _read_off_teacher(self, train: Split | StoredSplit) -> dict[str, Any]:
+    def _read_off_teacher(self, train: Split | LazySplit) -> dict[str, Any]:
         """Lets every method read off the teacher what stays fixed."""
         teacher = distill.Teacher(
             name=self.config.teacher.model,
@@ -173,7 +176,7 @@ class Experiment:
             ),
             label=lambda: train.label,
         )
-        return {name: m.constants(teacher) for name, m in self.methods.items()}
+        return {name: m.precompute(teacher) for name, m in self.methods.items()}
 
     def _build_phases(self) -> tuple[Phase, ...]:
         """Builds the phases; each starts from the final state of the one before."""
@@ -197,37 +200,37 @@ class Experiment:
                 )
             )
 
-        preparing = {name: m for name, m in self.methods.items() if m.prepares}
+        pretraining = {name: m for name, m in self.methods.items() if m.pretrains}
         teacher_train = {"teacher_train": self._teacher_train}
-        if preparing:
+        if pretraining:
             add(
-                "prepare",
-                objective.of_preparation(
-                    self.teacher.network, preparing, **teacher_train
+                "pretrain",
+                objective.pretraining_objective(
+                    self.teacher.network, pretraining, **teacher_train
                 ),
-                self._start_preparation,
-                optimizer=config.prepare.optimizer,
-                epochs=config.prepare.epochs,
-                batches=self.batches.of_stream("prepare"),
+                self._start_pretraining,
+                optimizer=config.pretrain.optimizer,
+                epochs=config.pretrain.epochs,
+                batches=self.batches.of_stream("pretrain"),
             )
         network = self.teacher and self.teacher.network
         start, taught = self._start_student, self.methods
-        if self.methods and config.initialize.epochs:
+        if self.methods and config.distill_first.epochs:
             add(
-                "initialize",
-                objective.of_student(
+                "distill_first",
+                objective.student_objective(
                     self.student, network, self.methods, task_weight=0, **teacher_train
                 ),
                 start,
-                optimizer=config.initialize.optimizer,
-                epochs=config.initialize.epochs,
-                batches=self.batches.of_stream("initialize"),
-                only_reached=True,
+                optimizer=config.distill_first.optimizer,
+                epochs=config.distill_first.epochs,
+                batches=self.batches.of_stream("distill_first"),
+                skip_params_without_gradient=True,
             )
             start, taught = self._start_task, {}
         add(
             "train",
-            objective.of_student(
+            objective.student_objective(
                 self.student,
                 network,
                 taught,
@@ -245,7 +248,7 @@ class Experiment:
     def _evaluate(self, state: TrainState) -> dict[str, float]:
         return self._evaluator(_student(state)).metrics
 
-    def _evaluators(self, split: WholeSplit) -> tuple[Evaluation | None, Evaluator]:
+    def _evaluators(self, split: EvalBatches) -> tuple[Evaluation | None, Evaluator]:
         """Evaluates the teacher, if there is one; returns what evaluates students."""
         measured = None
         if self.teacher:
@@ -258,37 +261,37 @@ class Experiment:
             teacher_prediction=measured and measured.prediction,
         )
 
-    def _start_preparation(self, before: None) -> Start:
+    def _start_pretraining(self, before: None) -> Start:
         _, teacher = self._output_shapes()
         learned = {}
         for name, method in self.methods.items():
-            if method.prepares:
-                init = jax.jit(lambda key, m=method: m.prepare_init(key, teacher))
-                key = rngs.key(self.config.seed, f"prepare/{name}")
+            if method.pretrains:
+                init = jax.jit(lambda key, m=method: m.pretrain_init(key, teacher))
+                key = rngs.key(self.config.seed, f"pretrain/{name}")
                 learned[name] = init(key)
         return Start(None, learned, Frozen(self.teacher.variables))
 
-    def _start_student(self, prepared: TrainState | None) -> Start:
+    def _start_student(self, pretrained: TrainState | None) -> Start:
         seed = self.config.seed
         init = jax.jit(lambda key: self.student.init(key, self._image, train=False))
         student = init(rngs.key(seed, "student"))
         if not self.methods:
             return Start(student, {}, Frozen())
         shapes = self._output_shapes()
-        learned, constants = {}, {}
+        learned, precomputed = {}, {}
         for name, method in self.methods.items():
             init = jax.jit(lambda key, m=method: m.init(key, *shapes))
             learned[name] = init(rngs.key(seed, f"methods/{name}"))
-            constants[name] = self._constants.get(name, {})
-            if method.prepares:
-                constants[name] = constants[name] | {
-                    "prepared": {
-                        "params": prepared.params["methods"][name],
-                        "batch_stats": prepared.batch_stats["methods"][name],
+            precomputed[name] = self._precomputed.get(name, {})
+            if method.pretrains:
+                precomputed[name] = precomputed[name] | {
+                    "pretrained": {
+                        "params": pretrained.params["methods"][name],
+                        "batch_stats": pretrained.batch_stats["methods"][name],
                     }
                 }
         variables = self.teacher and self.teacher.variables
-        return Start(student, learned, Frozen(variables, constants))
+        return Start(student, learned, Frozen(variables, precomputed))
 
     def _start_task(self, initialized: TrainState) -> Start:
         return Start(_student(initialized), {}, Frozen())

@@ -14,7 +14,7 @@ import optax
 
 from kdjax.data import mixup
 from kdjax.data.batches import Batch
-from kdjax.distill import Examples, Method, Outputs
+from kdjax.distill import Inputs, Method, Outputs
 
 
 class Frozen(NamedTuple):
@@ -22,12 +22,12 @@ class Frozen(NamedTuple):
 
     Attributes:
       teacher: the teacher's variables; None without a teacher.
-      constants: what each method read off the teacher, and under `prepared` what it
-        learned on the teacher.
+      precomputed: what each method computed from the teacher, and under `pretrained`
+        what it learned on the teacher.
     """
 
     teacher: Any = None
-    constants: Mapping[str, Any] = {}
+    precomputed: Mapping[str, Any] = {}
 
 
 class Demand(NamedTuple):
@@ -122,7 +122,7 @@ def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
     return method.weight * jnp.minimum((epoch + 1) / method.warm_up, 1)
 
 
-def of_student(
+def student_objective(
     student: nn.Module,
     teacher: nn.Module | None,
     methods: Mapping[str, Method],
@@ -189,10 +189,10 @@ def of_student(
                     continue
                 found, stats[name] = method.loss(
                     _variables({"methods": learned}, batch_stats, name),
-                    frozen.constants[name],
+                    frozen.precomputed[name],
                     ours,
                     theirs,
-                    Examples(batch.image, batch.label, batch.index, keys[name]),
+                    Inputs(batch.image, batch.label, batch.index, keys[name]),
                 )
                 total = sum(jnp.mean(term) for term in found.values())
                 loss += _weight(method, epoch) * total
@@ -228,7 +228,7 @@ def of_student(
     return objective
 
 
-def of_preparation(
+def pretraining_objective(
     teacher: nn.Module, methods: Mapping[str, Method], *, teacher_train: bool
 ) -> Objective:
     """Builds the objective of what the methods learn on the teacher alone.
@@ -238,7 +238,7 @@ def of_preparation(
 
     Args:
       teacher: the trained network.
-      methods: those that prepare, by name.
+      methods: those that pretrain, by name.
       teacher_train: batch norms of the teacher use the statistics of the batch.
     """
 
@@ -249,7 +249,7 @@ def of_preparation(
         def losses(learned):
             loss, terms, stats = 0, {}, {}
             for name, method in methods.items():
-                found, stats[name] = method.prepare_loss(
+                found, stats[name] = method.pretrain_loss(
                     _variables({"methods": learned}, batch_stats, name),
                     keys[name],
                     theirs,

@@ -10,19 +10,20 @@ import optax
 
 
 def drop_steps(
-    drop_at: Sequence[float], epochs: int, steps_per_epoch: int
+    lr_milestones: Sequence[float], epochs: int, steps_per_epoch: int
 ) -> tuple[int, ...]:
     """Turns fractions of the training into the steps at which whole epochs start.
 
     Args:
-      drop_at: fractions in (0, 1); 0.5 of 200 epochs is the start of epoch 100,
+      lr_milestones: fractions in (0, 1); 0.5 of 200 epochs is the start of epoch 100,
         counting from 0.
       epochs: length of the training.
       steps_per_epoch: updates in an epoch.
     """
     # The epsilon keeps 0.3 * 100 at 30 whatever its last bit.
     return tuple(
-        math.floor(fraction * epochs + 1e-9) * steps_per_epoch for fraction in drop_at
+        math.floor(fraction * epochs + 1e-9) * steps_per_epoch
+        for fraction in lr_milestones
     )
 
 
@@ -86,15 +87,15 @@ def build(
     config: ml_collections.ConfigDict, *, epochs: int, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Builds the optimizer and its schedule from `config.optimizer`."""
-    drops = drop_steps(config.drop_at, epochs, steps_per_epoch)
+    drops = drop_steps(config.lr_milestones, epochs, steps_per_epoch)
     schedule = optax.piecewise_constant_schedule(
-        config.learning_rate, {step: config.drop_factor for step in drops}
+        config.learning_rate, {step: config.lr_gamma for step in drops}
     )
     optimizer = sgd(
         schedule,
         momentum=config.momentum,
         nesterov=config.nesterov,
         weight_decay=config.weight_decay,
-        restart_at=drops if config.restart_momentum else (),
+        restart_at=drops if config.reset_momentum else (),
     )
     return optimizer, schedule

@@ -35,7 +35,7 @@ class Phase:
     """A stretch of training whose step is compiled once.
 
     Attributes:
-      name: "prepare", "initialize" or "train".
+      name: "pretrain", "distill_first" or "train".
       batches: of the training split, in an order of the phase's own.
       total_steps: updates from the first to the last.
       schedule: learning rate over steps.
@@ -58,7 +58,7 @@ class Phase:
         epochs: int,
         batches: TrainBatches,
         devices: Sequence[jax.Device],
-        only_reached: bool = False,
+        skip_params_without_gradient: bool = False,
         evaluate: Callable[[TrainState], dict[str, float]] | None = None,
     ):
         """Builds the step; nothing is computed yet.
@@ -74,7 +74,7 @@ class Phase:
           epochs: length of the phase.
           batches: of the training split.
           devices: where to run.
-          only_reached: see `step.make_train_step`.
+          skip_params_without_gradient: see `step.make_train_step`.
           evaluate: see the attributes.
 
         Raises:
@@ -97,7 +97,7 @@ class Phase:
             seed=config.seed,
             stream=name,
             steps_per_epoch=batches.plan.steps_per_epoch,
-            only_reached=only_reached,
+            skip_params_without_gradient=skip_params_without_gradient,
             axis_name=step_lib.DEVICES,
         )
 

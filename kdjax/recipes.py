@@ -47,8 +47,8 @@ def mhgd() -> ml_collections.ConfigDict:
     config.data.crop = "per_batch"
     config.data.mean, config.data.std = normalization.PRESETS["mhgd"]
     config.epochs = 100
-    config.optimizer.drop_at = (0.3, 0.6, 0.8)
-    config.optimizer.restart_momentum = False
+    config.optimizer.lr_milestones = (0.3, 0.6, 0.8)
+    config.optimizer.reset_momentum = False
     return config
 
 
@@ -68,13 +68,13 @@ def crd() -> ml_collections.ConfigDict:
     config.data.mean, config.data.std = normalization.PRESETS["repdistiller"]
     config.batch_size = 64
     config.epochs = 240
-    config.optimizer.drop_at = (150 / 240, 180 / 240, 210 / 240)
-    config.optimizer.restart_momentum = False
-    config.prepare.epochs = 30
+    config.optimizer.lr_milestones = (150 / 240, 180 / 240, 210 / 240)
+    config.optimizer.reset_momentum = False
+    config.pretrain.epochs = 30
     for optimizer in (
         config.optimizer,
-        config.initialize.optimizer,
-        config.prepare.optimizer,
+        config.distill_first.optimizer,
+        config.pretrain.optimizer,
     ):
         optimizer.learning_rate = 0.05
         optimizer.nesterov = False
@@ -86,7 +86,7 @@ def _as_mhgd(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """Sets what the methods of MHGD ask of the teacher and of the phases before."""
     config.teacher.batch_norm = "running"
     # 5e-4 times the sum of squares is in the loss of the attention networks.
-    config.prepare.optimizer.weight_decay = 1e-3
+    config.pretrain.optimizer.weight_decay = 1e-3
     return config
 
 
@@ -107,7 +107,7 @@ def imagenet() -> ml_collections.ConfigDict:
     config.data.name = "imagenet"
     config.data.image_size = 224
     config.data.crop = augment.RANDOM_RESIZED
-    config.data.test_crop = 224 / 256
+    config.data.eval_crop = 224 / 256
     config.data.workers = 8
     config.data.padding = 0
     config.data.remainder = "drop"
@@ -116,12 +116,12 @@ def imagenet() -> ml_collections.ConfigDict:
     config.epochs = 100
     for optimizer in (
         config.optimizer,
-        config.initialize.optimizer,
-        config.prepare.optimizer,
+        config.distill_first.optimizer,
+        config.pretrain.optimizer,
     ):
         optimizer.weight_decay = 1e-4
-    config.optimizer.drop_at = (0.29, 0.59, 0.89)
-    config.optimizer.restart_momentum = False
+    config.optimizer.lr_milestones = (0.29, 0.59, 0.89)
+    config.optimizer.reset_momentum = False
     # An epoch has 5,004 steps.
     config.checkpoint.every_steps = 1000
     return config
@@ -346,6 +346,6 @@ def _training_of(
     config.model = network
     family, _, _ = network.partition("@")
     if family in _RATES:
-        for optimizer in (config.optimizer, config.initialize.optimizer):
+        for optimizer in (config.optimizer, config.distill_first.optimizer):
             optimizer.learning_rate = _RATES[family]
     return config

@@ -26,7 +26,7 @@ def make_train_step(
     seed: int = 0,
     stream: str = "train",
     steps_per_epoch: int = 1,
-    only_reached: bool = False,
+    skip_params_without_gradient: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Sums]]:
     """Builds one update of everything that learns.
@@ -38,7 +38,8 @@ def make_train_step(
       seed: of what the objective draws.
       stream: name of these draws; another one for each phase.
       steps_per_epoch: length of the epochs that warm-ups and the clipping count.
-      only_reached: leaves alone, decay included, the parameters whose gradient is zero
+      skip_params_without_gradient: leaves alone, decay included, the parameters whose
+        gradient is zero
         throughout: those that a loss below the logits does not reach.
       axis_name: device axis over which gradients, running statistics and metrics are
         averaged; None on a single device.
@@ -73,7 +74,7 @@ def make_train_step(
             }
         values["gradient_norm"] = optax.tree.norm(gradient)
         params = state.params
-        if only_reached:
+        if skip_params_without_gradient:
             # To the optimizer the others are zero: no gradient, no decay, no momentum.
             params = jax.tree.map(
                 lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient

@@ -14,7 +14,7 @@ import numpy as np
 from kdjax import models, objective
 from kdjax.data import augment
 from kdjax.data.normalization import Normalization
-from kdjax.data.split import Split, StoredSplit
+from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
 from kdjax.runs import trained
 
@@ -167,7 +167,7 @@ def check_above_chance(
 
 def outputs_on(
     teacher: LoadedTeacher,
-    split: Split | StoredSplit,
+    split: Split | LazySplit,
     config: ml_collections.ConfigDict,
     *,
     batch_size: int,

@@ -54,10 +54,14 @@ def train_and_evaluate(
     if (result := workdirs.read_result(workdir)) is not None:
         return result
     # Again below: to load data and teacher takes a while.
-    if multihost.writes():
-        lock.check_free(workdir)
+    if multihost.is_main_process():
+        lock.ensure_unlocked(workdir)
     experiment = Experiment(config)
-    with lock.held(workdir) if multihost.writes() else contextlib.nullcontext():
+    with (
+        lock.acquire(workdir)
+        if multihost.is_main_process()
+        else contextlib.nullcontext()
+    ):
         workdirs.check_config(workdir, config)
         if (result := workdirs.read_result(workdir)) is not None:
             return result
@@ -67,7 +71,7 @@ def train_and_evaluate(
 def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any] | None:
     """Runs phase after phase; returns the result, or None if stopped."""
     config = experiment.config
-    if multihost.writes():
+    if multihost.is_main_process():
         workdirs.create(workdir, config)
     made_with = {
         **workdirs.provenance(),
@@ -86,8 +90,8 @@ def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]
                 workdir if phase is experiment.phases[-1] else workdir / phase.name,
                 state,
                 made_with,
-                multihost.stop_agreement(steps_before)
-                if multihost.several()
+                multihost.preemption_sync(steps_before)
+                if multihost.is_multihost()
                 else lambda _step: stop_requested(),
             )
             steps_before += phase.total_steps + 1
@@ -95,7 +99,7 @@ def _run_phases(experiment: Experiment, workdir: pathlib.Path) -> dict[str, Any]
                 return None
             outcomes[phase.name], state = outcome, outcome.state
 
-    if not multihost.writes():
+    if not multihost.is_main_process():
         return {}
     result = {
         **_figures(experiment, outcomes),

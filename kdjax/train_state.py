@@ -20,7 +20,7 @@ class TrainState:
     Attributes:
       step: updates made so far, int32.
       params: `student`, and under `methods` what each method learns, float32; without
-        `student` while the methods prepare on the teacher alone.
+        `student` while the methods pretrain on the teacher alone.
       batch_stats: running statistics in the same layout.
       opt_state: the optimizer's state.
       metrics: sums since the last logged step, so that a resumed run logs the very

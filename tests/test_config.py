@@ -41,7 +41,7 @@ ARGUMENTS = {
     ],
     "kd_svd": [None, *GRAPH_PAIRS],
     "mhgd": [None, *GRAPH_PAIRS],
-    "mhgd_initialize": [None, *GRAPH_PAIRS],
+    "mhgd_distill_first": [None, *GRAPH_PAIRS],
     "mhgd_heads": [
         None,
         *(f"{heads},mhgd_vgg16-mhgd_vgg7" for heads in (1, 2, 4, 8, 16)),
@@ -133,14 +133,14 @@ def test_a_small_network_for_larger_images_has_its_own_rate():
 def test_the_benchmark_recipe_is_the_released_one():
     config = load("soft_targets")
     assert (config.batch_size, config.epochs, config.task_weight) == (64, 240, 0.1)
-    assert [round(240 * at) for at in config.optimizer.drop_at] == [150, 180, 210]
+    assert [round(240 * at) for at in config.optimizer.lr_milestones] == [150, 180, 210]
     assert (config.optimizer.learning_rate, config.optimizer.nesterov) == (0.05, False)
-    assert not config.optimizer.restart_momentum
+    assert not config.optimizer.reset_momentum
     assert (config.data.padding_mode, config.teacher.batch_norm) == ("zero", "running")
     small = load("dkd", "resnet32x4-shufflenet_v1")
     assert small.optimizer.learning_rate == 0.01
-    assert load("activation_boundary").initialize.epochs == 30
-    assert load("factor_transfer").prepare.epochs == 30
+    assert load("activation_boundary").distill_first.epochs == 30
+    assert load("factor_transfer").pretrain.epochs == 30
 
 
 def test_pyramidal_teachers_teach_batches_of_64():
@@ -162,9 +162,9 @@ def test_the_ofd_recipe_is_the_released_one():
         "momentum": 0.9,
         "nesterov": True,
         "weight_decay": 5e-4,
-        "drop_at": (0.5, 0.75),
-        "drop_factor": 0.1,
-        "restart_momentum": True,
+        "lr_milestones": (0.5, 0.75),
+        "lr_gamma": 0.1,
+        "reset_momentum": True,
     }
     data = config.data
     assert (data.padding, data.padding_mode, data.flip) == (4, "reflect", True)
@@ -196,16 +196,16 @@ def test_arguments_that_make_no_sense_are_refused(name, argument, message):
 def test_the_mhgd_recipe_is_the_released_one():
     config = load("kd_svd")
     assert (config.batch_size, config.epochs) == (128, 100)
-    assert config.optimizer.drop_at == (0.3, 0.6, 0.8)
-    assert not config.optimizer.restart_momentum
+    assert config.optimizer.lr_milestones == (0.3, 0.6, 0.8)
+    assert not config.optimizer.reset_momentum
     assert config.data.crop == "per_batch"
     assert config.data.mean == (112.4776, 124.1058, 129.3773)
     assert config.teacher.batch_norm == "running"
     config = load("mhgd")
-    assert config.prepare.epochs == 40
-    assert config.prepare.optimizer.to_dict() == {
+    assert config.pretrain.epochs == 40
+    assert config.pretrain.optimizer.to_dict() == {
         **load("teacher").optimizer.to_dict(),
-        "drop_at": (),
+        "lr_milestones": (),
         "weight_decay": 1e-3,
     }
     assert config.methods.mhgd.heads == 8
@@ -213,10 +213,10 @@ def test_the_mhgd_recipe_is_the_released_one():
 
 
 def test_the_initializing_configuration_differs_in_its_phases_and_weight_alone():
-    together, first = load("mhgd"), load("mhgd_initialize")
-    assert (together.initialize.epochs, first.initialize.epochs) == (0, 40)
+    together, first = load("mhgd"), load("mhgd_distill_first")
+    assert (together.distill_first.epochs, first.distill_first.epochs) == (0, 40)
     assert (together.methods.mhgd.weight, first.methods.mhgd.weight) == (128, 0.03)
-    together.initialize.epochs = 40
+    together.distill_first.epochs = 40
     together.methods.mhgd.weight = 0.03
     assert together == first
 
@@ -235,7 +235,7 @@ BAD_VALUES = [
     ("data.validation_fraction", 1.0, r"data\.validation_fraction=1\.0 is not in \["),
     ("data.train_fraction", 0.0, r"data\.train_fraction=0\.0 is not in \(0, 1\]"),
     ("data.train_fraction", 1.5, r"data\.train_fraction=1\.5 is not in \(0, 1\]"),
-    ("data.test_crop", 0.0, r"data\.test_crop=0\.0 is not in \(0, 1\]"),
+    ("data.eval_crop", 0.0, r"data\.eval_crop=0\.0 is not in \(0, 1\]"),
     ("data.random_erasing", 1.5, r"data\.random_erasing=1\.5 is not in \[0, 1\]"),
     ("data.random_erasing", -0.5, r"data\.random_erasing=-0\.5 is not in \[0, 1\]"),
     ("data.mean", (1.0,), r"data\.mean=\(1\.0,\) must have 3 values"),
@@ -251,14 +251,18 @@ BAD_VALUES = [
         float("nan"),
         r"optimizer\.learning_rate=nan is less than 0",
     ),
-    ("optimizer.drop_at", (0.5, 1.0), r"optimizer\.drop_at=\(0\.5, 1\.0\) must be"),
-    ("prepare.epochs", 0, r"prepare\.epochs=0 is less than 1"),
     (
-        "prepare.optimizer.drop_at",
-        (-0.5,),
-        r"prepare\.optimizer\.drop_at=\(-0\.5,\) must be",
+        "optimizer.lr_milestones",
+        (0.5, 1.0),
+        r"optimizer\.lr_milestones=\(0\.5, 1\.0\) must be",
     ),
-    ("initialize.epochs", -1, r"initialize\.epochs=-1 is less than 0"),
+    ("pretrain.epochs", 0, r"pretrain\.epochs=0 is less than 1"),
+    (
+        "pretrain.optimizer.lr_milestones",
+        (-0.5,),
+        r"pretrain\.optimizer\.lr_milestones=\(-0\.5,\) must be",
+    ),
+    ("distill_first.epochs", -1, r"distill_first\.epochs=-1 is less than 0"),
     ("model", "wrn_17_2", "model: no network is called 'wrn_17_2'"),
     ("teacher.model", "", r"teacher\.model: no network is called ''"),
     ("teacher.checkpoint", "", r"teacher\.checkpoint='' but methods=\['overhaul'\]"),

@@ -174,7 +174,7 @@ def test_a_run_of_mhgd_killed_in_either_phase_ends_bitwise_as_an_unbroken_one(
     assert status == 0, err
     arguments = [
         f"--config.teacher.checkpoint={teacher}",
-        "--config.prepare.epochs=60",
+        "--config.pretrain.epochs=60",
         "--config.epochs=60",
         "--config.checkpoint.every_steps=1",
     ]
@@ -195,11 +195,11 @@ def test_a_run_of_mhgd_killed_in_either_phase_ends_bitwise_as_an_unbroken_one(
         process.kill()
         process.communicate()
         started = (broken / "metrics.jsonl").exists()
-        killed_in["train" if started else "prepare"] += 1
-    assert killed_in["prepare"]
+        killed_in["train" if started else "pretrain"] += 1
+    assert killed_in["pretrain"]
     status, _, err = run(command(f"--workdir={broken}", *arguments, config=config))
     assert status == 0, err
-    assert_ended_alike(broken / "prepare", unbroken / "prepare")
+    assert_ended_alike(broken / "pretrain", unbroken / "pretrain")
     assert_ended_alike(broken, unbroken)
 
 

@@ -40,14 +40,16 @@ def demand():
         network = Linear()
         image = batch_of(LABEL).image
         student = network.init(jax.random.key(0), image, train=True)["params"]
-        of_student = objective.of_student(network, None, {}, teacher_train=False)
+        student_objective = objective.student_objective(
+            network, None, {}, teacher_train=False
+        )
 
         @jax.jit
         def measure(batch):
             params = {"student": student, "methods": {}}
             stats = {"student": {}, "methods": {}}
             frozen, key, epoch = objective.Frozen(), jax.random.key(0), jnp.zeros(())
-            return of_student(params, stats, frozen, batch, key, epoch)
+            return student_objective(params, stats, frozen, batch, key, epoch)
 
         measure.logits = np.asarray(network.apply({"params": student}, image, True)[0])
         yield measure
@@ -93,7 +95,7 @@ def test_a_step_by_a_share_of_one_is_bitwise_that_without_mixing():
     names = ["loss", "gradient_norm", "accuracy", "cross_entropy"]
     state = train_state.create(student, {}, optimizer, names)
     step = step_lib.make_train_step(
-        objective.of_student(network, None, {}, teacher_train=False),
+        objective.student_objective(network, None, {}, teacher_train=False),
         optimizer,
         log_every=1,
     )

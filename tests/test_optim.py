@@ -35,7 +35,7 @@ def test_restarting_is_not_keeping(golden):
 
 
 @pytest.mark.parametrize(
-    ("drop_at", "epochs", "expected"),
+    ("lr_milestones", "epochs", "expected"),
     [
         ((0.5, 0.75), 200, (1000, 1500)),
         # epochs // 2 and epochs * 3 // 4.
@@ -43,8 +43,8 @@ def test_restarting_is_not_keeping(golden):
         ((0.3, 0.6, 0.8), 100, (300, 600, 800)),
     ],
 )
-def test_drops_are_at_the_start_of_whole_epochs(drop_at, epochs, expected):
-    assert optim.drop_steps(drop_at, epochs, steps_per_epoch=10) == expected
+def test_drops_are_at_the_start_of_whole_epochs(lr_milestones, epochs, expected):
+    assert optim.drop_steps(lr_milestones, epochs, steps_per_epoch=10) == expected
 
 
 def test_the_ofd_recipe_has_the_published_schedule():
@@ -59,14 +59,14 @@ def test_the_ofd_recipe_has_the_published_schedule():
 
 @pytest.mark.parametrize(
     ("expected", "parts"),
-    [("lr_init0", ["optimizer"]), ("lr_mhgd_init40", ["prepare", "optimizer"])],
+    [("lr_init0", ["optimizer"]), ("lr_mhgd_init40", ["pretrain", "optimizer"])],
 )
 def test_rates_of_the_mhgd_recipe_are_the_authors(golden, expected, parts):
     """By epoch, those of the attention networks first."""
     config = recipes.mhgd()
     settings = {
         "optimizer": (config.optimizer, config.epochs),
-        "prepare": (config.prepare.optimizer, config.prepare.epochs),
+        "pretrain": (config.pretrain.optimizer, config.pretrain.epochs),
     }
     rates = []
     for part in parts:

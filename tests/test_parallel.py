@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from kdjax import distill, models, objective, optim, recipes, train_state
 from kdjax import step as step_lib
-from kdjax.data import roads
+from kdjax.data import pipelines
 from kdjax.data.batches import Batch
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
@@ -33,7 +33,7 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     methods = distill.build(
         methods,
         **settings,
-        batch_axis_name=step_lib.DEVICES,
+        data_axis=step_lib.DEVICES,
         num_classes=CLASSES,
         num_examples=40,
     )
@@ -54,16 +54,16 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     student = jax.tree.map(lambda x: 0.9 * x, variables)
     optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     state = train_state.create(student, learned, optimizer, METRICS)
-    constants = {name: m.constants(teacher) for name, m in methods.items()}
+    precomputed = {name: m.precompute(teacher) for name, m in methods.items()}
     for name, method in methods.items():
-        if method.prepares:
-            prepared = method.prepare_init(jax.random.key(3), outputs)
+        if method.pretrains:
+            prepared = method.pretrain_init(jax.random.key(3), outputs)
             prepared = jax.tree.map(lambda x: x.astype(jnp.float64), prepared)
-            constants[name] |= {"prepared": prepared}
-    frozen = objective.Frozen(variables, constants)
+            precomputed[name] |= {"pretrained": prepared}
+    frozen = objective.Frozen(variables, precomputed)
     train_step = step_lib.data_parallel(
         step_lib.make_train_step(
-            objective.of_student(network, network, methods, teacher_train=True),
+            objective.student_objective(network, network, methods, teacher_train=True),
             optimizer,
             log_every=100,
             axis_name=step_lib.DEVICES,
@@ -147,7 +147,7 @@ def batch(num_devices, step, *, stream=None, **overrides):
     config = data_config()
     config.update(overrides)
     size = {"batch_size": 16, "mesh": mesh(num_devices)}
-    batches = roads.train_batches(some_images(40), config, seed=5, **size)
+    batches = pipelines.train_batches(some_images(40), config, seed=5, **size)
     if stream:
         batches = batches.of_stream(stream)
     taken = step_lib.data_parallel(
@@ -176,7 +176,7 @@ def test_every_step_and_every_phase_erases_elsewhere():
 
     first = erased(0, None)
     assert first.any((1, 2, 3)).all()
-    for step, stream in ((1, None), (0, "initialize")):
+    for step, stream in ((1, None), (0, "distill_first")):
         assert (erased(step, stream) != first).any()
 
 
@@ -202,7 +202,7 @@ def test_a_mixed_batch_is_a_mixture_of_the_same_on_one_device_and_on_four(step):
 
 def test_every_step_and_every_phase_draws_another_share():
     first, second = (batch(1, step, mixup=1.0) for step in (0, 1))
-    other = batch(1, 0, mixup=1.0, stream="initialize")
+    other = batch(1, 0, mixup=1.0, stream="distill_first")
     shares = {float(found.mixed.share[0]) for found in (first, second, other)}
     assert len(shares) == 3
 
@@ -218,7 +218,7 @@ def test_evaluation_counts_every_example_once(num_devices):
     (logits, _), variables = network.init_with_output(
         jax.random.key(0), jnp.asarray(image), train=False
     )
-    whole = roads.whole_split(split, config, batch_size=8, mesh=mesh(num_devices))
+    whole = pipelines.eval_batches(split, config, batch_size=8, mesh=mesh(num_devices))
     teacher_prediction = np.zeros(31, np.int32)
     found = Evaluator(
         network,

@@ -186,7 +186,7 @@ class GoldenStep:
         return self.batch(self.arrays["images"], self.arrays["labels"])
 
     def objective(self, teacher_train=True):
-        return objective.of_student(
+        return objective.student_objective(
             self.student,
             self.teacher,
             {"overhaul": self.method},
@@ -226,7 +226,9 @@ def test_margins_and_features_are_the_authors(golden_step):
         g.connector_variables(), outputs.features.pre, mutable=["batch_stats"]
     )
     assert_stages_close(g, connected, "connector_out")
-    for stage, margin in enumerate(g.frozen.constants["overhaul"]["margins"], start=1):
+    for stage, margin in enumerate(
+        g.frozen.precomputed["overhaul"]["margins"], start=1
+    ):
         np.testing.assert_allclose(
             margin, g.arrays[f"margin{stage}"], rtol=max(tolerance, 1e-10)
         )

@@ -96,7 +96,7 @@ def test_chance_is_three_standard_errors_wide(accuracy, passes):
         teacher.check_above_chance(accuracy, 100, 10_000, "validation")
 
 
-def test_a_teacher_sees_images_normalized_with_its_own_constants(trained):
+def test_a_teacher_sees_images_normalized_with_its_own_precomputed(trained):
     """Whatever the student's are: pixels are what both have in common."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, *IMAGE), np.uint8)
     answers = {}

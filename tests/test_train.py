@@ -301,7 +301,7 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
 #: Of the routes and gradients those that compile fastest.
 MHGD = {"mhgd": {"heads": 2, "route": "gram", "gradient": "projection"}}
 #: Two epochs of three full batches in every phase.
-PHASES = {"batch_size": 32, "prepare.epochs": 2, "initialize.epochs": 2}
+PHASES = {"batch_size": 32, "pretrain.epochs": 2, "distill_first.epochs": 2}
 
 
 @pytest.fixture(scope="session")
@@ -314,7 +314,7 @@ def unbroken_phases(tmp_path_factory, teacher):
 
 
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
-    for phase in ("prepare", "initialize"):
+    for phase in ("pretrain", "distill_first"):
         folder = unbroken_phases / phase
         assert {path.name for path in folder.iterdir()} == {
             "metrics.jsonl",
@@ -324,23 +324,23 @@ def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
         found = [(r["split"], r["step"]) for r in records(folder)]
         assert found[0] == ("teacher_test", 0)
         assert found[1:] == [("train", 2), ("train", 4), ("train", 6)]
-    prepared, initialized = (
-        records(unbroken_phases / name)[-1] for name in ("prepare", "initialize")
+    pretrained, initialized = (
+        records(unbroken_phases / name)[-1] for name in ("pretrain", "distill_first")
     )
-    assert "accuracy" not in prepared
-    assert {"mhgd/pair_1", "mhgd/pair_2"} <= prepared.keys() & initialized.keys()
+    assert "accuracy" not in pretrained
+    assert {"mhgd/pair_1", "mhgd/pair_2"} <= pretrained.keys() & initialized.keys()
     # Of the two only the first learns, and the second is all of the loss.
     pairs = [initialized[f"mhgd/pair_{pair}"] for pair in (1, 2)]
     np.testing.assert_allclose(initialized["loss"], 128 * sum(pairs), rtol=1e-5)
     result = workdirs.read_result(unbroken_phases)
-    assert list(result["phases"]) == ["prepare", "initialize", "train"]
+    assert list(result["phases"]) == ["pretrain", "distill_first", "train"]
     assert all(phase["steps"] == 6 for phase in result["phases"].values())
     assert result["wall_s"] == sum(p["wall_s"] for p in result["phases"].values())
     assert result["parameters"]["method"] == {"mhgd": 0}
     # Pairs of 16, 32 and 64 channels, two heads of (front + back) / 2.
     width = {1: 24, 2: 48}
     front, back = {1: 16, 2: 32}, {1: 32, 2: 64}
-    assert result["parameters"]["prepared"]["mhgd"] == sum(
+    assert result["parameters"]["pretrained"]["mhgd"] == sum(
         (front[p] + back[p] + 4) * 2 * width[p]
         + (front[p] + 2) * width[p]
         + (2 * width[p] + 1) * back[p]
@@ -354,10 +354,10 @@ def test_the_initialization_leaves_the_classifier_alone(
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
     experiment = Experiment(config)
     _, initialize, task = experiment.phases
-    before = final_state(unbroken_phases / "prepare")
+    before = final_state(unbroken_phases / "pretrain")
     before = TrainState(**{**before, "metrics": None})
     start, _ = initialize.begin(before)
-    after = final_state(unbroken_phases / "initialize")
+    after = final_state(unbroken_phases / "distill_first")
     for path, value in jax.tree.leaves_with_path(after["params"]["student"]):
         untouched = np.array_equal(value, lookup(start.params["student"], path))
         assert untouched == ("classifier" in jax.tree_util.keystr(path))
@@ -381,16 +381,16 @@ def test_phases_resume_bitwise_too(tmp_path, teacher, monkeypatch):
 
     The clipping of the transfer counts epochs from the state's step.
     """
-    overrides = {"batch_size": 32, "prepare.epochs": 1}
+    overrides = {"batch_size": 32, "pretrain.epochs": 1}
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **overrides})
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train.train_and_evaluate(config, unbroken)
-    stops = [("prepare", 1), ("prepare", 3), ("train", 4)]
+    stops = [("pretrain", 1), ("pretrain", 3), ("train", 4)]
     StopAt(monkeypatch, *stops)
     for _ in stops:
         assert train.train_and_evaluate(config, broken) is None
     assert train.train_and_evaluate(config, broken) is not None
-    for folder in ("prepare", "."):
+    for folder in ("pretrain", "."):
         assert_bitwise_equal(
             final_state(broken / folder), final_state(unbroken / folder)
         )
@@ -470,13 +470,13 @@ def test_a_run_on_erased_and_mixed_images_initializes_and_resumes_bitwise(
             "teacher.checkpoint": str(teacher),
             "data.random_erasing": 0.5,
             "data.mixup": 1.0,
-            "initialize.epochs": 1,
+            "distill_first.epochs": 1,
             "epochs": 1,
         },
     )
     train.train_and_evaluate(config, tmp_path / "unbroken")
     stopped = tmp_path / "stopped"
-    StopAt(monkeypatch, ("initialize", 2), 1)
+    StopAt(monkeypatch, ("distill_first", 2), 1)
     for _ in range(2):
         assert train.train_and_evaluate(config, stopped) is None
     assert train.train_and_evaluate(config, stopped) is not None

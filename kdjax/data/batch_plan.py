@@ -1,7 +1,7 @@
 """Which examples batch k holds: a function of (seed, k, global batch size) alone.
 
 So there is no iterator state to save, and the examples are the same on any number of
-devices, and on either road.
+devices, and on either pipeline.
 """
 
 import dataclasses

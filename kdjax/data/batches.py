@@ -1,8 +1,8 @@
-"""What a training step and an evaluation take in, whichever road the images come by.
+"""Training and evaluation batches, from memory or streamed from storage.
 
-What fits lies on the devices (`device_road`); the rest stays where it is stored, and is
-read on the host while the devices work (`host_road`). Either road feeds the loop and
-lets the compiled step take one device's share:
+What fits lies on the devices (`in_memory`); the rest stays where it is stored, and is
+read on the host while the devices work (`streaming`). Either pipeline feeds the loop
+and lets the compiled step take one device's share:
 
     for shared, own in batches.feed(first, last):
         ...
@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax.data import augment, erasing, mixup
 from kdjax.data.batch_plan import BatchPlan
-from kdjax.data.split import Split, StoredSplit
+from kdjax.data.split import LazySplit, Split
 from kdjax.runs import multihost
 
 
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
     mixed: mixup.Mixed | None = None
 
 
-class Examples(NamedTuple):
+class RawBatch(NamedTuple):
     """One device's share of the examples of a batch, as they are stored.
 
     Attributes:
@@ -59,7 +59,7 @@ class Examples(NamedTuple):
 
 
 class Fed(NamedTuple):
-    """What a road gives the step for one batch.
+    """What a pipeline gives the step for one batch.
 
     Attributes:
       shared: the same on all devices.
@@ -80,7 +80,7 @@ class TrainBatches(abc.ABC):
 
     def __init__(
         self,
-        split: Split | StoredSplit,
+        split: Split | LazySplit,
         config: ml_collections.ConfigDict,
         *,
         batch_size: int,
@@ -105,7 +105,7 @@ class TrainBatches(abc.ABC):
         )
         self._config = config
         (self._axis_name,) = mesh.axis_names
-        self._own_part = multihost.own_part(mesh)
+        self._local_slice = multihost.local_slice(mesh)
         self._shared_out = _shared_out(mesh)
 
     def of_stream(self, name: str) -> Self:
@@ -126,7 +126,7 @@ class TrainBatches(abc.ABC):
         """
 
     @abc.abstractmethod
-    def _examples(self, shared: Any, own: Any, step: jax.Array) -> Examples:
+    def _examples(self, shared: Any, own: Any, step: jax.Array) -> RawBatch:
         """Cuts this device's share of a step's examples; called inside the step."""
 
     def take(self, shared: Any, own: Any, step: jax.Array) -> Batch:
@@ -171,7 +171,7 @@ class TrainBatches(abc.ABC):
         return Batch(image, examples.label, jnp.ones(share), examples.index, mixed)
 
 
-class WholeSplit(abc.ABC):
+class EvalBatches(abc.ABC):
     """Every example of a split once, in order, the last batch filled up and masked.
 
     Attributes:
@@ -181,7 +181,7 @@ class WholeSplit(abc.ABC):
 
     def __init__(
         self,
-        split: Split | StoredSplit,
+        split: Split | LazySplit,
         config: ml_collections.ConfigDict,
         *,
         batch_size: int,
@@ -195,7 +195,7 @@ class WholeSplit(abc.ABC):
         steps = -(-self.num_examples // batch_size)
         place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
         # Of [steps, D, B], this process's D; filled up with place 0 under mask 0.
-        place = place[:, multihost.own_part(mesh)]
+        place = place[:, multihost.local_slice(mesh)]
         self._mask = (place < self.num_examples).astype(np.float32)
         self._index = np.where(self._mask, place, 0).astype(np.int32)
 
@@ -204,7 +204,7 @@ class WholeSplit(abc.ABC):
         """Yields what the evaluation of each batch takes in."""
 
     @abc.abstractmethod
-    def _examples(self, shared: Any, own: Any) -> tuple[Examples, jax.Array]:
+    def _examples(self, shared: Any, own: Any) -> tuple[RawBatch, jax.Array]:
         """Cuts one device's share, and its mask; called inside the evaluation."""
 
     def take(self, shared: Any, own: Any) -> Batch:

@@ -10,7 +10,7 @@
 - `folder`, a user's own images, laid out as `kdjax.data.folder` says.
 
 What fits is decoded once and lies on the devices; the rest stays where it is stored and
-is read while training: `road` decides.
+is read while training: `pipeline` decides.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ import numpy as np
 from sklearn import model_selection
 
 from kdjax.data import augment, digits, folder, tfds_source
-from kdjax.data.split import Description, ImagesInMemory, Split, StoredSplit
+from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Sets that are described without being read.
 _KNOWN = {
@@ -33,8 +33,8 @@ _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
 _TFDS = "tfds:"
 
-#: Where the images of a data set are while training, by the name in `data.road`.
-ROADS = ("auto", "device", "host")
+#: Where the images of a data set are while training, by the name in `data.pipeline`.
+PIPELINES = ("auto", "in_memory", "streaming")
 
 #: Most bytes of pixels that lie on every device by default. Beside them it holds the
 #: networks and what they compute.
@@ -47,7 +47,7 @@ NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
 BAD_IMAGES = ("refuse", "skip")
 
 
-_AnySplit = TypeVar("_AnySplit", Split, StoredSplit)
+_AnySplit = TypeVar("_AnySplit", Split, LazySplit)
 
 
 class Data(NamedTuple):
@@ -60,9 +60,9 @@ class Data(NamedTuple):
       skipped: files left out of "train" and "test" because they could not be decoded.
     """
 
-    train: Split | StoredSplit
-    test: Split | StoredSplit
-    validation: Split | StoredSplit | None
+    train: Split | LazySplit
+    test: Split | LazySplit
+    validation: Split | LazySplit | None
     skipped: Mapping[str, int]
 
 
@@ -92,38 +92,38 @@ def describe(config: ml_collections.ConfigDict) -> Description:
     return tfds_source.describe(tfds_name, config.data_dir or None, config.image_size)
 
 
-def road(config: ml_collections.ConfigDict, description: Description) -> str:
-    """Decides where the images are while training: "device" or "host".
+def pipeline(config: ml_collections.ConfigDict, description: Description) -> str:
+    """Decides where the images are while training: "in_memory" or "streaming".
 
     Args:
       config: the `data` part of a configuration.
       description: of the data set.
 
     Raises:
-      ValueError: if what is asked for can only be had on the other road.
+      ValueError: if what is asked for can only be had on the other pipeline.
     """
     height, width, _ = description.image_shape
     for field, asked in (
         ("crop", config.crop == augment.RANDOM_RESIZED),
-        ("test_crop", config.test_crop != 1),
+        ("eval_crop", config.eval_crop != 1),
     ):
         if not asked:
             continue
-        if config.road == "device":
+        if config.pipeline == "in_memory":
             raise ValueError(
-                f"data.road='device' but data.{field}={config[field]!r}: only the host"
-                " cuts out of whole images"
+                f"data.pipeline='in_memory' but data.{field}={config[field]!r}: only"
+                " data.pipeline='streaming' crops and resizes each image"
             )
         if height != width:
             raise ValueError(
                 f"data.{field}={config[field]!r} makes square images, and these have"
                 f" {width}x{height} pixels: set data.image_size"
             )
-    if config.road != "auto":
-        return config.road
-    only_host = config.crop == augment.RANDOM_RESIZED or config.test_crop != 1
+    if config.pipeline != "auto":
+        return config.pipeline
+    only_host = config.crop == augment.RANDOM_RESIZED or config.eval_crop != 1
     pixels = description.num_images * height * width * 3
-    return "host" if only_host or pixels > _DEVICE_BYTES else "device"
+    return "streaming" if only_host or pixels > _DEVICE_BYTES else "in_memory"
 
 
 def load(config: ml_collections.ConfigDict) -> Data:
@@ -134,7 +134,7 @@ def load(config: ml_collections.ConfigDict) -> Data:
     """
     description = describe(config)
     num_classes = description.num_classes
-    if road(config, description) == "device":
+    if pipeline(config, description) == "in_memory":
         splits, skipped = _in_memory(config)
     else:
         splits, skipped = _stored(config, description.image_shape)
@@ -160,17 +160,17 @@ def _in_memory(
 
 def _stored(
     config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
-) -> tuple[dict[str, StoredSplit], dict[str, int]]:
+) -> tuple[dict[str, LazySplit], dict[str, int]]:
     """Opens everything; returns the splits and what is skipped of each."""
     skipped = {"train": 0, "test": 0}
     if config.name == "folder":
         images, skipped = folder.stored(config.data_dir, config.bad_images)
     elif config.name == "digits":
-        images = {name: ImagesInMemory(split) for name, split in digits.load().items()}
+        images = {name: ArraySource(split) for name, split in digits.load().items()}
     else:
         images = tfds_source.stored(_tfds_name(config), config.data_dir or None)
     splits = {
-        name: StoredSplit(found, range(len(found)), image_shape)
+        name: LazySplit(found, range(len(found)), image_shape)
         for name, found in images.items()
     }
     return splits, skipped

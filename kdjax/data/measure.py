@@ -15,12 +15,12 @@ import numpy as np
 from kdjax import config as config_lib
 from kdjax.data import datasets
 from kdjax.data.normalization import Normalization
-from kdjax.data.split import Split, StoredSplit
+from kdjax.data.split import LazySplit, Split
 
 _BLOCK = 1000  # Images squared at a time, in float64.
 
 
-def measure(split: Split | StoredSplit) -> Normalization:
+def measure(split: Split | LazySplit) -> Normalization:
     """Returns the mean and standard deviation of each color over all pixels."""
     total, squares = np.zeros(3), np.zeros(3)
     for start in range(0, split.num_examples, _BLOCK):

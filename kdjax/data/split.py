@@ -55,7 +55,7 @@ class Split(NamedTuple):
         return self.image[places]
 
 
-class StoredImages(Protocol):
+class ImageSource(Protocol):
     """Images that are decoded one at a time, by any thread or process."""
 
     def __len__(self) -> int: ...
@@ -72,7 +72,7 @@ class StoredImages(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class StoredSplit:
+class LazySplit:
     """One split of a data set, whose images stay where they are stored.
 
     Attributes:
@@ -81,7 +81,7 @@ class StoredSplit:
       image_shape: what every image is brought to, [H, W, 3].
     """
 
-    images: StoredImages
+    images: ImageSource
     places: Sequence[int]
     image_shape: tuple[int, int, int]
 
@@ -94,7 +94,7 @@ class StoredSplit:
         """Class of every example, int32 [N]; may take long at the first time."""
         return self.images.labels()[np.asarray(self.places)]
 
-    def select(self, places: np.ndarray) -> "StoredSplit":
+    def select(self, places: np.ndarray) -> "LazySplit":
         """Returns some of the examples."""
         chosen = np.asarray(self.places)[places]
         return dataclasses.replace(self, places=chosen)
@@ -123,7 +123,7 @@ class StoredSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagesInMemory:
+class ArraySource:
     """A split in memory, seen as stored images."""
 
     split: Split

@@ -18,7 +18,7 @@ from kdjax.data.split import Description, Split
 #: Sets whose split 'test' has no labels, by how their names begin.
 _UNLABELED_TESTS = ("imagenet2012",)
 
-_BLOCK = 1000  # Examples fetched at a time: one by one takes more than twice as long.
+_BLOCK = 1000  # RawBatch fetched at a time: one by one takes more than twice as long.
 
 
 def describe(

@@ -16,7 +16,7 @@ from kdjax.distill.fitnets import Fitnets
 from kdjax.distill.fsp import Fsp
 from kdjax.distill.jacobian import Jacobian
 from kdjax.distill.kd_svd import KdSvd
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
 from kdjax.distill.mlkd import Mlkd
 from kdjax.distill.mutual_learning import MutualLearning
@@ -31,7 +31,7 @@ from kdjax.distill.vid import Vid
 
 __all__ = [
     "METHODS",
-    "Examples",
+    "Inputs",
     "Method",
     "Outputs",
     "Taxonomy",
@@ -103,8 +103,8 @@ def build(
     settings: Mapping[str, Mapping[str, Any]],
     *,
     dtype: Any = "float32",
-    axis_name: str | None = None,
-    batch_axis_name: str | None = None,
+    batch_norm_axis: str | None = None,
+    data_axis: str | None = None,
     num_classes: int | None = None,
     num_examples: int | None = None,
 ) -> dict[str, Method]:
@@ -113,8 +113,8 @@ def build(
     Args:
       settings: hyperparameters by the name of the method.
       dtype: type of the computation.
-      axis_name: device axis of synchronized batch norms, or None.
-      batch_axis_name: device axis over which a batch is spread, or None.
+      batch_norm_axis: device axis of synchronized batch norms, or None.
+      data_axis: device axis over which a batch is spread, or None.
       num_classes: of the data set; None if nothing is to be trained.
       num_examples: of the training split; None likewise.
 
@@ -123,8 +123,8 @@ def build(
     """
     training = {
         "dtype": dtype,
-        "axis_name": axis_name,
-        "batch_axis_name": batch_axis_name,
+        "batch_norm_axis": batch_norm_axis,
+        "data_axis": data_axis,
         "num_classes": num_classes,
         "num_examples": num_examples,
     }

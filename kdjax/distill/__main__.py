@@ -93,7 +93,7 @@ def _row(name: str) -> dict[str, str]:
             column.replace("_", " "): value
             for column, value in method.taxonomy._asdict().items()
         },
-        "phases": "prepare, train" if method.prepares else "train",
+        "phases": "pretrain, train" if method.pretrains else "train",
         "learned": f"{_learned(method):,}",
         "a value depends on": method.depends_on,
         "source": " ".join(source.split()),
@@ -106,8 +106,8 @@ def _learned(method: distill.Method, pair: str = PAIRS[0]) -> int:
         compatibility.outputs(name, _CLASSES, _IMAGE) for name in pair.split("-")
     )
     inits = [lambda key: method.init(key, student, teacher)]
-    if method.prepares:
-        inits.append(lambda key: method.prepare_init(key, teacher))
+    if method.pretrains:
+        inits.append(lambda key: method.pretrain_init(key, teacher))
     made = [jax.eval_shape(init, jax.random.key(0)).get("params", {}) for init in inits]
     return sum(leaf.size for leaf in jax.tree.leaves(made))
 

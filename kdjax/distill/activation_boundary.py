@@ -16,9 +16,9 @@ class ActivationBoundary(Composed):
     """Marginal L2 to the sign of the teacher's features before their ReLU.
 
     Made to initialize a student, which then learns the task alone:
-    `config.initialize.epochs = 30`. Stage i of n is weighted 2^(i - n), a neuron counts
-    from one inside a margin of 1. As in KD_methods_with_TF, which looks after the ReLU,
-    connects every stage and weighs stage i of 3 by 2^(i - 1), it is
+    `config.distill_first.epochs = 30`. Stage i of n is weighted 2^(i - n), a neuron
+    counts from one inside a margin of 1. As in KD_methods_with_TF, which looks after
+    the ReLU, connects every stage and weighs stage i of 3 by 2^(i - 1), it is
 
         {"position": "post", "connect": "always", "weight": 1.2e-2}
 

@@ -51,6 +51,6 @@ def check(
     for method in methods.values():
         if method.needs_teacher:
             method.check_teacher(teacher)
-        if method.prepares:
-            jax.eval_shape(lambda key, m=method: m.prepare_init(key, theirs), key)
+        if method.pretrains:
+            jax.eval_shape(lambda key, m=method: m.pretrain_init(key, theirs), key)
         jax.eval_shape(lambda key, m=method: m.init(key, ours, theirs), key)

@@ -24,7 +24,7 @@ import numpy as np
 
 from kdjax.distill import distances, overhaul, transforms
 from kdjax.distill.method import (
-    Examples,
+    Inputs,
     Method,
     Outputs,
     Taxonomy,
@@ -124,7 +124,7 @@ class Composed(Method):
         features = [jnp.zeros(ours.shape, ours.dtype) for ours, _ in pairs]
         return self._connectors(pairs).init(key, features)
 
-    def constants(self, teacher: Teacher) -> Variables:
+    def precompute(self, teacher: Teacher) -> Variables:
         """Returns what the teacher's transform reads off the teacher."""
         read_off = _READ_OFF.get(self.teacher_transform)
         if read_off is None:
@@ -135,10 +135,10 @@ class Composed(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted distance of every chosen stage, [B] each."""
         pairs = self._pairs(student, teacher)
@@ -150,16 +150,16 @@ class Composed(Method):
             )
             stats = updates.get("batch_stats", {})
         of_teacher = transforms.TRANSFORMS[self.teacher_transform]
-        of_student = transforms.TRANSFORMS[self.student_transform]
+        student_objective = transforms.TRANSFORMS[self.student_transform]
         distance = distances.DISTANCES[self.distance]
-        read_off = [(x,) for x in constants.get("read_off", ())] or [()] * len(pairs)
+        read_off = [(x,) for x in precomputed.get("read_off", ())] or [()] * len(pairs)
         weights = STAGE_WEIGHTS[self.stage_weights](len(pairs))
         terms = {}
         for stage, (x, y, constant, factor) in enumerate(
             zip(ours, theirs, read_off, weights, strict=True), start=1
         ):
             terms[f"stage_{stage}"] = factor * distance(
-                of_student(x), of_teacher(y, *constant)
+                student_objective(x), of_teacher(y, *constant)
             )
         return terms, stats
 
@@ -195,7 +195,7 @@ class Composed(Method):
             else theirs.shape[-1]
             for ours, theirs in pairs
         )
-        return Connectors(widths, dtype=self.dtype, axis_name=self.axis_name)
+        return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)
 
     def _check_widths(self, pairs: Sequence[tuple[Any, Any]]) -> None:
         """Refuses stages whose transformed features have other shapes."""

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import transforms
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules.embeddings import Embeddings
 from kdjax.distill.relational import RelationalMethod
 
@@ -107,10 +107,10 @@ class CorrelationCongruence(RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns what the device's own images contribute, [B]."""
         ours, theirs = self._embeddings.apply(

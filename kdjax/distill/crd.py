@@ -13,7 +13,7 @@ import numpy as np
 
 from kdjax.distill import contrast, transforms
 from kdjax.distill.method import (
-    Examples,
+    Inputs,
     Method,
     Outputs,
     Taxonomy,
@@ -100,7 +100,7 @@ class Crd(Method):
         }
         return {"params": made["params"], "batch_stats": stats}
 
-    def constants(self, teacher: Teacher) -> Variables:
+    def precompute(self, teacher: Teacher) -> Variables:
         """Sorts the training images by class.
 
         Returns:
@@ -129,14 +129,14 @@ class Crd(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the contrast of either side, [B] each, and the new memories."""
         place = jnp.concatenate(
-            [examples.index[:, None], self._negatives(constants, examples)], axis=1
+            [inputs.index[:, None], self._negatives(precomputed, inputs)], axis=1
         )
         embedded = self.embedded(
             variables["params"], student.features.pooled, teacher.features.pooled
@@ -191,20 +191,20 @@ class Crd(Method):
         means = self._gather(contrast.log_mean_exponential(score, place))
         return jax.nn.logsumexp(means, b=score.shape[1] / len(means))
 
-    def _negatives(self, constants: Variables, examples: Examples) -> jax.Array:
+    def _negatives(self, precomputed: Variables, inputs: Inputs) -> jax.Array:
         """Draws images of other classes, [B, K] places in the training split.
 
         What an image draws depends on the step and on the image alone.
         """
         count = min(self.negatives, self.num_examples)
         order, starts, sizes = (
-            jnp.asarray(constants[name]) for name in ("order", "start", "size")
+            jnp.asarray(precomputed[name]) for name in ("order", "start", "size")
         )
 
         def draw(index: jax.Array, label: jax.Array) -> jax.Array:
             start, size = starts[label], sizes[label]
             place = jax.random.randint(
-                jax.random.fold_in(examples.key, index),
+                jax.random.fold_in(inputs.key, index),
                 (count,),
                 0,
                 self.num_examples - size,
@@ -212,12 +212,12 @@ class Crd(Method):
             # Over the image's own class.
             return order[jnp.where(place < start, place, place + size)]
 
-        return jax.vmap(draw)(examples.index, examples.label)
+        return jax.vmap(draw)(inputs.index, inputs.label)
 
     def _gather(self, x: jax.Array) -> jax.Array:
-        if self.batch_axis_name is None:
+        if self.data_axis is None:
             return x
-        return jax.lax.all_gather(x, self.batch_axis_name, tiled=True)
+        return jax.lax.all_gather(x, self.data_axis, tiled=True)
 
     @property
     def _embeddings(self) -> Embeddings:

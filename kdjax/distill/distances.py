@@ -134,8 +134,8 @@ def polynomial_mmd(student: jax.Array, teacher: jax.Array) -> jax.Array:
         return jnp.mean(jnp.square(products), axis=(1, 2))
 
     of_teacher = mean_kernel(teacher, teacher)
-    of_student = mean_kernel(student, student)
-    return of_teacher + of_student - 2 * mean_kernel(student, teacher)
+    student_objective = mean_kernel(student, student)
+    return of_teacher + student_objective - 2 * mean_kernel(student, teacher)
 
 
 def _wide(

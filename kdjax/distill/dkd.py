@@ -11,7 +11,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.soft_targets import (
     divergence,
     log_probabilities,
@@ -102,14 +102,14 @@ class Dkd(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted divergences of both parts, [B] each."""
         (own, others), (teacher_own, teacher_others) = (
-            decouple(x.logits, examples.label, temperature=self.temperature)
+            decouple(x.logits, inputs.label, temperature=self.temperature)
             for x in (student, teacher)
         )
         square = self.temperature**2

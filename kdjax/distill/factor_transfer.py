@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import distances, transforms
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.stages import pool_larger
 from kdjax.models import layers
 
@@ -91,7 +91,7 @@ class Paraphraser(nn.Module):
 class FactorTransfer(Method):
     """Mean absolute difference of the factors of the last stage.
 
-    The paraphraser learns in a phase of its own: `config.prepare.epochs = 30` in
+    The paraphraser learns in a phase of its own: `config.pretrain.epochs = 30` in
     RepDistiller, with a learning rate of 0.01 where the student is a ResNet or a wide
     ResNet; 5 in the authors' code. By default all is as in RepDistiller; as in the
     authors' code, it is
@@ -121,7 +121,7 @@ class FactorTransfer(Method):
         distance="L1",
         missing_information="what the auto-encoder drops",
     )
-    prepares = True
+    pretrains = True
 
     weight: float = 200.0
     rate: float = 0.5
@@ -133,7 +133,7 @@ class FactorTransfer(Method):
         self._require_choice("reconstruction", RECONSTRUCTIONS)
         self._require_choice("factor_transform", FACTOR_TRANSFORMS)
 
-    def prepare_init(self, key: jax.Array, teacher: Outputs) -> Variables:
+    def pretrain_init(self, key: jax.Array, teacher: Outputs) -> Variables:
         """Makes the paraphraser; refuses a rate that leaves no factor."""
         last = teacher.features.post[-1]
         if self._factors(last) < 1:
@@ -144,7 +144,7 @@ class FactorTransfer(Method):
         made = self._paraphraser(last).init(key, jnp.zeros(last.shape, last.dtype))
         return {"params": made["params"], "batch_stats": {}}
 
-    def prepare_loss(
+    def pretrain_loss(
         self, variables: Variables, key: jax.Array, teacher: Outputs
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns how far the reconstructions are from the teacher's maps, [B]."""
@@ -169,17 +169,17 @@ class FactorTransfer(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the difference of the factors, [B]."""
         ours, updates = self._translator(student, teacher).apply(
             variables, student.features.post[-1], mutable=["batch_stats"]
         )
         last = teacher.features.post[-1]
-        theirs, _ = self._paraphraser(last).apply(constants["prepared"], last)
+        theirs, _ = self._paraphraser(last).apply(precomputed["pretrained"], last)
         difference = self.compare(ours, jax.lax.stop_gradient(theirs))
         return {"factor": difference}, updates.get("batch_stats", {})
 
@@ -201,5 +201,5 @@ class FactorTransfer(Method):
             (student.features.post[-1].shape[-1], factors, factors),
             batch_norm=self.translator_batch_norm,
             dtype=self.dtype,
-            axis_name=self.axis_name,
+            axis_name=self.batch_norm_axis,
         )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from kdjax.distill import distances
 from kdjax.distill.composed import Composed
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.models import layers
 
 #: Whose features pass the regressor, by the name used in `methods.fitnets.regressor`.
@@ -57,15 +57,15 @@ class Fitnets(Composed):
 
         {"regressor": "teacher", "stages": "all", "weight": 1.0}
 
-    in 40 epochs of initialization (`config.initialize.epochs`): all stages, and a 1x1
-    convolution on the teacher, only where the widths differ. That convolution can make
-    its task easy by shrinking the teacher's features.
+    in 40 epochs of initialization (`config.distill_first.epochs`): all stages, and a
+    1x1 convolution on the teacher, only where the widths differ. That convolution can
+    make its task easy by shrinking the teacher's features.
 
     Differs from the original in: the paper trains the student up to the hint first,
     then by soft targets; here, as in RepDistiller, the hint stays a term of the loss
-    unless `config.initialize.epochs` says otherwise. Where sizes differ, the larger map
-    is averaged down, where RepDistiller's regressor has a strided, a transposed or a
-    larger convolution.
+    unless `config.distill_first.epochs` says otherwise. Where sizes differ, the larger
+    map is averaged down, where RepDistiller's regressor has a strided, a transposed or
+    a larger convolution.
 
     Attributes:
       weight: RepDistiller's.
@@ -103,14 +103,14 @@ class Fitnets(Composed):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the distance of every chosen stage, [B] each."""
         if self.regressor == "student":
-            return super().loss(variables, constants, student, teacher, examples)
+            return super().loss(variables, precomputed, student, teacher, inputs)
         pairs = self._pairs(student, teacher)
         ours, theirs = zip(*pairs, strict=True)
         mapped = self._maps(pairs).apply(variables, theirs)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import distances
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.modules.connectors import Connectors
 from kdjax.distill.singular_vector_method import WIDTHS
 from kdjax.distill.stages import pool_larger, require_as_many
@@ -75,7 +75,8 @@ class Fsp(Method):
         {"pool": "max", "distance": "l2", "stem": False, "weight": 5e-4}
 
     The paper and both codes initialize a student with it, which then learns the task
-    alone: `config.initialize.epochs`, 30 in RepDistiller and 40 in KD_methods_with_TF.
+    alone: `config.distill_first.epochs`, 30 in RepDistiller and 40 in
+      KD_methods_with_TF.
 
     Differs from the original in: stages of other widths can be connected, which the
     originals refuse.
@@ -134,10 +135,10 @@ class Fsp(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the distance of the matrices of every two adjacent points, [B]."""
         ours, theirs = self._points(student), self._points(teacher)
@@ -163,7 +164,7 @@ class Fsp(Method):
             None if ours.shape[-1] == theirs.shape[-1] else theirs.shape[-1]
             for ours, theirs in zip(student, teacher, strict=True)
         )
-        return Connectors(widths, dtype=self.dtype, axis_name=self.axis_name)
+        return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)
 
 
 def _require_whole_windows(sizes: list[tuple[int, int]]) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import jax
 
 from kdjax.distill import distances, transforms
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ class Jacobian(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the squared difference of the directions, [B]."""
         ours, theirs = (

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill.linalg import singular_vectors
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.singular_vector_method import PointVectorMethod
 
 #: Bandwidth of the radial basis, fixed in the original.
@@ -173,10 +173,10 @@ class KdSvd(PointVectorMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the difference of every pair of stages, or of every stage, [B]."""
         points, stats = self.points(variables, student, teacher)

@@ -28,7 +28,7 @@ class Outputs(NamedTuple):
     input_gradient: jax.Array | None = None
 
 
-class Examples(NamedTuple):
+class Inputs(NamedTuple):
     """What the answers are to: one device's share of a batch.
 
     Attributes:
@@ -79,11 +79,11 @@ class Method(abc.ABC):
 
     The fields of a method are its hyperparameters, set in the configuration under
     `methods.<name>`. Those marked internal are the training's own: `dtype`, the type of
-    the computation; `axis_name` and `batch_axis_name`, the device axis of synchronized
+    the computation; `batch_norm_axis` and `data_axis`, the device axis of synchronized
     batch norms and that over which a batch is spread, None without; `num_classes`; and
     `num_examples`, of the training split.
 
-    A method that `prepares` learns something on the teacher alone, in a phase of its
+    A method that `pretrains` learns something on the teacher alone, in a phase of its
     own before the student starts.
 
     Attributes:
@@ -91,10 +91,10 @@ class Method(abc.ABC):
       taxonomy: the method's row in the table of methods.
       combination: how its gradient meets the task's: "sum" adds it, "clip" clips it
         first, variable by variable, to the norm of the task's.
-      prepares: whether it learns on the teacher alone first.
+      pretrains: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
-      needs_label: whether it reads `Examples.label`, or anything made of it. Mixed
+      needs_label: whether it reads `Inputs.label`, or anything made of it. Mixed
         images have no one class, and no such method.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
         backward pass of both networks and is made of the label.
@@ -106,7 +106,7 @@ class Method(abc.ABC):
     name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy]
     combination: ClassVar[Literal["sum", "clip"]] = "sum"
-    prepares: ClassVar[bool] = False
+    pretrains: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
     needs_label: ClassVar[bool] = False
@@ -115,10 +115,10 @@ class Method(abc.ABC):
     weight: float
     warm_up: int = 0
     dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})
-    axis_name: str | None = dataclasses.field(default=None, metadata={"internal": True})
-    batch_axis_name: str | None = dataclasses.field(
+    batch_norm_axis: str | None = dataclasses.field(
         default=None, metadata={"internal": True}
     )
+    data_axis: str | None = dataclasses.field(default=None, metadata={"internal": True})
     num_classes: int | None = dataclasses.field(
         default=None, metadata={"internal": True}
     )
@@ -161,7 +161,7 @@ class Method(abc.ABC):
         """
         return {}
 
-    def prepare_init(self, key: jax.Array, teacher: Outputs) -> Variables:
+    def pretrain_init(self, key: jax.Array, teacher: Outputs) -> Variables:
         """Makes the variables that are learned on the teacher alone.
 
         Args:
@@ -170,29 +170,29 @@ class Method(abc.ABC):
 
         Returns:
           Collections `params` and `batch_stats`. As they stand after the phase, the
-          constants have them under `prepared`.
+          values precomputed have them under `pretrained`.
 
         Raises:
           ValueError: if the method cannot learn on this teacher.
         """
-        raise NotImplementedError(f"{type(self).__name__} prepares nothing")
+        raise NotImplementedError(f"{type(self).__name__} pretrains nothing")
 
-    def prepare_loss(
+    def pretrain_loss(
         self, variables: Variables, key: jax.Array, teacher: Outputs
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the loss by which these variables are learned.
 
         Args:
-          variables: what `prepare_init` made, as it stands now.
+          variables: what `pretrain_init` made, as it stands now.
           key: randomness of this step, the same on all devices.
           teacher: the teacher's outputs on one batch; their gradient is stopped.
 
         Returns:
           Named terms, [B] each, and the new `batch_stats`.
         """
-        raise NotImplementedError(f"{type(self).__name__} prepares nothing")
+        raise NotImplementedError(f"{type(self).__name__} pretrains nothing")
 
-    def constants(self, teacher: Teacher) -> Variables:
+    def precompute(self, teacher: Teacher) -> Variables:
         """Reads off the teacher what stays fixed throughout the training."""
         return {}
 
@@ -200,19 +200,19 @@ class Method(abc.ABC):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Compares the two networks' answers to one batch.
 
         Args:
           variables: what `init` made, as it stands now.
-          constants: what `constants` returned.
+          precomputed: what `precompute` returned.
           student: the student's outputs in training mode.
           teacher: the teacher's outputs; their gradient is already stopped.
-          examples: what both answer to.
+          inputs: what both answer to.
 
         Returns:
           Named terms, [B] each, whose sum is weighted and averaged by the caller, and

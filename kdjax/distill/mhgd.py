@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill.linalg import singular_vectors
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules import attention_network
 from kdjax.distill.relational import RelationalMethod
 from kdjax.distill.singular_vector_method import PointVectorMethod
@@ -51,7 +51,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         missing_information="all but relations between the images of a batch",
     )
     name = "mhgd"
-    prepares = True
+    pretrains = True
 
     weight: float = 128.0
     heads: int = 8
@@ -67,7 +67,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
     def _teacher_vectors(self) -> int:
         return 1
 
-    def prepare_init(self, key: jax.Array, teacher: Outputs) -> Variables:
+    def pretrain_init(self, key: jax.Array, teacher: Outputs) -> Variables:
         """Makes an attention network for every two consecutive stages."""
         if len(teacher.features.post) < 2:
             raise ValueError(
@@ -88,7 +88,7 @@ class Mhgd(PointVectorMethod, RelationalMethod):
                 tree[name] = made[collection]
         return variables
 
-    def prepare_loss(
+    def pretrain_loss(
         self, variables: Variables, key: jax.Array, teacher: Outputs
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns how far the estimates are from the teacher's back vectors, [B] each.
@@ -125,17 +125,17 @@ class Mhgd(PointVectorMethod, RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the divergence of the graphs of every pair of stages, [B] each."""
         points, stats = self.points(variables, student, teacher)
         ours, theirs = ([x[..., 0] for x in side] for side in zip(*points, strict=True))
         graphs = zip(
-            self.logits(constants["prepared"], ours),
-            self.logits(constants["prepared"], theirs),
+            self.logits(precomputed["pretrained"], ours),
+            self.logits(precomputed["pretrained"], theirs),
             strict=True,
         )
         terms = {

@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 from kdjax.distill.soft_targets import (
     divergence,
@@ -67,10 +67,10 @@ class Mlkd(RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns what differs on each level, summed over temperatures, [B] each."""
         levels = [

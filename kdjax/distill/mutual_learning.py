@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax import models
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.soft_targets import divergence, log_probabilities
 
 
@@ -101,20 +101,20 @@ class MutualLearning(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: None,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns what student and peer learn, [B] each, and the peer's statistics."""
         peer = self._network(student.logits.shape[-1])
         (logits, _), updates = peer.apply(
-            variables, examples.image, train=True, mutable=["batch_stats"]
+            variables, inputs.image, train=True, mutable=["batch_stats"]
         )
         ours, theirs = log_probabilities(student.logits), log_probabilities(logits)
         distance, held = DISTANCES[self.distance], jax.lax.stop_gradient
         cross_entropy = optax.softmax_cross_entropy_with_integer_labels(
-            theirs, examples.label
+            theirs, inputs.label
         )
         terms = {
             "mutual": distance(ours, held(theirs)),
@@ -126,5 +126,5 @@ class MutualLearning(Method):
 
     def _network(self, num_classes: int) -> nn.Module:
         return models.build(
-            self.peer, num_classes, dtype=self.dtype, axis_name=self.axis_name
+            self.peer, num_classes, dtype=self.dtype, axis_name=self.batch_norm_axis
         )

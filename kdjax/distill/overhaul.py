@@ -15,7 +15,7 @@ from scipy import special
 
 from kdjax import models
 from kdjax.distill import distances, transforms
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Teacher, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher, Variables
 from kdjax.distill.modules.connectors import Connectors
 from kdjax.distill.stages import pool_larger, require_as_many
 
@@ -148,7 +148,7 @@ class Overhaul(Method):
         features = [jnp.zeros(x.shape, x.dtype) for x in student.features.pre]
         return self._connectors(teacher).init(key, features)
 
-    def constants(self, teacher: Teacher) -> Variables:
+    def precompute(self, teacher: Teacher) -> Variables:
         """Returns the margins of the teacher's stages, float32 as released."""
         found = MARGINS[self.margin](teacher)
         return {"margins": tuple(np.asarray(m, np.float32) for m in found)}
@@ -156,10 +156,10 @@ class Overhaul(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted partial L2 of every stage, [B] each."""
         ours, theirs = zip(
@@ -168,7 +168,7 @@ class Overhaul(Method):
         connected, updates = self._connectors(teacher).apply(
             variables, ours, mutable=["batch_stats"]
         )
-        stages = list(zip(connected, theirs, constants["margins"], strict=True))
+        stages = list(zip(connected, theirs, precomputed["margins"], strict=True))
         terms = {}
         for stage, (ours, theirs, margin) in enumerate(stages, start=1):
             distance = distances.partial_l2(
@@ -180,4 +180,4 @@ class Overhaul(Method):
     def _connectors(self, teacher: Outputs) -> Connectors:
         # Used even where the widths agree.
         widths = tuple(x.shape[-1] for x in teacher.features.pre)
-        return Connectors(widths, dtype=self.dtype, axis_name=self.axis_name)
+        return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import transforms
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 
 #: Added to both probabilities in the logarithm, as released.
@@ -87,10 +87,10 @@ class Pkt(RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the divergence of the device's own images' choices, [B]."""
         ours, theirs = (

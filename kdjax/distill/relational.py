@@ -30,17 +30,17 @@ class RelationalMethod(Method):
 
     @property
     def _gathers(self) -> bool:
-        return self.scope == "global" and self.batch_axis_name is not None
+        return self.scope == "global" and self.data_axis is not None
 
     def _gather(self, x: jax.Array) -> jax.Array:
         """Returns what all examples in scope have, [B_all, ...] for [B, ...]."""
         if not self._gathers:
             return x
-        return jax.lax.all_gather(x, self.batch_axis_name, tiled=True)
+        return jax.lax.all_gather(x, self.data_axis, tiled=True)
 
     def _own_rows(self, share: int) -> jax.Array:
         """Returns the places of the device's own examples among all in scope, [B]."""
         rows = jnp.arange(share)
         if self._gathers:
-            rows += share * jax.lax.axis_index(self.batch_axis_name)
+            rows += share * jax.lax.axis_index(self.data_axis)
         return rows

@@ -16,7 +16,7 @@ import numpy as np
 
 from kdjax.distill import distances
 from kdjax.distill.composed import POSITIONS
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.stages import pool_to, require_as_many
 from kdjax.models import layers
 
@@ -184,10 +184,10 @@ class Review(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the hierarchical context loss of every level, [B] each."""
         ours, theirs = self._maps(student, teacher)
@@ -217,5 +217,5 @@ class Review(Method):
             tuple(x.shape[-1] for x in teacher),
             tuple(x.shape[1:3] for x in teacher),
             dtype=self.dtype,
-            axis_name=self.axis_name,
+            axis_name=self.batch_norm_axis,
         )

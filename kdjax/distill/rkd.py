@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax.distill import transforms
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 
 #: No distance is less, as released.
@@ -121,10 +121,10 @@ class Rkd(RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns what the device's own images contribute, [B] each."""
         ours, theirs = (

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import transforms
-from kdjax.distill.method import Examples, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 
 
@@ -68,10 +68,10 @@ class SimilarityPreserving(RelationalMethod):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the squared differences of the device's own rows, [B]."""
         ours, theirs = (

@@ -144,4 +144,4 @@ class PointVectorMethod(Method):
                 student.features.post, teacher.features.post, strict=True
             )
         )
-        return Connectors(widths, dtype=self.dtype, axis_name=self.axis_name)
+        return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)

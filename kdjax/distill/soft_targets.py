@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.distill import transforms
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 
 #: Factors on the divergence at temperature T, by the name used in `scale`.
 SCALES = {
@@ -106,10 +106,10 @@ class SoftTargets(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the scaled divergence of the student from the teacher, [B]."""
         ours, theirs = (

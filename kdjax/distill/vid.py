@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.method import Examples, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 from kdjax.distill.stages import pool_larger, require_as_many
 from kdjax.models import layers
 
@@ -120,10 +120,10 @@ class Vid(Method):
     def loss(
         self,
         variables: Variables,
-        constants: Variables,
+        precomputed: Variables,
         student: Outputs,
         teacher: Outputs,
-        examples: Examples,
+        inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the negative log-likelihood of every stage, [B] each."""
         pairs = pool_larger(student.features.post, teacher.features.post)

@@ -50,7 +50,7 @@ _DASH = "\N{EM DASH}"
 
 
 def write(
-    run: trained.Trained,
+    run: trained.TrainedModel,
     image: np.ndarray,
     file: Path,
     *,
@@ -187,7 +187,7 @@ def export(flags: argparse.Namespace) -> str:
     )
 
 
-def _test_images(run: trained.Trained, count: int) -> np.ndarray:
+def _test_images(run: trained.TrainedModel, count: int) -> np.ndarray:
     """Returns the first test images of a run's data set, all over again if need be."""
     image = np.asarray(datasets.load(run.data).test.image[:count])
     return np.resize(image, (count, *image.shape[1:]))

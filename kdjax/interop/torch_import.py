@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 from kdjax import config as config_lib
 from kdjax import models, recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, roads
+from kdjax.data import datasets, pipelines
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout
@@ -100,7 +100,7 @@ def import_checkpoint(
 
 def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
     devices = jax.devices()
-    split = roads.whole_split(
+    split = pipelines.eval_batches(
         datasets.load(config.data).test,
         config.data,
         batch_size=config.batch_size,
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--data", default="cifar100", help="the data set it was trained on")
     add("--data_dir", default="", help="where prepared sets lie; else TFDS's own")
     add("--image_size", type=int, help="as data.image_size; else the data set's recipe")
-    add("--test_crop", type=float, help="as data.test_crop; likewise")
+    add("--eval_crop", type=float, help="as data.eval_crop; likewise")
     normalization = parser.add_mutually_exclusive_group(required=True)
     normalization.add_argument(
         "--normalization",
@@ -147,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config.data.name = args.data
     config.data.data_dir = args.data_dir
     config.data.mean, config.data.std = constants
-    for name in ("image_size", "test_crop"):
+    for name in ("image_size", "eval_crop"):
         if (value := getattr(args, name)) is not None:
             config.data[name] = value
     try:

@@ -68,7 +68,7 @@ class Checkpoints:
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
         # After an error the other processes may be gone, and what is being saved with
         # them is not waited for.
-        if error is None or not multihost.several():
+        if error is None or not multihost.is_multihost():
             self.close()
 
     @property
@@ -133,7 +133,7 @@ class Checkpoints:
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(multihost.to_all(state)),
+                    state=ocp.args.StandardSave(multihost.to_global(state)),
                     metadata=ocp.args.JsonSave(metadata),
                 ),
                 metrics={"accuracy": accuracy},
@@ -154,11 +154,13 @@ class Checkpoints:
           ValueError: if the checkpoint holds another tree or other shapes, or if none
             is whole.
         """
-        abstract = multihost.to_all(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        abstract = multihost.to_global(
+            jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        )
         while True:
             step = self._step_to_read()
             try:
-                state = multihost.to_own(self._read(step, abstract))
+                state = multihost.to_host_local(self._read(step, abstract))
                 return state, self._read_metadata(step)
             except Exception as error:
                 # Of another tree, or damaged though no manifest says so?
@@ -255,7 +257,7 @@ class Checkpoints:
 
     def _open_for_saving(self) -> ocp.CheckpointManager:
         """Clears away what a kill left half written, and sets aside what is damaged."""
-        if multihost.writes():
+        if multihost.is_main_process():
             for step in self._steps():
                 if self._fault(step) is not None:
                     self._set_aside(step)
@@ -285,7 +287,7 @@ class Checkpoints:
 
     def _write_manifest(self) -> None:
         """Lists the files of what is being saved, before it gets its final name."""
-        if multihost.writes():
+        if multihost.is_main_process():
             for folder in self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
                 manifest.write(folder)
 

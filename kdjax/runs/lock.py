@@ -12,7 +12,7 @@ from collections.abc import Iterator
 NAME = "run.lock"
 
 
-def check_free(workdir: pathlib.Path) -> None:
+def ensure_unlocked(workdir: pathlib.Path) -> None:
     """Raises a ValueError if a living process holds the lock of a directory."""
     try:
         file = os.open(workdir / NAME, os.O_RDWR)
@@ -25,7 +25,7 @@ def check_free(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def held(workdir: pathlib.Path) -> Iterator[None]:
+def acquire(workdir: pathlib.Path) -> Iterator[None]:
     """Holds the lock of a directory, which it makes if need be.
 
     The system lets go of it when the process ends, however it ends, so that the lock

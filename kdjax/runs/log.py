@@ -54,10 +54,10 @@ class RunLog:
             description,
             total_images=plan.images_before(total_steps),
             done_images=plan.images_before(resume_step or 0),
-            silent=not multihost.writes(),
+            silent=not multihost.is_main_process(),
         )
         self._writers = [self._bar]
-        if multihost.writes():
+        if multihost.is_main_process():
             self._writers += [
                 writers.MetricsFile(workdir, resume_step=resume_step),
                 writers.TensorBoard(workdir, resume_step=resume_step),
@@ -123,7 +123,7 @@ class RunLog:
 
         There are none in a process that does not write.
         """
-        if not multihost.writes():
+        if not multihost.is_main_process():
             return []
         return [r for r in writers.read(self._path) if r["split"] == split]
 

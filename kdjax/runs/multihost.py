@@ -34,17 +34,17 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
     )
 
 
-def several() -> bool:
+def is_multihost() -> bool:
     """Tells whether this process is one of several."""
     return jax.process_count() > 1
 
 
-def writes() -> bool:
+def is_main_process() -> bool:
     """Tells whether this process writes for all."""
     return jax.process_index() == 0
 
 
-def own_part(mesh: Mesh) -> slice:
+def local_slice(mesh: Mesh) -> slice:
     """Returns which places along the axis of devices are those of this process."""
     mine = [
         place
@@ -54,17 +54,17 @@ def own_part(mesh: Mesh) -> slice:
     return slice(mine[0], mine[-1] + 1)
 
 
-def to_all(tree: Any) -> Any:
+def to_global(tree: Any) -> Any:
     """Sees arrays that each process holds whole as arrays of all processes."""
-    return _placed(tree, jax.devices()) if several() else tree
+    return _placed(tree, jax.devices()) if is_multihost() else tree
 
 
-def to_own(tree: Any) -> Any:
+def to_host_local(tree: Any) -> Any:
     """Sees arrays that all processes hold whole as arrays of this process."""
-    return _placed(tree, jax.local_devices()) if several() else tree
+    return _placed(tree, jax.local_devices()) if is_multihost() else tree
 
 
-def stop_agreement(steps_before: int) -> Callable[[int], bool]:
+def preemption_sync(steps_before: int) -> Callable[[int], bool]:
     """Returns a function of the step that tells all processes to stop at the same.
 
     SIGTERM to one of them is enough. No device is waited for: the processes agree on a

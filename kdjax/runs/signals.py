@@ -29,7 +29,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         requested.set()
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            if multihost.several():
+            if multihost.is_multihost():
                 # By which JAX has all of them agree.
                 os.kill(os.getpid(), signal.SIGTERM)
 
@@ -47,7 +47,7 @@ def stop_at_once(message: str) -> Iterator[None]:
 
     def stop(_signum: int, _frame) -> None:
         print(message, flush=True)
-        if multihost.several():
+        if multihost.is_multihost():
             # Not in the usual way, which waits for the other processes.
             os._exit(STOPPED)
         sys.exit(STOPPED)
@@ -63,7 +63,7 @@ def _handling(handler: Callable) -> Iterator[None]:
         yield
         return
     # Of several processes each leaves SIGTERM to JAX, by which they agree on a step.
-    signals = (signal.SIGINT,) if multihost.several() else _SIGNALS
+    signals = (signal.SIGINT,) if multihost.is_multihost() else _SIGNALS
     before = {signum: signal.signal(signum, handler) for signum in signals}
     try:
         yield

@@ -11,7 +11,7 @@ from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
 
-class Trained(NamedTuple):
+class TrainedModel(NamedTuple):
     """A trained network.
 
     Attributes:
@@ -36,7 +36,7 @@ class Trained(NamedTuple):
         return data
 
 
-def load(workdir: pathlib.Path, field: str = "workdir") -> Trained:
+def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
     """Reads the network in the newest whole checkpoint of a run; changes nothing.
 
     Args:
@@ -62,4 +62,4 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> Trained:
         collection: jax.device_get(saved[collection]["student"])
         for collection in ("params", "batch_stats")
     }
-    return Trained(config, checkpoints.latest_step, variables)
+    return TrainedModel(config, checkpoints.latest_step, variables)

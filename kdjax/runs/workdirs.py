@@ -22,8 +22,8 @@ _PARTIAL = ".tmp"
 #: Fields that say where things lie or how often to look, and not what is trained.
 _MAY_DIFFER = (
     "data.data_dir",
-    # Either road has the same examples.
-    "data.road",
+    # Either pipeline has the same examples.
+    "data.pipeline",
     "data.workers",
     "teacher.checkpoint",
     "checkpoint.every_steps",

@@ -16,7 +16,7 @@ def test_an_epoch_holds_every_example_once_and_no_two_are_alike():
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(plan(50, 16).order(0), first)
     assert not np.array_equal(plan(50, 16, seed=1).order(0), first)
-    assert not np.array_equal(found.of_stream("prepare").order(0), first)
+    assert not np.array_equal(found.of_stream("pretrain").order(0), first)
 
 
 def test_the_last_batch_is_kept_as_a_smaller_one():

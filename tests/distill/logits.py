@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import step as step_lib
-from kdjax.distill.method import Examples, Outputs
+from kdjax.distill.method import Inputs, Outputs
 from tests.distill import peers
 
 
@@ -18,7 +18,7 @@ def public_logits():
 
 def terms_of(method, student, teacher, label=None):
     outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
-    terms, stats = method.loss({}, {}, *outputs, Examples(None, label, None, None))
+    terms, stats = method.loss({}, {}, *outputs, Inputs(None, label, None, None))
     assert stats == {}
     assert all(term.shape == (len(student),) for term in terms.values())
     return terms
@@ -52,7 +52,7 @@ def assert_float32_whatever(method, dtype, label=None):
 
 def on_devices(method, number):
     """Returns the loss and its gradient in the student's logits of all devices."""
-    method = dataclasses.replace(method, batch_axis_name=step_lib.DEVICES)
+    method = dataclasses.replace(method, data_axis=step_lib.DEVICES)
 
     def share(student, teacher):
         # The transpose of the gather adds up the losses of all devices, so that the

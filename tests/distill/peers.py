@@ -37,13 +37,13 @@ def outputs_of(maps, stem=None):
     )
 
 
-def terms_and_gradients(method, student, teacher, variables=None, constants=None):
+def terms_and_gradients(method, student, teacher, variables=None, precomputed=None):
     """Returns means of the terms in order, and their sum's gradient by each map."""
 
     def total(maps):
         terms, _ = method.loss(
             variables or {},
-            constants or {},
+            precomputed or {},
             outputs_of(maps),
             outputs_of(teacher),
             None,
@@ -88,7 +88,7 @@ def assert_as_baseline(method, golden, name):
             )
 
 
-def assert_bears_anything(method, *, huge=1e15, constants=None):
+def assert_bears_anything(method, *, huge=1e15, precomputed=None):
     """Zeros, equal maps, huge and tiny ones: finite; bfloat16: losses in float32."""
     teacher = [x.astype(np.float32) for x in maps_of(20)]
     drawn = [x.astype(np.float32) for x in maps_of(10)]
@@ -98,7 +98,7 @@ def assert_bears_anything(method, *, huge=1e15, constants=None):
 
     @jax.jit
     def run(student, teacher):
-        return terms_and_gradients(method, student, teacher, variables, constants)
+        return terms_and_gradients(method, student, teacher, variables, precomputed)
 
     for student, target in (
         (zeros, teacher),
@@ -111,7 +111,7 @@ def assert_bears_anything(method, *, huge=1e15, constants=None):
         means, gradients = run(student, target)
         assert all(np.all(np.isfinite(leaf)) for leaf in (*means, *gradients))
     half = [[jnp.asarray(x, jnp.bfloat16) for x in side] for side in (drawn, teacher)]
-    means, _ = terms_and_gradients(method, *half, variables, constants)
+    means, _ = terms_and_gradients(method, *half, variables, precomputed)
     full, _ = run(drawn, teacher)
     assert all(mean.dtype == jnp.float32 for mean in means)
     np.testing.assert_allclose(means, full, rtol=0.05)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import step as step_lib
-from kdjax.distill.method import Examples, Outputs
+from kdjax.distill.method import Inputs, Outputs
 from kdjax.models import Features
 
 SIZE = 8
@@ -77,18 +77,18 @@ def assert_bears_anything(method, *, learns=False):
     np.testing.assert_allclose(half, run(ours, theirs)[0], rtol=0.05)
 
 
-def on_devices(method, devices, variables, constants, student, teacher):
+def on_devices(method, devices, variables, precomputed, student, teacher):
     """Returns terms, gradients and statistics of a batch that devices share."""
-    method = dataclasses.replace(method, batch_axis_name=step_lib.DEVICES)
+    method = dataclasses.replace(method, data_axis=step_lib.DEVICES)
     index = np.arange(SIZE, dtype=np.int32)[::-1].copy()
     label = index % 3
     key = jax.random.key(3)
 
     def share(student, teacher, index, label):
         def total(student, params):
-            examples = Examples(None, label, index, key)
+            inputs = Inputs(None, label, index, key)
             terms, stats = method.loss(
-                variables | {"params": params}, constants, student, teacher, examples
+                variables | {"params": params}, precomputed, student, teacher, inputs
             )
             return sum(map(jnp.mean, terms.values())), (terms, stats)
 
@@ -119,7 +119,7 @@ def on_devices(method, devices, variables, constants, student, teacher):
     return own, flat(terms), first
 
 
-def assert_four_devices_are_one(method, constants=None):
+def assert_four_devices_are_one(method, precomputed=None):
     """Compares terms, gradients and statistics on one device and on four."""
     with jax.enable_x64(True):
         student, teacher = (
@@ -131,7 +131,7 @@ def assert_four_devices_are_one(method, constants=None):
             method.init(jax.random.key(0), student, teacher),
         )
         one, four = (
-            on_devices(method, n, variables, constants or {}, student, teacher)
+            on_devices(method, n, variables, precomputed or {}, student, teacher)
             for n in (1, 4)
         )
     jax.tree.map(

@@ -94,20 +94,20 @@ def test_every_method_makes_a_step_and_moves_what_it_learns(
         ),
         label=lambda: np.arange(20) % 10,
     )
-    constants = method.constants(view) if method.needs_teacher else {}
+    precomputed = method.precompute(view) if method.needs_teacher else {}
     key = jax.random.key(0)
-    if method.prepares:
-        made = jax.jit(lambda key: method.prepare_init(key, theirs))(key)
-        constants |= {"prepared": {"params": {}, "batch_stats": {}} | made}
+    if method.pretrains:
+        made = jax.jit(lambda key: method.pretrain_init(key, theirs))(key)
+        precomputed |= {"pretrained": {"params": {}, "batch_stats": {}} | made}
     learned = jax.jit(lambda key: method.init(key, ours, theirs))(key)
-    demand = objective.of_student(
+    demand = objective.student_objective(
         student,
         teacher if method.needs_teacher else None,
         {name: method},
         teacher_train=False,
     )
     frozen = objective.Frozen(
-        variables[1] if method.needs_teacher else None, {name: constants}
+        variables[1] if method.needs_teacher else None, {name: precomputed}
     )
     optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.0)
     state = train_state.create(variables[0], {name: learned}, optimizer)

@@ -35,7 +35,7 @@ def test_a_composition_of_its_parts_is_the_overhaul_method():
     ):
         variables = method.init(jax.random.key(0), student, teacher)
         terms = method.loss(
-            variables, method.constants(view), student, teacher, examples=None
+            variables, method.precompute(view), student, teacher, inputs=None
         )
         answers.append((variables, terms))
     jax.tree.map(np.testing.assert_array_equal, *answers)

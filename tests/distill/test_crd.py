@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from kdjax.distill import contrast, crd, transforms
-from kdjax.distill.method import Examples, Teacher
+from kdjax.distill.method import Inputs, Teacher
 from tests.distill import peers, relations
 
 
 def test_it_is_repdistillers():
-    """Loss, gradient, both constants, and the loss after the memories' update."""
+    """Loss, gradient, both precomputed, and the loss after the memories' update."""
     expected = peers.reference("CRD/n50_k16_dim32")
     method = crd.Crd(num_examples=50, width=32, negatives=16, dtype="float64")
     with jax.enable_x64(True):
@@ -49,7 +49,7 @@ def test_it_is_repdistillers():
     np.testing.assert_allclose(
         np.linalg.norm(gradient), expected["grad_norm"][0], rtol=1e-6
     )
-    # The reference keeps its constants in float32.
+    # The reference keeps its precomputed in float32.
     for side, name in (("student", "Z_v1"), ("teacher", "Z_v2")):
         found = np.exp(stats[side]["log_normalizer"])
         np.testing.assert_allclose(found, expected[name], rtol=1e-6)
@@ -70,19 +70,19 @@ def made(negatives=6, **settings):
         negatives=negatives,
         **settings,
     )
-    return method, method.constants(TEACHER)
+    return method, method.precompute(TEACHER)
 
 
-def examples_of(index, key=0):
+def inputs_of(index, key=0):
     index = np.asarray(index, np.int32)
-    return Examples(None, LABEL[index], index, jax.random.key(key))
+    return Inputs(None, LABEL[index], index, jax.random.key(key))
 
 
 def test_negatives_are_all_images_of_other_classes_and_no_others():
-    method, constants = made(12)
+    method, precomputed = made(12)
     everyone = np.arange(12)
     found = [
-        method._negatives(constants, examples_of(everyone, key)) for key in range(20)
+        method._negatives(precomputed, inputs_of(everyone, key)) for key in range(20)
     ]
     found = np.concatenate(found, axis=1)
     for index, places in zip(everyone, found, strict=True):
@@ -97,15 +97,15 @@ def test_negatives_are_all_images_of_other_classes_and_no_others():
 
 
 def test_a_small_split_has_fewer_negatives():
-    method, constants = made(16384)
-    found = method._negatives(constants, examples_of([0, 1]))
+    method, precomputed = made(16384)
+    found = method._negatives(precomputed, inputs_of([0, 1]))
     assert found.shape == (2, 12)
 
 
 def test_four_devices_are_one():
     """Terms, gradients, and memories and normalizers to the last bit on each."""
-    method, constants = made(dtype="float64")
-    _, _, (learned, stats) = relations.assert_four_devices_are_one(method, constants)
+    method, precomputed = made(dtype="float64")
+    _, _, (learned, stats) = relations.assert_four_devices_are_one(method, precomputed)
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(learned))
     for side in ("student", "teacher"):
         lengths = np.linalg.norm(stats[side]["memory"][:8], axis=1)
@@ -116,7 +116,7 @@ def test_four_devices_are_one():
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e12])
 def test_memories_move_and_constants_stay(dtype, scale):
-    method, constants = made(dtype=dtype)
+    method, precomputed = made(dtype=dtype)
     student, teacher = (
         relations.outputs_of(
             jnp.asarray(scale * relations.drawn(seed, 3, width), dtype)
@@ -124,10 +124,10 @@ def test_memories_move_and_constants_stay(dtype, scale):
         for seed, width in ((0, 5), (1, 7))
     )
     before = method.init(jax.random.key(0), student, teacher)
-    examples = examples_of([4, 9, 2])
+    inputs = inputs_of([4, 9, 2])
     run = jax.jit(
         lambda stats: method.loss(
-            before | {"batch_stats": stats}, constants, student, teacher, examples
+            before | {"batch_stats": stats}, precomputed, student, teacher, inputs
         )
     )
     terms, stats = run(before["batch_stats"])
@@ -203,9 +203,9 @@ def test_what_makes_no_sense_is_refused():
         with pytest.raises(ValueError, match=message):
             crd.Crd(**settings)
     with pytest.raises(ValueError, match="needs the classes of the training images"):
-        crd.Crd().constants(TEACHER._replace(label=None))
+        crd.Crd().precompute(TEACHER._replace(label=None))
     with pytest.raises(ValueError, match="all training images are of class 2"):
-        crd.Crd().constants(TEACHER._replace(label=lambda: np.full(3, 2)))
+        crd.Crd().precompute(TEACHER._replace(label=lambda: np.full(3, 2)))
     outputs = relations.outputs_of(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="needs the number of training images"):
         crd.Crd().init(jax.random.key(0), outputs, outputs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax.distill.dkd import Dkd, decouple
-from kdjax.distill.method import Examples, Outputs
+from kdjax.distill.method import Inputs, Outputs
 from kdjax.distill.soft_targets import SoftTargets
 from tests.distill.logits import (
     assert_as_referred,
@@ -19,8 +19,8 @@ LABEL = np.asarray([3, 14, 15, 92, 65, 35, 89, 79])
 
 def terms_of(method, student, teacher, label=LABEL):
     outputs = [Outputs(jnp.asarray(x), None) for x in (student, teacher)]
-    examples = Examples(None, jnp.asarray(label), None, None)
-    terms, stats = method.loss({}, {}, *outputs, examples)
+    inputs = Inputs(None, jnp.asarray(label), None, None)
+    terms, stats = method.loss({}, {}, *outputs, inputs)
     assert stats == {}
     return terms
 

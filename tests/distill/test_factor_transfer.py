@@ -20,7 +20,7 @@ def sides_of(student=(30, peers.OTHER), teacher=(20, peers.SAME)):
 
 
 def prepared_of(method, teacher):
-    return {"prepared": method.prepare_init(jax.random.key(1), teacher)}
+    return {"pretrained": method.pretrain_init(jax.random.key(1), teacher)}
 
 
 def test_factors_are_compared_as_by_repdistiller():
@@ -78,13 +78,13 @@ def test_the_paraphraser_learns_to_reconstruct(given):
     )
     teacher = peers.outputs_of([parts.astype("float32")])
     method = FactorTransfer(**given)
-    variables = method.prepare_init(jax.random.key(0), teacher)
+    variables = method.pretrain_init(jax.random.key(0), teacher)
     optimizer = optax.adam(1e-3)
 
     @jax.jit
     def step(params, state):
         def loss(params):
-            terms, stats = method.prepare_loss(
+            terms, stats = method.pretrain_loss(
                 {"params": params, "batch_stats": {}}, jax.random.key(0), teacher
             )
             assert stats == variables["batch_stats"]
@@ -108,9 +108,9 @@ def test_the_student_learns_the_paraphrasers_factors():
     """A translator with the paraphraser's weights on the teacher's maps is at zero."""
     _, teacher = sides_of()
     method = FactorTransfer(translator_batch_norm=False)
-    constants = prepared_of(method, teacher)
-    variables = {"params": constants["prepared"]["params"]["encoder"]}
-    terms, stats = method.loss(variables, constants, teacher, teacher, None)
+    precomputed = prepared_of(method, teacher)
+    variables = {"params": precomputed["pretrained"]["params"]["encoder"]}
+    terms, stats = method.loss(variables, precomputed, teacher, teacher, None)
     assert stats == {}
     np.testing.assert_allclose(terms["factor"], np.zeros(8), atol=1e-7)
 
@@ -121,7 +121,7 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match=r"factor_transfer\.factor_transform='relu'"):
         FactorTransfer(factor_transform="relu")
     with pytest.raises(ValueError, match=r"rate=0\.01 leaves none of the .* 64"):
-        FactorTransfer(rate=0.01).prepare_init(jax.random.key(0), sides_of()[1])
+        FactorTransfer(rate=0.01).pretrain_init(jax.random.key(0), sides_of()[1])
     sides = sides_of(student=(0, ((5, 1),)))
     with pytest.raises(ValueError, match=r"height and width \(1, 1\): 'flat_unit'"):
         FactorTransfer().init(jax.random.key(0), *sides)
@@ -131,5 +131,5 @@ def test_what_makes_no_sense_is_refused():
 @pytest.mark.parametrize("given", [{}, AUTHORS])
 def test_it_bears_anything(given):
     method = FactorTransfer(**given)
-    constants = prepared_of(method, sides_of()[1])
-    peers.assert_bears_anything(method, constants=constants)
+    precomputed = prepared_of(method, sides_of()[1])
+    peers.assert_bears_anything(method, precomputed=precomputed)

@@ -36,7 +36,7 @@ def test_gradient_of_the_parameters_goes_through_the_second_derivative():
             for seed, network in enumerate((student, teacher))
         )
         demand = jax.jit(
-            lambda params: objective.of_student(
+            lambda params: objective.student_objective(
                 student,
                 teacher,
                 {"jacobian": Jacobian(weight=2.0)},

@@ -32,7 +32,7 @@ def depends_on_label(name):
 
     variables = made(lambda key: network.init(key, image, train=False))
     taught = method.needs_teacher
-    constants = {}
+    precomputed = {}
     if taught:
         teacher = distill.Teacher(
             NETWORK,
@@ -40,14 +40,14 @@ def depends_on_label(name):
             lambda: iter([ones(outputs)]),
             lambda: np.arange(50) % CLASSES,
         )
-        constants = dict(method.constants(teacher))
-    if method.prepares:
-        constants["prepared"] = made(lambda key: method.prepare_init(key, outputs))
+        precomputed = dict(method.precompute(teacher))
+    if method.pretrains:
+        precomputed["pretrained"] = made(lambda key: method.pretrain_init(key, outputs))
     learned = made(lambda key: method.init(key, outputs, outputs if taught else None))
-    demand = objective.of_student(
+    demand = objective.student_objective(
         network, network if taught else None, {name: method}, teacher_train=False
     )
-    frozen = objective.Frozen(variables if taught else None, {name: constants})
+    frozen = objective.Frozen(variables if taught else None, {name: precomputed})
 
     def terms(label):
         found = demand(

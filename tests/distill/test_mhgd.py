@@ -33,7 +33,7 @@ def post_relu(seed, *shapes, batch=4, dtype="float32"):
 
 def prepared_for(method, teacher, seed=0):
     """Returns attention networks as if they had learned."""
-    variables = method.prepare_init(jax.random.key(seed), outputs_of(*teacher))
+    variables = method.pretrain_init(jax.random.key(seed), outputs_of(*teacher))
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda x: x + jnp.asarray(rng.uniform(0.1, 0.5, x.shape), x.dtype), variables
@@ -44,7 +44,11 @@ def prepared_for(method, teacher, seed=0):
 def total_and_gradients(method, prepared, student, teacher):
     def total(student):
         terms, stats = method.loss(
-            {}, {"prepared": prepared}, outputs_of(*student), outputs_of(*teacher), None
+            {},
+            {"pretrained": prepared},
+            outputs_of(*student),
+            outputs_of(*teacher),
+            None,
         )
         assert stats == {}
         return sum(map(jnp.sum, terms.values())), terms
@@ -157,7 +161,7 @@ def test_loss_of_the_preparation_is_the_authors(released, monkeypatch):
     noise = [jnp.asarray(r.arrays[f"head_noise_pair{p}"], r.dtype) for p in PAIRS]
     drawn = iter(noise)
     monkeypatch.setattr(attention_network, "head_noise", lambda *_, **__: next(drawn))
-    terms, stats = r.method().prepare_loss(
+    terms, stats = r.method().pretrain_loss(
         r.prepared, jax.random.key(0), outputs_of(*r.points("x_t"))
     )
     assert jax.tree.structure(stats) == jax.tree.structure(r.prepared["batch_stats"])
@@ -177,10 +181,10 @@ def test_every_number_of_heads_learns_and_teaches(heads, smoothing):
         heads=heads, smoothing=smoothing, route="gram", gradient="projection"
     )
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
-    variables = method.prepare_init(jax.random.key(0), outputs_of(*teacher))
+    variables = method.pretrain_init(jax.random.key(0), outputs_of(*teacher))
 
     def estimate(params):
-        terms, _ = method.prepare_loss(
+        terms, _ = method.pretrain_loss(
             variables | {"params": params}, jax.random.key(1), outputs_of(*teacher)
         )
         assert list(terms) == ["pair_1", "pair_2"]
@@ -236,7 +240,7 @@ def spread(function, devices, *trees):
 def on_devices(devices, scope):
     """Returns terms and gradients of both phases for eight images."""
     method = mhgd.Mhgd(
-        heads=2, scope=scope, dtype=jnp.float64, batch_axis_name=step_lib.DEVICES
+        heads=2, scope=scope, dtype=jnp.float64, data_axis=step_lib.DEVICES
     )
     student, teacher = (
         post_relu(seed, *SHAPES, batch=8, dtype="float64") for seed in (0, 1)
@@ -249,7 +253,7 @@ def on_devices(devices, scope):
         def total(student):
             terms, _ = method.loss(
                 {},
-                {"prepared": prepared},
+                {"pretrained": prepared},
                 outputs_of(*student),
                 outputs_of(*teacher),
                 None,
@@ -260,7 +264,7 @@ def on_devices(devices, scope):
 
     def preparation(teacher):
         def total(params):
-            terms, stats = method.prepare_loss(
+            terms, stats = method.pretrain_loss(
                 prepared | {"params": params}, jax.random.key(0), outputs_of(*teacher)
             )
             return sum(map(jnp.mean, terms.values())), (terms, stats)
@@ -303,7 +307,7 @@ def test_connected_widths_learn():
     def total(params):
         terms, stats = method.loss(
             variables | {"params": params},
-            {"prepared": prepared},
+            {"pretrained": prepared},
             student,
             outputs_of(*teacher),
             None,
@@ -320,7 +324,7 @@ def test_learns_on_the_teacher_as_many_parameters_as_the_authors():
     """ResNet with stages of 64, 128 and 256 channels, 8 heads."""
     teacher = [jnp.zeros((1, 1, 1, width)) for width in (64, 128, 256)]
     variables = jax.eval_shape(
-        lambda key: mhgd.Mhgd().prepare_init(key, outputs_of(*teacher)),
+        lambda key: mhgd.Mhgd().pretrain_init(key, outputs_of(*teacher)),
         jax.random.key(0),
     )
     sizes = [leaf.size for leaf in jax.tree.leaves(variables["params"])]
@@ -360,7 +364,7 @@ def test_networks_that_cannot_be_compared_are_refused():
         for shapes in ([(4, 4, 5)], SHAPES, [(4, 4, 5), (4, 4, 7), (2, 3, 8)])
     )
     with pytest.raises(ValueError, match="two stages or more, the teacher has 1"):
-        mhgd.Mhgd().prepare_init(jax.random.key(0), one)
+        mhgd.Mhgd().pretrain_init(jax.random.key(0), one)
     with pytest.raises(ValueError, match=r"methods.mhgd.widths='refuse' .*\[5, 7, 8\]"):
         mhgd.Mhgd(widths="refuse").init(jax.random.key(0), five, three)
 

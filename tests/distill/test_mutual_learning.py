@@ -7,7 +7,7 @@ import pytest
 from kdjax import distill, models, objective
 from kdjax.data.batches import Batch
 from kdjax.distill import mutual_learning
-from kdjax.distill.method import Examples, Outputs
+from kdjax.distill.method import Inputs, Outputs
 from kdjax.distill.mutual_learning import MutualLearning
 
 CLASSES = 10
@@ -29,8 +29,8 @@ def student_logits():
 
 
 def terms_of(method, variables, logits):
-    examples = Examples(IMAGE, LABEL, None, None)
-    return method.loss(variables, {}, Outputs(logits, None), None, examples)
+    inputs = Inputs(IMAGE, LABEL, None, None)
+    return method.loss(variables, {}, Outputs(logits, None), None, inputs)
 
 
 def answer(network, params, stats):
@@ -79,8 +79,10 @@ def test_each_network_learns_from_its_own_terms_alone(peer, distance):
     methods = distill.build(
         {"mutual_learning": {"peer": "resnet8", "weight": 3.0, "distance": distance}}
     )
-    of_student = objective.of_student(student, None, methods, teacher_train=False)
-    demand = jax.jit(of_student)(
+    student_objective = objective.student_objective(
+        student, None, methods, teacher_train=False
+    )
+    demand = jax.jit(student_objective)(
         {
             "student": ours["params"],
             "methods": {"mutual_learning": variables["params"]},
@@ -170,11 +172,11 @@ def test_a_network_without_batch_norms_can_be_the_peer():
     """Shapes alone: mhgd_vgg7 is large."""
     method = MutualLearning(peer="mhgd_vgg7")
     outputs = Outputs(jnp.zeros((4, CLASSES)), None)
-    examples = Examples(jnp.zeros((4, 32, 32, 3)), LABEL, None, None)
+    inputs = Inputs(jnp.zeros((4, 32, 32, 3)), LABEL, None, None)
 
     def both(key):
         variables = method.init(key, outputs, None)
-        return method.loss(variables, {}, outputs, None, examples)
+        return method.loss(variables, {}, outputs, None, inputs)
 
     terms, stats = jax.eval_shape(both, jax.random.key(0))
     assert terms.keys() == {"mutual", "mutual_peer", "peer_cross_entropy"}

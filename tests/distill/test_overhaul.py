@@ -106,7 +106,7 @@ def test_constants_read_the_batch_norms_that_end_the_stages():
     variables = init(jax.random.key(0))
     variables["params"]["group2_block0"]["bn1"]["bias"] = jnp.full(16, -5.0)
     teacher = Teacher("wrn_10_1", variables, lambda: iter(()))
-    first, second, third = overhaul.Overhaul().constants(teacher)["margins"]
+    first, second, third = overhaul.Overhaul().precompute(teacher)["margins"]
     assert (first.shape, second.shape, third.shape) == ((16,), (32,), (64,))
     np.testing.assert_allclose(first, -5.0, rtol=1e-4)
     # An untrained batch norm: half normal.
@@ -127,8 +127,8 @@ def test_connectors_map_to_the_teachers_widths():
         "stage2_conv": {"kernel": (1, 1, 5, 5)},
         "stage2_bn": {"scale": (5,), "bias": (5,)},
     }
-    constants = {"margins": (np.full(7, -1.0), np.full(5, -1.0))}
-    terms, stats = method.loss(variables, constants, student, teacher, None)
+    precomputed = {"margins": (np.full(7, -1.0), np.full(5, -1.0))}
+    terms, stats = method.loss(variables, precomputed, student, teacher, None)
     assert {name: term.shape for name, term in terms.items()} == {
         "stage_1": (2,),
         "stage_2": (2,),
@@ -167,7 +167,7 @@ def test_the_larger_map_is_averaged_down_to_the_smaller():
     small, large = rng.normal(size=(2, 4, 4, 3)), rng.normal(size=(2, 8, 8, 3))
     pooled = large.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
     method = overhaul.Overhaul()
-    constants = {"margins": (np.full(3, -0.5, np.float32),)}
+    precomputed = {"margins": (np.full(3, -0.5, np.float32),)}
     for student, teacher, same in (
         (small, large, (small, pooled)),
         (large, small, (pooled, small)),
@@ -176,7 +176,7 @@ def test_the_larger_map_is_averaged_down_to_the_smaller():
         for sides in ((student, teacher), same):
             ours, theirs = map(outputs_of, sides)
             variables = method.init(jax.random.key(0), ours, theirs)
-            terms, _ = method.loss(variables, constants, ours, theirs, None)
+            terms, _ = method.loss(variables, precomputed, ours, theirs, None)
             found.append(terms["stage_1"])
         np.testing.assert_allclose(*found, rtol=1e-5)
 
@@ -196,7 +196,10 @@ def test_another_number_of_stages_is_refused():
         ({"overhual": {}}, r"methods\.overhual is none of .*'overhaul'"),
         ({"overhaul": {"wieght": 1.0}}, r"methods\.overhaul\.wieght is none of"),
         ({"overhaul": {"margin": "guess"}}, r"methods\.overhaul\.margin='guess'"),
-        ({"overhaul": {"axis_name": "x"}}, r"methods\.overhaul\.axis_name is none of"),
+        (
+            {"overhaul": {"batch_norm_axis": "x"}},
+            r"methods\.overhaul\.batch_norm_axis is none of",
+        ),
     ],
 )
 def test_unknown_settings_are_refused(settings_, message):

@@ -125,12 +125,15 @@ def test_a_mistake_is_one_line(benchmark, argument, message):
 def test_starts_runs_cold_and_warm(benchmark):
     done = benchmark(
         "--config=configs/student.py:wrn_10_1,digits",
-        "--config.optimizer.drop_at=(0.5, 0.8)",
+        "--config.optimizer.lr_milestones=(0.5, 0.8)",
         "--config.data.flip=true",
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["overrides"] == {"optimizer.drop_at": [0.5, 0.8], "data.flip": True}
+    assert report["overrides"] == {
+        "optimizer.lr_milestones": [0.5, 0.8],
+        "data.flip": True,
+    }
     assert report["cold_start_s"] > 0
     assert report["warm_start_s"] > 0
 

@@ -18,9 +18,9 @@ def quickly_compiled():
 def test_times_both_roads(tmp_path):
     benchmark_data.make_folder(tmp_path, 20, (16, 16))
     config = benchmark_data.configure("wrn_10_1", tmp_path, 4, image_size=16, padding=2)
-    for road in ("device", "host"):
-        config.data.road = road
-        with contextlib.closing(benchmark_data.Road(config)) as timed:
+    for pipeline in ("in_memory", "streaming"):
+        config.data.pipeline = pipeline
+        with contextlib.closing(benchmark_data.Pipeline(config)) as timed:
             timed.run(2)
             timed.run(2)
             found = benchmark_data.report(timed, 4)

@@ -49,7 +49,7 @@ def run(tmp_path_factory):
         "wrn_10_1-wrn_10_2,digits", {"mhgd": chosen | {"widths": "connect"}}
     )
     config.teacher.checkpoint = str(teacher)
-    config.epochs = config.prepare.epochs = config.evaluate_every_epochs = 1
+    config.epochs = config.pretrain.epochs = config.evaluate_every_epochs = 1
     workdirs.create(teacher, recipes.alone("wrn_10_1,digits"))
     knowledge = init("wrn_10_1", seed=1)
     save(teacher, 1, {name: {"student": tree} for name, tree in knowledge.items()})
@@ -137,7 +137,7 @@ def losses(workdir):
     pixels = {name: config["data"][name] for name in ("mean", "std")}
     image = augment.normalize(test.image[index], **pixels)
     method = distill.build(config["methods"])["mhgd"]
-    constants = {"prepared": part(saved(workdir / "prepare"), "methods", "mhgd")}
+    precomputed = {"pretrained": part(saved(workdir / "pretrain"), "methods", "mhgd")}
     student, teacher = (models.build(name, 10) for name in ("wrn_10_2", "wrn_10_1"))
     knowledge = part(saved(pathlib.Path(config["teacher"]["checkpoint"])), "student")
     by_batch = config["teacher"]["batch_norm"] == "batch"
@@ -148,7 +148,7 @@ def losses(workdir):
         theirs, _ = objective.forward(teacher, knowledge, image, train=by_batch)
         if connectors is None:
             connectors = method.init(rngs.key(0, "methods/mhgd"), ours, theirs)
-        terms, _ = method.loss(connectors, constants, ours, theirs, None)
+        terms, _ = method.loss(connectors, precomputed, ours, theirs, None)
         return [terms["pair_1"].mean(), terms["pair_2"].mean()]
 
     state = saved(workdir)
@@ -210,14 +210,14 @@ def test_initialization_has_folders_of_its_own(run, copy, monkeypatch):
     """The connectors are those of the distillation, the student is the newest."""
     # The experiment has another phase.
     monkeypatch.undo()
-    (copy / "initialize").mkdir()
-    (copy / "checkpoints").rename(copy / "initialize" / "checkpoints")
+    (copy / "distill_first").mkdir()
+    (copy / "checkpoints").rename(copy / "distill_first" / "checkpoints")
     config = json.loads((copy / "config.json").read_text())
-    configure(copy, initialize=config["initialize"] | {"epochs": 1})
+    configure(copy, initialize=config["distill_first"] | {"epochs": 1})
     experiment, (_, before, after) = plot_graphs.restore(copy)
     assert [phase.name for phase in experiment.phases] == [
-        "prepare",
-        "initialize",
+        "pretrain",
+        "distill_first",
         "train",
     ]
     distilled = saved(run)
@@ -320,15 +320,15 @@ def damage_methods(workdir):
 
 
 def damage_preparation(workdir):
-    shutil.rmtree(workdir / "prepare")
-    return "has no checkpoint of the phase prepare yet"
+    shutil.rmtree(workdir / "pretrain")
+    return "has no checkpoint of the phase pretrain yet"
 
 
 def cut_preparation_short(workdir):
-    state = saved(workdir / "prepare")
-    shutil.rmtree(workdir / "prepare" / "checkpoints")
-    save(workdir / "prepare", STEPS - 1, state)
-    return f"is at step {STEPS - 1} of {STEPS} of the phase prepare"
+    state = saved(workdir / "pretrain")
+    shutil.rmtree(workdir / "pretrain" / "checkpoints")
+    save(workdir / "pretrain", STEPS - 1, state)
+    return f"is at step {STEPS - 1} of {STEPS} of the phase pretrain"
 
 
 def damage_training(workdir):

@@ -372,9 +372,9 @@ def test_several_baselines_gain_over_the_best(tmp_path):
 
 
 def test_what_only_methods_listen_to_is_no_difference(tmp_path):
-    write_run(tmp_path / "a", 0.8, seed=0, prepare={"epochs": 40})
-    write_run(tmp_path / "b", 0.8, seed=1, prepare={"epochs": 10})
-    taught = {"methods": OVERHAUL, "teacher": "t", "prepare": {"epochs": 20}}
+    write_run(tmp_path / "a", 0.8, seed=0, pretrain={"epochs": 40})
+    write_run(tmp_path / "b", 0.8, seed=1, pretrain={"epochs": 10})
+    taught = {"methods": OVERHAUL, "teacher": "t", "pretrain": {"epochs": 20}}
     write_run(tmp_path / "m", 0.9, **taught)
     (block,) = blocks_of(tmp_path)
     assert [row.label for row in block.rows] == ["student alone", "overhaul"]

@@ -111,7 +111,7 @@ def test_margins_are_measured_for_want_of_batch_norms():
     outputs, variables = network.init_with_output(jax.random.key(1), image, train=False)
     teacher = Teacher("mhgd_vgg7", variables, lambda: iter([Outputs(*outputs)]))
     with pytest.raises(ValueError, match=r"methods\.overhaul\.margin='measured'"):
-        overhaul.Overhaul().constants(teacher)
-    margins = overhaul.Overhaul(margin="measured").constants(teacher)["margins"]
+        overhaul.Overhaul().precompute(teacher)
+    margins = overhaul.Overhaul(margin="measured").precompute(teacher)["margins"]
     assert [x.shape for x in margins] == [(64,), (128,), (256,), (512,), (512,)]
     assert all(np.all(x <= 0) and np.any(x < 0) for x in margins)

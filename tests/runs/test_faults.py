@@ -18,11 +18,11 @@ ROOT = pathlib.Path(__file__).parents[2]
 #: Instants at which a run is killed.
 WANTED = [
     *["compilation"] * 3,
-    *["prepare", "save"] * 3,
+    *["pretrain", "save"] * 3,
     *["train", "save", "evaluation"] * 4,
 ]
 RUN = (
-    "--config.prepare.epochs=40",
+    "--config.pretrain.epochs=40",
     "--config.epochs=100",
     "--config.checkpoint.every_steps=1",
     "--config.log_every_steps=1",
@@ -65,7 +65,7 @@ class Disk:
         """Lists what is half written in either phase."""
         return {
             name
-            for phase in ("prepare", ".")
+            for phase in ("pretrain", ".")
             for name in self.checkpoints(phase)
             if "tmp" in name
         }
@@ -92,12 +92,12 @@ def wait_until(process, condition):
 def kill_in(kind, process, disk, rng):
     """Kills a run at a wanted instant; returns the phase and what it was at."""
     compiled = disk.compiled()
-    prepared, trained = disk.checkpoints("prepare"), disk.checkpoints(".")
+    pretrained, trained = disk.checkpoints("pretrain"), disk.checkpoints(".")
     if kind == "compilation":
         wait_until(process, lambda: disk.compiled() - compiled)
         time.sleep(rng.uniform(0, 2))
-    elif kind == "prepare":
-        wait_until(process, lambda: disk.checkpoints("prepare") - prepared)
+    elif kind == "pretrain":
+        wait_until(process, lambda: disk.checkpoints("pretrain") - pretrained)
         time.sleep(rng.uniform(0, 0.3))
     elif kind == "save":
         # Of this process, not what the one before left behind.
@@ -111,9 +111,9 @@ def kill_in(kind, process, disk, rng):
         wait_until(process, disk.evaluating)
     process.kill()
     process.communicate()
-    if disk.checkpoints("prepare") == prepared and disk.checkpoints(".") == trained:
+    if disk.checkpoints("pretrain") == pretrained and disk.checkpoints(".") == trained:
         return ["compilation" if disk.compiled() - compiled else "start"]
-    phase = "train" if disk.checkpoints(".") else "prepare"
+    phase = "train" if disk.checkpoints(".") else "pretrain"
     if phase == "train" and disk.evaluating():
         return [phase, "evaluation"]
     return [phase, "save"] if disk.saving() else [phase]
@@ -139,12 +139,12 @@ def test_a_run_killed_again_and_again_ends_bitwise_as_an_unbroken_one(tmp_path):
             for entry in cache.glob("*-cache"):
                 os.truncate(entry, entry.stat().st_size // 2)
     assert not (broken / "result.json").exists()
-    for kind in ("compilation", "prepare", "train", "save", "evaluation"):
+    for kind in ("compilation", "pretrain", "train", "save", "evaluation"):
         assert found[kind], found
     err = finish(start(broken, cache, *arguments, config=config))
     assert "damaged" not in err
     finish(start(unbroken, tmp_path / "c", *arguments, config=config))
-    for phase in ("prepare", "."):
+    for phase in ("pretrain", "."):
         lines = [
             (run / phase / "metrics.jsonl").read_text() for run in (broken, unbroken)
         ]

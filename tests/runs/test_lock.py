@@ -11,7 +11,7 @@ from kdjax.runs import lock
 HOLDER = """
 import pathlib, sys, time
 from kdjax import lock
-with lock.held(pathlib.Path(sys.argv[1])):
+with lock.acquire(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -31,21 +31,21 @@ def holder(tmp_path):
 def test_a_held_directory_is_refused_and_the_holder_named(tmp_path, holder):
     who = f"in use by process {holder.pid} on {socket.gethostname()}"
     with pytest.raises(ValueError, match=who):
-        lock.check_free(tmp_path)
-    with pytest.raises(ValueError, match=who), lock.held(tmp_path):
+        lock.ensure_unlocked(tmp_path)
+    with pytest.raises(ValueError, match=who), lock.acquire(tmp_path):
         pass
     holder.kill()
     holder.wait()
     assert (tmp_path / lock.NAME).exists()
-    lock.check_free(tmp_path)
-    with lock.held(tmp_path):
+    lock.ensure_unlocked(tmp_path)
+    with lock.acquire(tmp_path):
         assert str(os.getpid()) in (tmp_path / lock.NAME).read_text()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_is_let_go_of_after_an_error(tmp_path):
-    with pytest.raises(KeyError), lock.held(tmp_path / "new"):
+    with pytest.raises(KeyError), lock.acquire(tmp_path / "new"):
         raise KeyError
     assert list((tmp_path / "new").iterdir()) == []
-    with lock.held(tmp_path / "new"):
+    with lock.acquire(tmp_path / "new"):
         pass

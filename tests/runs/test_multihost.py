@@ -77,7 +77,7 @@ def assert_begin_alike(one, two):
 def test_two_processes_read_their_own_parts_of_what_one_has_on_its_devices(tmp_path):
     one, two = (tmp_path / name for name in ("one", "two"))
     assert statuses([start(one, "--config.epochs=2", devices=4)]) == [0]
-    host = ("--config.data.road=host", "--config.data.workers=1")
+    host = ("--config.data.pipeline=streaming", "--config.data.workers=1")
     assert statuses(start_pair(two, "--config.epochs=2", *host)) == [0, 0]
     assert_begin_alike(one, two)
 

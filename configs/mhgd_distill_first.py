@@ -1,7 +1,7 @@
 """MHGD as an initialization: the graphs first, the task afterwards.
 
-    python -m kdjax.main --config=configs/mhgd_initialize.py:wrn_22_4-wrn_10_4 \\
-        --config.teacher.checkpoint=runs/teacher --workdir=runs/mhgd_initialize
+    python -m kdjax.main --config=configs/mhgd_distill_first.py:wrn_22_4-wrn_10_4 \\
+        --config.teacher.checkpoint=runs/teacher --workdir=runs/mhgd_distill_first
 
 To be compared with configs/mhgd.py, where the student learns both at once. After the 40
 epochs of the attention networks come 40 of the graphs alone, at a constant rate, which
@@ -34,5 +34,5 @@ def get_config(argument: str = "wrn_22_4-wrn_10_4") -> ml_collections.ConfigDict
     """Returns the experiment for "teacher-student" or "teacher-student,data"."""
     methods = {"mhgd": {"widths": "connect", "weight": _WEIGHT}}
     config = recipes.distillation(argument, methods, recipes.MHGD)
-    config.initialize.epochs = 40
+    config.distill_first.epochs = 40
     return config

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax.data import batches
 from kdjax.data.batch_plan import BatchPlan
-from kdjax.data.batches import Examples, Fed
+from kdjax.data.batches import Fed, RawBatch
 from kdjax.data.split import Split
 
 
@@ -34,14 +34,14 @@ class TrainBatches(batches.TrainBatches):
     def __init__(
         self, split: Split, config: ml_collections.ConfigDict, *, mesh: Mesh, **kwargs
     ):
-        """Puts the split on the devices; arguments as for any road."""
+        """Puts the split on the devices; arguments as for any pipeline."""
         super().__init__(split, config, mesh=mesh, **kwargs)
         local = mesh.local_mesh
         self._split = jax.device_put(split, NamedSharding(local, PartitionSpec()))
 
     def feed(self, first: int, last: int) -> Iterator[Fed]:
         shuffle = jax.jit(
-            functools.partial(_shuffle, self.plan, self._own_part),
+            functools.partial(_shuffle, self.plan, self._local_slice),
             out_shardings=self._shared_out,
         )
         order = None
@@ -53,20 +53,20 @@ class TrainBatches(batches.TrainBatches):
                 self._split, order.full if self.plan.is_full(step) else order.rest
             )
 
-    def _examples(self, shared: Split, own: jax.Array, step: jax.Array) -> Examples:
+    def _examples(self, shared: Split, own: jax.Array, step: jax.Array) -> RawBatch:
         # The rest has one row, which is the last step of an epoch.
         row = jnp.minimum(step % self.plan.steps_per_epoch, own.shape[0] - 1)
         index = own[row]
-        return Examples(shared.image[index], shared.label[index], index)
+        return RawBatch(shared.image[index], shared.label[index], index)
 
 
-class WholeSplit(batches.WholeSplit):
+class EvalBatches(batches.EvalBatches):
     """Feeds the split and the places of each batch."""
 
     def __init__(
         self, split: Split, config: ml_collections.ConfigDict, *, mesh: Mesh, **kwargs
     ):
-        """Puts the split on the devices; arguments as for any road."""
+        """Puts the split on the devices; arguments as for any pipeline."""
         super().__init__(split, config, mesh=mesh, **kwargs)
         local = mesh.local_mesh
         self._on_devices = jax.device_put(split, NamedSharding(local, PartitionSpec()))
@@ -78,18 +78,18 @@ class WholeSplit(batches.WholeSplit):
         for own in self._batches:
             yield Fed(self._on_devices, own)
 
-    def _examples(self, shared: Split, own: Any) -> tuple[Examples, jax.Array]:
+    def _examples(self, shared: Split, own: Any) -> tuple[RawBatch, jax.Array]:
         index, mask = own
-        return Examples(shared.image[index], shared.label[index], index), mask
+        return RawBatch(shared.image[index], shared.label[index], index), mask
 
 
-def _shuffle(plan: BatchPlan, own_part: slice, epoch: jax.Array) -> _Order:
+def _shuffle(plan: BatchPlan, local_slice: slice, epoch: jax.Array) -> _Order:
     """Shares the places of an epoch out to the devices of this process."""
 
     def share(order: jax.Array, batch_size: int) -> jax.Array:
         part = (plan.devices, batch_size // plan.devices)
         order = order.reshape(order.size // batch_size, *part).swapaxes(0, 1)
-        return order[own_part]
+        return order[local_slice]
 
     full, rest = jnp.split(plan.order(epoch), [plan.full_steps * plan.batch_size])
     return _Order(

@@ -26,8 +26,8 @@ from PIL import Image
 
 from kdjax.data import augment, batches, framing
 from kdjax.data.batch_plan import BatchPlan
-from kdjax.data.batches import Examples, Fed
-from kdjax.data.split import StoredSplit
+from kdjax.data.batches import Fed, RawBatch
+from kdjax.data.split import LazySplit
 
 #: Batches of each worker that may wait for their turn.
 _AHEAD = 2
@@ -36,14 +36,14 @@ _AHEAD = 2
 class TrainBatches(batches.TrainBatches):
     """Feeds the decoded examples of each batch."""
 
-    def __init__(self, split: StoredSplit, *args, **kwargs):
-        """Opens no image yet; arguments as for any road."""
+    def __init__(self, split: LazySplit, *args, **kwargs):
+        """Opens no image yet; arguments as for any pipeline."""
         super().__init__(split, *args, **kwargs)
         self._split = split
 
     def feed(self, first: int, last: int) -> Iterator[Fed]:
         random_part = self._config.crop == augment.RANDOM_RESIZED
-        reader = _Shuffled(self._split, self.plan, self._own_part, random_part)
+        reader = _Shuffled(self._split, self.plan, self._local_slice, random_part)
         with _read(reader, range(first, last), self._config.workers) as read:
             for examples in read:
                 if self._config.workers:
@@ -51,21 +51,21 @@ class TrainBatches(batches.TrainBatches):
                     examples = jax.tree.map(np.array, examples)
                 yield Fed((), jax.device_put(examples, self._shared_out))
 
-    def _examples(self, shared: Any, own: Examples, step: jax.Array) -> Examples:
+    def _examples(self, shared: Any, own: RawBatch, step: jax.Array) -> RawBatch:
         return own
 
 
-class WholeSplit(batches.WholeSplit):
+class EvalBatches(batches.EvalBatches):
     """Feeds the decoded examples of each batch, and its mask."""
 
     def feed(self) -> Iterator[Fed]:
-        reader = _InOrder(self.split, self._index, self._config.test_crop)
+        reader = _InOrder(self.split, self._index, self._config.eval_crop)
         # By threads alone: processes would have to be started for each evaluation.
         with _read(reader, range(len(self._index)), workers=0) as read:
             for own in zip(read, self._mask, strict=True):
                 yield Fed((), jax.device_put(own, self._shared_out))
 
-    def _examples(self, shared: Any, own: Any) -> tuple[Examples, jax.Array]:
+    def _examples(self, shared: Any, own: Any) -> tuple[RawBatch, jax.Array]:
         return own
 
 
@@ -76,20 +76,20 @@ class _Shuffled:
     Attributes:
       split: what to read.
       plan: which examples a batch holds.
-      own_part: which devices are those of this process.
+      local_slice: which devices are those of this process.
       random_part: whether a random part of each image is cut out, or its center.
     """
 
-    split: StoredSplit
+    split: LazySplit
     plan: BatchPlan
-    own_part: slice
+    local_slice: slice
     random_part: bool
 
-    def __call__(self, step: int) -> Examples:
+    def __call__(self, step: int) -> RawBatch:
         plan = self.plan
         epoch, row = divmod(step, plan.steps_per_epoch)
         places = _order(plan, epoch)[row * plan.batch_size :][: plan.size(step)]
-        position = np.arange(len(places)).reshape(plan.devices, -1)[self.own_part]
+        position = np.arange(len(places)).reshape(plan.devices, -1)[self.local_slice]
         size = self.split.image_shape[0]
 
         def frame(image: Image.Image, position: int) -> Image.Image:
@@ -111,11 +111,11 @@ class _InOrder:
       part: of the shorter side that is looked at.
     """
 
-    split: StoredSplit
+    split: LazySplit
     index: np.ndarray
     part: float
 
-    def __call__(self, step: int) -> Examples:
+    def __call__(self, step: int) -> RawBatch:
         index = self.index[step]
         return _decoded(
             self.split,
@@ -131,24 +131,24 @@ def _order(plan: BatchPlan, epoch: int) -> np.ndarray:
 
 
 def _decoded(
-    split: StoredSplit,
+    split: LazySplit,
     index: np.ndarray,
     position: np.ndarray,
     frame: Callable[[Image.Image, int], Image.Image],
-) -> Examples:
+) -> RawBatch:
     """Decodes and frames the examples of an array of places."""
     image = np.empty((*index.shape, *split.image_shape), np.uint8)
     label = np.empty(index.shape, np.int32)
     for at in np.ndindex(index.shape):
         decoded, label[at] = split.read(index[at])
         image[at] = frame(decoded, int(position[at]))
-    return Examples(image, label, index.astype(np.int32))
+    return RawBatch(image, label, index.astype(np.int32))
 
 
 @contextlib.contextmanager
 def _read(
-    reader: Callable[[int], Examples], steps: range, workers: int
-) -> Iterator[Iterator[Examples]]:
+    reader: Callable[[int], RawBatch], steps: range, workers: int
+) -> Iterator[Iterator[RawBatch]]:
     """Reads batches ahead, in their order.
 
     Args:

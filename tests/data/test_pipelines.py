@@ -1,4 +1,4 @@
-"""The same examples in the same order, whichever road the images come by."""
+"""The same examples in the same order, whichever pipeline the images come by."""
 
 import os
 import pathlib
@@ -16,8 +16,8 @@ from PIL import Image
 
 from kdjax import recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, roads
-from kdjax.data.split import ImagesInMemory, StoredSplit
+from kdjax.data import datasets, pipelines
+from kdjax.data.split import ArraySource, LazySplit
 
 
 def data_config(**fields):
@@ -39,7 +39,7 @@ def flat(taken):
 
 def train_batches(config, first, last, *, devices=1, stream=None, seed=5):
     """Takes the batches of some steps."""
-    batches = roads.train_batches(
+    batches = pipelines.train_batches(
         datasets.load(config).train,
         config,
         batch_size=16,
@@ -60,22 +60,24 @@ def assert_same(ours, theirs):
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
-@pytest.mark.parametrize("stream", [None, "prepare"])
+@pytest.mark.parametrize("stream", [None, "pretrain"])
 @pytest.mark.parametrize("crop", ["per_image", "per_batch"])
 def test_both_roads_give_the_same_training_batches(crop, stream):
     """Two epochs, whose last batches are smaller, of images with parts erased."""
     fields = {"crop": crop, "random_erasing": 0.5}
     found = {
-        road: train_batches(data_config(road=road, **fields), 0, 8, stream=stream)
-        for road in ("device", "host")
+        pipeline: train_batches(
+            data_config(pipeline=pipeline, **fields), 0, 8, stream=stream
+        )
+        for pipeline in ("in_memory", "streaming")
     }
-    assert [len(batch.label) for batch in found["device"]] == [16, 16, 16, 2] * 2
-    assert_same(found["host"], found["device"])
+    assert [len(batch.label) for batch in found["in_memory"]] == [16, 16, 16, 2] * 2
+    assert_same(found["streaming"], found["in_memory"])
 
 
 def test_worker_processes_read_the_same():
     found = {
-        workers: train_batches(data_config(road="host", workers=workers), 0, 5)
+        workers: train_batches(data_config(pipeline="streaming", workers=workers), 0, 5)
         for workers in (0, 2)
     }
     assert_same(found[2], found[0])
@@ -83,21 +85,25 @@ def test_worker_processes_read_the_same():
 
 @pytest.mark.parametrize("crop", ["per_image", "random_resized"])
 def test_batch_k_is_the_same_wherever_a_run_begins_and_on_any_devices(crop):
-    config = data_config(road="host", crop=crop, remainder="drop")
+    config = data_config(pipeline="streaming", crop=crop, remainder="drop")
     whole = train_batches(config, 0, 6)
     assert_same(train_batches(config, 4, 6), whole[4:])
     assert_same(train_batches(config, 2, 6, devices=4), whole[2:])
 
 
 def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
-    config = data_config(road="host", crop="random_resized", flip=False, padding=0)
+    config = data_config(
+        pipeline="streaming", crop="random_resized", flip=False, padding=0
+    )
     split = datasets.load(config).train
     # The same image fifty times.
-    split = StoredSplit(split.images, [7] * 50, split.image_shape)
-    batches = roads.train_batches(split, config, batch_size=16, seed=5, mesh=mesh(1))
+    split = LazySplit(split.images, [7] * 50, split.image_shape)
+    batches = pipelines.train_batches(
+        split, config, batch_size=16, seed=5, mesh=mesh(1)
+    )
     drawn = [
         np.asarray(fed.own.image).reshape(-1, 8, 8, 3)
-        for each in (batches, batches.of_stream("prepare"))
+        for each in (batches, batches.of_stream("pretrain"))
         for fed in each.feed(0, 2)
     ]
     assert len({image.tobytes() for image in np.concatenate(drawn)}) > 48
@@ -105,9 +111,9 @@ def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
 
 @pytest.mark.parametrize("devices", [1, 4])
 def test_both_roads_give_the_same_test_images(devices):
-    def whole(road):
-        config = data_config(road=road)
-        split = roads.whole_split(
+    def whole(pipeline):
+        config = data_config(pipeline=pipeline)
+        split = pipelines.eval_batches(
             datasets.load(config).test, config, batch_size=64, mesh=mesh(devices)
         )
         take = step_lib.data_parallel(
@@ -115,22 +121,22 @@ def test_both_roads_give_the_same_test_images(devices):
         )
         return [flat(take(*fed)) for fed in split.feed()]
 
-    found = {road: whole(road) for road in ("device", "host")}
-    assert sum(batch.mask.sum() for batch in found["host"]) == 797
-    assert_same(found["host"], found["device"])
+    found = {pipeline: whole(pipeline) for pipeline in ("in_memory", "streaming")}
+    assert sum(batch.mask.sum() for batch in found["streaming"]) == 797
+    assert_same(found["streaming"], found["in_memory"])
 
 
 def test_the_test_looks_at_a_part_of_the_images():
-    config = data_config(road="host", test_crop=0.5)
+    config = data_config(pipeline="streaming", eval_crop=0.5)
     test = datasets.load(config).test
-    split = roads.whole_split(test, config, batch_size=400, mesh=mesh(1))
+    split = pipelines.eval_batches(test, config, batch_size=400, mesh=mesh(1))
     image = np.asarray(next(split.feed()).own[0].image)[0, 3]
     expected = Image.fromarray(test.pixels(np.arange(3, 4))[0])
     expected = expected.resize((8, 8), Image.Resampling.BILINEAR, box=(2, 2, 6, 6))
     np.testing.assert_array_equal(image, expected)
 
 
-class Broken(ImagesInMemory):
+class Broken(ArraySource):
     def read(self, place):
         if place == 3:
             raise ValueError("train/ants/3.png cannot be used (broken)")
@@ -139,10 +145,12 @@ class Broken(ImagesInMemory):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_image_that_cannot_be_read_ends_the_feed_with_its_name(workers):
-    config = data_config(road="host", workers=workers)
+    config = data_config(pipeline="streaming", workers=workers)
     split = datasets.load(config).train
-    split = StoredSplit(Broken(split.images.split), range(50), split.image_shape)
-    batches = roads.train_batches(split, config, batch_size=50, seed=5, mesh=mesh(1))
+    split = LazySplit(Broken(split.images.split), range(50), split.image_shape)
+    batches = pipelines.train_batches(
+        split, config, batch_size=50, seed=5, mesh=mesh(1)
+    )
     with pytest.raises(ValueError, match=r"^train/ants/3\.png cannot be used \(broken"):
         list(batches.feed(0, 1))
 
@@ -153,13 +161,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from kdjax import recipes
-from kdjax.data import datasets, roads
+from kdjax.data import datasets, pipelines
 
 if __name__ == "__main__":
     config = recipes.digits().data
-    config.road, config.workers = "host", 2
+    config.pipeline, config.workers = "streaming", 2
     split, mesh = datasets.load(config).train, Mesh(np.asarray(jax.devices()), ("d",))
-    batches = roads.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
+    batches = pipelines.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
     feed = batches.feed(0, 10**6)
     next(feed)
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
@@ -189,39 +197,39 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, "device"),
-        ({"road": "host"}, "host"),
-        ({"crop": "random_resized"}, "host"),
-        ({"test_crop": 0.875}, "host"),
+        ({}, "in_memory"),
+        ({"pipeline": "streaming"}, "streaming"),
+        ({"crop": "random_resized"}, "streaming"),
+        ({"eval_crop": 0.875}, "streaming"),
     ],
 )
 def test_the_road_is_chosen_by_what_is_asked_for(fields, expected):
     config = data_config(**fields)
-    assert datasets.road(config, datasets.describe(config)) == expected
-    stored = isinstance(datasets.load(config).train, StoredSplit)
-    assert stored == (expected == "host")
+    assert datasets.pipeline(config, datasets.describe(config)) == expected
+    stored = isinstance(datasets.load(config).train, LazySplit)
+    assert stored == (expected == "streaming")
 
 
 def test_the_road_is_chosen_by_size():
     config = recipes.STUDENT["imagenet"]().data
-    config.crop, config.test_crop = "per_image", 1.0
-    assert datasets.road(config, datasets.describe(config)) == "host"
+    config.crop, config.eval_crop = "per_image", 1.0
+    assert datasets.pipeline(config, datasets.describe(config)) == "streaming"
     config.image_size = 24
-    assert datasets.road(config, datasets.describe(config)) == "device"
+    assert datasets.pipeline(config, datasets.describe(config)) == "in_memory"
 
 
 @pytest.mark.parametrize(
     ("fields", "shape", "message"),
     [
         (
-            {"road": "device", "crop": "random_resized"},
+            {"pipeline": "in_memory", "crop": "random_resized"},
             (8, 8, 3),
-            r"data\.road='device' but data\.crop='random_resized': only the host",
+            r"data\.pipeline='in_memory' but data\.crop='random_resized': only",
         ),
         (
-            {"road": "device", "test_crop": 0.5},
+            {"pipeline": "in_memory", "eval_crop": 0.5},
             (8, 8, 3),
-            r"data\.road='device' but data\.test_crop=0\.5: only the host",
+            r"data\.pipeline='in_memory' but data\.eval_crop=0\.5: only",
         ),
         (
             {"crop": "random_resized"},
@@ -234,4 +242,4 @@ def test_what_a_road_cannot_do_is_refused(fields, shape, message):
     config = data_config(**fields)
     description = datasets.describe(config)._replace(image_shape=shape)
     with pytest.raises(ValueError, match=message):
-        datasets.road(config, description)
+        datasets.pipeline(config, description)
