@@ -73,7 +73,7 @@ def configure(
     config.batch_size = batch_size
     config.data.name, config.data.data_dir = "folder", str(root)
     config.data.image_size, config.data.padding = size, size // 8
-    config.data.remainder = "drop"
+    config.data.drop_remainder = True
     config.data.update(fields)
     return config
 

@@ -41,15 +41,15 @@ def default() -> ml_collections.ConfigDict:
     config.data.pipeline = "auto"
     # Processes of the host that read images; 0 for threads of the training process.
     config.data.workers = 0
-    # Files of a folder that cannot be decoded: "refuse" to train, or "skip" them.
-    config.data.bad_images = "refuse"
+    # Files of a folder that cannot be decoded: end with an "error", or "skip" them.
+    config.data.bad_images = "error"
     # Part of the training images, each class in proportion, the same in every run.
     config.data.train_fraction = 1.0
     # Part of these to set aside, likewise, and to evaluate on while training; the test
     # images are then looked at once, at the end. 0 to evaluate on them all along.
     config.data.validation_fraction = 0.0
-    # The last, smaller batch of an epoch: "keep" it, as a smaller batch, or "drop" it.
-    config.data.remainder = "keep"
+    # Leave out the last, smaller batch of an epoch.
+    config.data.drop_remainder = False
     # Random crops of the image padded by so many pixels, "reflect" or "zero".
     config.data.padding = 0
     config.data.padding_mode = "reflect"
@@ -126,7 +126,6 @@ _CHOICES = {
     "teacher.batch_norm": ("batch", "running"),
     "data.bad_images": datasets.BAD_IMAGES,
     "data.pipeline": datasets.PIPELINES,
-    "data.remainder": ("keep", "drop"),
     "data.padding_mode": augment.PADDING_MODES,
     "data.crop": augment.CROPS,
     "dtype": ("float32", "bfloat16"),

@@ -110,7 +110,7 @@ def imagenet() -> ml_collections.ConfigDict:
     config.data.eval_crop = 224 / 256
     config.data.workers = 8
     config.data.padding = 0
-    config.data.remainder = "drop"
+    config.data.drop_remainder = True
     config.data.mean, config.data.std = normalization.PRESETS["imagenet"]
     config.batch_size = 256
     config.epochs = 100

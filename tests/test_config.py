@@ -170,7 +170,7 @@ def test_the_ofd_recipe_is_the_released_one():
     assert (data.padding, data.padding_mode, data.flip) == (4, "reflect", True)
     assert data.mean == (125.3, 123.0, 113.9)
     assert data.std == (63.0, 62.1, 66.7)
-    assert data.remainder == "keep"
+    assert not data.drop_remainder
     assert config.teacher.batch_norm == "batch"
     assert config.methods.overhaul.to_dict() == {
         "weight": 1e-3,
@@ -225,7 +225,6 @@ BAD_VALUES = [
     ("data.crop", "never", r"data\.crop='never' is none of"),
     ("dtype", "float16", r"dtype='float16' is none of \('float32', 'bfloat16'\)"),
     ("batch_norm", "frozen", "batch_norm='frozen' is none of"),
-    ("data.remainder", "pad", r"data\.remainder='pad' is none of"),
     ("data.padding_mode", "edge", r"data\.padding_mode='edge' is none of"),
     ("teacher.batch_norm", "eval", r"teacher\.batch_norm='eval' is none of"),
     ("data.name", "mnist", r"data\.name='mnist' is none of digits, cifar10,"),

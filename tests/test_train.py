@@ -433,10 +433,10 @@ def compilations():
 
 
 @pytest.mark.parametrize(
-    ("remainder", "first_steps"), [("keep", {0, 2}), ("drop", {0})]
+    ("drop_remainder", "first_steps"), [(False, {0, 2}), (True, {0})]
 )
 def test_the_step_is_compiled_once_for_each_size_of_batch(
-    tmp_path, monkeypatch, compilations, remainder, first_steps
+    tmp_path, monkeypatch, compilations, drop_remainder, first_steps
 ):
     compiling_steps = set()
     original = Experiment.__init__
@@ -456,7 +456,7 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
         phase.train_step = watched
 
     monkeypatch.setattr(Experiment, "__init__", init)
-    train.train_and_evaluate(tiny(**{"data.remainder": remainder}), tmp_path)
+    train.train_and_evaluate(tiny(**{"data.drop_remainder": drop_remainder}), tmp_path)
     assert compiling_steps == first_steps
 
 

@@ -20,7 +20,7 @@ class BatchPlan:
       num_examples: in the training split.
       batch_size: over all devices.
       devices: that share each batch equally.
-      remainder: the last, smaller batch of an epoch: "keep" or "drop" it.
+      drop_remainder: whether to leave out the last, smaller batch of an epoch.
       seed: of the run.
       stream: what is drawn is a function of the seed and this name.
     """
@@ -28,7 +28,7 @@ class BatchPlan:
     num_examples: int
     batch_size: int
     devices: int
-    remainder: str
+    drop_remainder: bool
     seed: int
     stream: str = ""
 
@@ -44,12 +44,12 @@ class BatchPlan:
                 raise ValueError(
                     f"batch_size={self.batch_size} gives a {name} of {size} images,"
                     f" which {self.devices} devices cannot share equally"
-                    + ("; data.remainder='drop' leaves it out" * (name != "batch"))
+                    + ("; data.drop_remainder=True leaves it out" * (name != "batch"))
                 )
         if not self.steps_per_epoch:
             raise ValueError(
                 f"batch_size={self.batch_size} is more than the {self.num_examples} "
-                "training images, and data.remainder='drop' leaves out smaller batches"
+                "training images, and data.drop_remainder=True drops smaller batches"
             )
 
     @property
@@ -60,7 +60,7 @@ class BatchPlan:
     @property
     def rest_size(self) -> int:
         """Images in the last, smaller batch of an epoch; 0 if there is none."""
-        return self.num_examples % self.batch_size * (self.remainder == "keep")
+        return self.num_examples % self.batch_size * (not self.drop_remainder)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -101,7 +101,7 @@ class TrainBatches(abc.ABC):
         """
         self.image_shape = split.image_shape
         self.plan = BatchPlan(
-            split.num_examples, batch_size, mesh.size, config.remainder, seed
+            split.num_examples, batch_size, mesh.size, config.drop_remainder, seed
         )
         self._config = config
         (self._axis_name,) = mesh.axis_names

@@ -44,7 +44,7 @@ _DEVICE_BYTES = 4 * 2**30
 NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
 
 #: What may be done with images that cannot be decoded.
-BAD_IMAGES = ("refuse", "skip")
+BAD_IMAGES = ("error", "skip")
 
 
 _AnySplit = TypeVar("_AnySplit", Split, LazySplit)

@@ -124,14 +124,14 @@ def describe(data_dir: str, image_size: int = 0) -> Description:
     raise ValueError(f"{_setting(data_dir)}: none of the images can be decoded")
 
 
-def load(data_dir: str, image_size: int = 0, bad_images: str = "refuse") -> Loaded:
+def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loaded:
     """Decodes all images of a folder.
 
     Args:
       data_dir: the folder.
       image_size: height and width to bring them to; 0 if they all have one size.
-      bad_images: "refuse" the folder for files that cannot be decoded, or "skip" them,
-        which is said in one line on stderr.
+      bad_images: "error" raises for files that cannot be decoded; "skip" leaves them
+        out and says so in one line on stderr.
 
     Raises:
       ValueError: in one line, which names the first of the files that do not fit.
@@ -144,7 +144,7 @@ def load(data_dir: str, image_size: int = 0, bad_images: str = "refuse") -> Load
     return Loaded(splits, _judge(data_dir, bad_images, label, bad))
 
 
-def stored(data_dir: str, bad_images: str = "refuse") -> Loaded:
+def stored(data_dir: str, bad_images: str = "error") -> Loaded:
     """Opens both splits; arguments and errors as for `load`.
 
     Only to find out what to skip is everything decoded, once; a file that is refused
@@ -221,7 +221,7 @@ def _judge(
     if lines:
         total = len(lines) + sum(len(found) for found in label.values())
         files = f"{len(lines)} of {total} files cannot be used: {_some(lines)}"
-        if bad_images == "refuse":
+        if bad_images == "error":
             raise ValueError(
                 f"{_setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
             )

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--name", required=True, help=f"as data.name: {', '.join(datasets.NAMES)}")
     add("--data_dir", default="", help="as data.data_dir")
     add("--image_size", type=int, default=0, help="as data.image_size")
-    add("--bad_images", choices=datasets.BAD_IMAGES, default="refuse")
+    add("--bad_images", choices=datasets.BAD_IMAGES, default="error")
     args = parser.parse_args(argv)
     data = config_lib.default().data
     data.update(vars(args))

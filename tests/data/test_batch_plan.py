@@ -4,8 +4,8 @@ import pytest
 from kdjax.data.batch_plan import BatchPlan
 
 
-def plan(number, batch_size, *, remainder="keep", devices=1, seed=0):
-    return BatchPlan(number, batch_size, devices, remainder, seed)
+def plan(number, batch_size, *, drop_remainder=False, devices=1, seed=0):
+    return BatchPlan(number, batch_size, devices, drop_remainder, seed)
 
 
 def test_an_epoch_holds_every_example_once_and_no_two_are_alike():
@@ -27,7 +27,7 @@ def test_the_last_batch_is_kept_as_a_smaller_one():
 
 
 def test_the_last_batch_is_dropped_by_choice():
-    found = plan(50, 16, remainder="drop")
+    found = plan(50, 16, drop_remainder=True)
     assert found.steps_per_epoch == 3
     assert found.rest_size == 0
     assert found.images_before(4) == 64
@@ -48,10 +48,10 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
         ),
         (
             {"number": 50, "batch_size": 16, "devices": 4},
-            r"a last batch of 2 images, which 4 devices.*data\.remainder='drop'",
+            r"a last batch of 2 images, which 4 devices.*data\.drop_remainder=True",
         ),
         (
-            {"number": 10, "batch_size": 16, "remainder": "drop"},
+            {"number": 10, "batch_size": 16, "drop_remainder": True},
             r"batch_size=16 is more than the 10 training images",
         ),
     ],

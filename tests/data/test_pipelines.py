@@ -85,7 +85,7 @@ def test_worker_processes_read_the_same():
 
 @pytest.mark.parametrize("crop", ["per_image", "random_resized"])
 def test_batch_k_is_the_same_wherever_a_run_begins_and_on_any_devices(crop):
-    config = data_config(pipeline="streaming", crop=crop, remainder="drop")
+    config = data_config(pipeline="streaming", crop=crop, drop_remainder=True)
     whole = train_batches(config, 0, 6)
     assert_same(train_batches(config, 4, 6), whole[4:])
     assert_same(train_batches(config, 2, 6, devices=4), whole[2:])
