@@ -35,8 +35,9 @@ import jax
 import tabulate
 from absl import app, flags, logging
 
-from experiments.subjects import Setting, subjects
 from kdjax import distill
+
+from .subjects import Setting, subjects
 
 _TEACHER = flags.DEFINE_string("teacher", "wrn_16_2", "Network that teaches.")
 _STUDENT = flags.DEFINE_string("student", "wrn_16_1", "Network that learns.")

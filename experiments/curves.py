@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from experiments import pairs
+from . import pairs
 
 # Okabe and Ito's palette, which people with any color vision can tell apart; its
 # yellow is left out, for it is lost on white.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments.runs import Run, Settings
+from .runs import Run, Settings
 
 TEACHER = "teacher"
 STUDENT_ALONE = "student alone"

@@ -18,7 +18,7 @@ from typing import Any
 
 import tabulate
 
-from experiments import curves, pairs, runs, summary
+from . import curves, pairs, runs, summary
 
 _DASH = "\N{EM DASH}"
 _CAPTION = (

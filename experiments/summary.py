@@ -8,7 +8,7 @@ from typing import Any
 
 import scipy.stats
 
-from experiments import pairs, runs
+from . import pairs, runs
 
 _CONFIDENCE = 0.95
 

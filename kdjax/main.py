@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kdjax import train
+from kdjax import installation, train
 from kdjax.runs import multihost, signals
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -80,6 +80,7 @@ def main(argv: list[str]) -> None:
 
 def _parse_flags(argv: list[str]) -> list[str]:
     """Parses the flags, and turns the many errors of configurations into one line."""
+    argv = [_locate_config(argument) for argument in argv]
     try:
         arguments = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
@@ -90,6 +91,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
     if not pathlib.Path(path).is_file():
         _refuse(f"--config={path}: there is no such file")
     return arguments
+
+
+def _locate_config(argument: str) -> str:
+    """Lets --config=configs/NAME.py name a packaged config from any folder."""
+    if path := re.match(r"--?config=([^:]+)", argument):
+        return argument.replace(path[1], installation.find_config(path[1]), 1)
+    return argument
 
 
 def _unknown_field(message: str, argv: list[str]) -> str:

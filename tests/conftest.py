@@ -7,6 +7,9 @@ import pathlib
 import shutil
 import tempfile
 
+# The tests check numbers and four devices on the CPU, whatever else the machine has.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
 import jax
 import numpy as np
 import pytest

@@ -1,1 +1,5 @@
 """Trained networks as programs that run without kdjax."""
+
+from kdjax import installation
+
+installation.require_extra("export", needed_by=__name__)

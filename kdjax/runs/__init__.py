@@ -1,1 +1,5 @@
 """The keeping of a run: work directory, checkpoints, logs, signals and processes."""
+
+from kdjax import installation
+
+installation.require_extra("train", needed_by=__name__)
