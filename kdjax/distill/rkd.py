@@ -18,6 +18,9 @@ from kdjax.distill.relational import RelationalMethod
 #: No distance is less, as released.
 _LEAST = 1e-6
 
+#: Added to the mean distance in the form "mhgd", as released.
+_ADDED = 1e-8
+
 #: The published forms, by the name used in `methods.rkd.form`.
 FORMS = ("repdistiller", "mhgd")
 
@@ -94,8 +97,8 @@ class Rkd(RelationalMethod):
 
     Attributes:
       form: "repdistiller", or "mhgd" as in the code of the MHGD paper's authors: the
-        features are scaled to length 1 first, and an image's distance 1e-6 to itself
-        counts in the mean.
+        features are scaled to length 1 first, an image's distance 1e-6 to itself
+        counts in the mean, and 1e-8 is added to the mean.
       distance_weight: factor on the term of the distances.
       angle_weight: factor on the term of the angles.
     """
@@ -158,4 +161,6 @@ class Rkd(RelationalMethod):
         size = len(distance)
         counted = size * (size - 1) if self.form == "repdistiller" else size**2
         mean = jnp.sum(distance) / max(counted, 1)
+        if self.form == "mhgd":
+            return distance / (mean + _ADDED)
         return distance / jnp.where(mean > 0, mean, 1)

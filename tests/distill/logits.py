@@ -28,18 +28,18 @@ def value(method, student, teacher, label=None):
     return sum(jnp.mean(x) for x in terms_of(method, student, teacher, label).values())
 
 
-def assert_as_referred(loss, name):
+def assert_matches_reference(loss, name, *, rtol=1e-9):
     """Compares a function of both logits, and its gradient's norm, with a reference."""
     expected = peers.reference(name)
     with jax.enable_x64(True):
         found, gradient = jax.value_and_grad(loss)(*map(jnp.asarray, public_logits()))
-        np.testing.assert_allclose(found, expected["loss"], rtol=1e-6)
+        np.testing.assert_allclose(found, expected["loss"], rtol=rtol)
         np.testing.assert_allclose(
-            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=1e-6
+            [np.linalg.norm(gradient)], expected["grad_norm"], rtol=rtol
         )
 
 
-def assert_float32_whatever(method, dtype, label=None):
+def assert_terms_are_float32(method, dtype, label=None):
     """Compares terms of logits of a type with those of the same in float32."""
     student, teacher = (jnp.asarray(x, dtype) for x in public_logits())
     found = terms_of(method, student, teacher, label)
@@ -69,7 +69,7 @@ def on_devices(method, number):
     return np.asarray(loss)[0], np.asarray(gradient).reshape(8, 100)
 
 
-def assert_four_devices_are_one(method):
+def assert_four_devices_match_one(method):
     """Compares loss and gradient on four devices, on one and without, and by scope."""
     apart = dataclasses.replace(method, scope="per_device")
     with jax.enable_x64(True):

@@ -41,7 +41,7 @@ def loss_and_gradient(method, student, teacher, variables=None):
     return jax.jit(jax.value_and_grad(total))(jnp.asarray(student))
 
 
-def assert_bears_anything(method, *, learns=False):
+def assert_robust_to_degenerate_inputs(method, *, learns=False):
     """Zeros, twins, huge and tiny features: finite; bfloat16: a loss in float32."""
     ours, theirs = (drawn(seed, SIZE, 5, dtype="float32") for seed in (0, 1))
     variables = {}
@@ -119,7 +119,7 @@ def on_devices(method, devices, variables, precomputed, student, teacher):
     return own, flat(terms), first
 
 
-def assert_four_devices_are_one(method, precomputed=None):
+def assert_four_devices_match_one(method, precomputed=None):
     """Compares terms, gradients and statistics on one device and on four."""
     with jax.enable_x64(True):
         student, teacher = (

@@ -8,7 +8,7 @@ from kdjax.distill.activation_boundary import ActivationBoundary
 from tests.distill import peers
 
 
-def test_it_is_repdistillers():
+def test_matches_repdistiller():
     expected = peers.reference("AB/margin1_3stages")
     method = ActivationBoundary()
     with jax.enable_x64(True):
@@ -42,11 +42,11 @@ def test_connectors_are_where_the_widths_differ():
     assert variables["params"].keys() == {"stage1_conv", "stage1_bn"}
 
 
-def test_other_shapes_are_refused():
+def test_rejects_other_shapes():
     with pytest.raises(ValueError, match=r"activation_boundary: student .* differ"):
         distances.activation_boundary(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
 
 
-def test_it_bears_anything():
-    peers.assert_bears_anything(ActivationBoundary())
-    peers.assert_bears_anything(ActivationBoundary(connect="always"))
+def test_degenerate_inputs():
+    peers.assert_robust_to_degenerate_inputs(ActivationBoundary())
+    peers.assert_robust_to_degenerate_inputs(ActivationBoundary(connect="always"))

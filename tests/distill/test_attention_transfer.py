@@ -12,15 +12,15 @@ from tests.distill import peers
         ("AT/student_half_res_other_width", (30, peers.OTHER)),
     ],
 )
-def test_it_is_repdistillers(name, student):
-    peers.assert_as_referred(
+def test_matches_repdistiller(name, student):
+    peers.assert_matches_reference(
         AttentionTransfer(), name, peers.maps_of(*student), peers.maps_of(20)
     )
 
 
-def test_with_half_the_weight_it_is_that_of_kd_methods_with_tf(golden):
-    peers.assert_as_baseline(AttentionTransfer(weight=500.0), golden, "at")
+def test_matches_kd_methods_with_tf_at_half_weight(golden):
+    peers.assert_matches_baseline(AttentionTransfer(weight=500.0), golden, "at")
 
 
-def test_it_bears_anything():
-    peers.assert_bears_anything(AttentionTransfer())
+def test_degenerate_inputs():
+    peers.assert_robust_to_degenerate_inputs(AttentionTransfer())

@@ -13,7 +13,7 @@ def variables(arrays, name):
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2, 5, 18, 40])
-def test_clipped_gradients_are_the_authors(golden, epoch):
+def test_clipped_gradients_match_authors(golden, epoch):
     arrays = golden("optim")
     with jax.enable_x64(True):
         found = clip_to_task(
@@ -25,7 +25,7 @@ def test_clipped_gradients_are_the_authors(golden, epoch):
             np.testing.assert_allclose(decayed, expected, rtol=1e-10)
 
 
-def test_two_updates_are_the_authors(golden):
+def test_two_updates_match_authors(golden):
     """Clipping in epochs 0 and 1, then SGD with the decay outside of it."""
     arrays = golden("optim")
     optimizer = optim.sgd(

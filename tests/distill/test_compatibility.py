@@ -34,7 +34,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", sorted(distill.METHODS))
-def test_every_method_joins_every_published_pair_or_says_why_not(name):
+def test_every_method_supports_every_published_pair_or_explains(name):
     method = table.build(name)
     for pair in table.PAIRS:
         found = table.refusal(method, pair)
@@ -162,7 +162,7 @@ def test_the_page_of_tables_is_what_the_code_prints(capsys):
     assert page == capsys.readouterr().out
 
 
-def test_a_method_that_cannot_join_is_refused_when_the_config_is_read():
+def test_config_rejects_a_method_that_does_not_fit():
     config = recipes.distillation("mhgd_vgg16-mhgd_vgg7", {"overhaul": {}})
     config.teacher.checkpoint = "somewhere"
     with pytest.raises(ValueError, match=r"methods\.overhaul\.margin='measured'"):

@@ -81,12 +81,12 @@ def test_a_term_may_have_a_name_of_its_own():
         ({"teacher_transform": "margin_relu"}, "needs position='pre', not 'post'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_rejects_invalid_settings(given, message):
     with pytest.raises(ValueError, match=message):
         Composed(**given)
 
 
-def test_what_does_not_fit_the_networks_is_refused():
+def test_rejects_networks_that_do_not_fit():
     student, teacher = outputs_of((2, 4, 4, 3)), outputs_of((2, 4, 4, 5))
     with pytest.raises(
         ValueError, match=r"stage 1 has \(4, 4, 3\) .* connect='widths'"

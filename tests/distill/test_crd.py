@@ -8,7 +8,7 @@ from kdjax.distill.method import Inputs, Teacher
 from tests.distill import peers, relations
 
 
-def test_it_is_repdistillers():
+def test_matches_repdistiller():
     """Loss, gradient, both precomputed, and the loss after the memories' update."""
     expected = peers.reference("CRD/n50_k16_dim32")
     method = crd.Crd(num_examples=50, width=32, negatives=16, dtype="float64")
@@ -78,7 +78,7 @@ def inputs_of(index, key=0):
     return Inputs(None, LABEL[index], index, jax.random.key(key))
 
 
-def test_negatives_are_all_images_of_other_classes_and_no_others():
+def test_negatives_are_uniform_over_other_classes():
     method, precomputed = made(12)
     everyone = np.arange(12)
     found = [
@@ -96,16 +96,18 @@ def test_negatives_are_all_images_of_other_classes_and_no_others():
     assert np.any(found[1, :12] != found[4, :12])
 
 
-def test_a_small_split_has_fewer_negatives():
+def test_small_split_has_fewer_negatives():
     method, precomputed = made(16384)
     found = method._negatives(precomputed, inputs_of([0, 1]))
     assert found.shape == (2, 12)
 
 
-def test_four_devices_are_one():
+def test_four_devices_match_one():
     """Terms, gradients, and memories and normalizers to the last bit on each."""
     method, precomputed = made(dtype="float64")
-    _, _, (learned, stats) = relations.assert_four_devices_are_one(method, precomputed)
+    _, _, (learned, stats) = relations.assert_four_devices_match_one(
+        method, precomputed
+    )
     assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(learned))
     for side in ("student", "teacher"):
         lengths = np.linalg.norm(stats[side]["memory"][:8], axis=1)
@@ -115,7 +117,7 @@ def test_four_devices_are_one():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 1e12])
-def test_memories_move_and_constants_stay(dtype, scale):
+def test_memories_change_and_normalizers_stay(dtype, scale):
     method, precomputed = made(dtype=dtype)
     student, teacher = (
         relations.outputs_of(
@@ -147,7 +149,7 @@ def test_memories_move_and_constants_stay(dtype, scale):
     assert shapes[0] == shapes[1]
 
 
-def test_no_score_overflows():
+def test_large_scores_do_not_overflow():
     """Where exp(score) is beyond float32."""
     score = jnp.asarray([[200.0, -200.0, 3.0, 0.0], [200.0, -200.0, 0.0, 0.0]])
     place = np.array([[0, 1, 2, 2], [1, 0, 2, 3]])
@@ -163,7 +165,7 @@ def test_no_score_overflows():
     assert np.all(np.isfinite(gradient))
 
 
-def test_no_temperature_overflows():
+def test_low_temperatures_do_not_overflow():
     """Where the normalizer itself is beyond float64."""
     method, _ = made(temperature=1e-3)
     place = np.array([[4, 0, 0, 2], [9, 3, 11, 4], [2, 2, 7, 8]])
@@ -194,7 +196,7 @@ def test_no_temperature_overflows():
         np.testing.assert_allclose(new[side]["log_normalizer"], expected, rtol=1e-5)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_rejects_invalid_settings():
     for settings, message in (
         ({"negatives": 0}, r"methods\.crd\.negatives=0 is less than 1"),
         ({"temperature": 0.0}, r"temperature=0\.0 is not above 0"),

@@ -7,17 +7,17 @@ import pytest
 
 from kdjax.distill.dist import Dist, correlation
 from tests.distill.logits import (
-    assert_as_referred,
-    assert_float32_whatever,
-    assert_four_devices_are_one,
+    assert_four_devices_match_one,
+    assert_matches_reference,
+    assert_terms_are_float32,
     public_logits,
     terms_of,
     value,
 )
 
 
-def test_value_and_gradient_are_the_public_ones():
-    assert_as_referred(functools.partial(value, Dist()), "DIST/beta1_gamma1_tau1")
+def test_value_and_gradient_match_reference():
+    assert_matches_reference(functools.partial(value, Dist()), "DIST/beta1_gamma1_tau1")
 
 
 def test_factors_and_temperature():
@@ -32,11 +32,11 @@ def test_factors_and_temperature():
     )
 
 
-def test_one_device_and_four_agree():
-    assert_four_devices_are_one(Dist())
+def test_four_devices_match_one():
+    assert_four_devices_match_one(Dist())
 
 
-def test_correlation_is_pearsons():
+def test_correlation_matches_numpy():
     x, y = (a[:, :9] for a in public_logits())
     expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(x, y, strict=True)]
     found = correlation(jnp.asarray(x), jnp.asarray(y))
@@ -44,7 +44,7 @@ def test_correlation_is_pearsons():
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -7.3])
-def test_constant_logits_correlate_with_nothing(constant):
+def test_constant_logits_have_zero_correlation(constant):
     """Rows of the student without variance, and so columns too."""
     _, teacher = public_logits()
     student = jnp.full((8, 100), constant)
@@ -53,7 +53,7 @@ def test_constant_logits_correlate_with_nothing(constant):
     np.testing.assert_array_equal(gradient, 0)
 
 
-def test_a_batch_of_one_has_no_relation_over_the_batch():
+def test_batch_of_one():
     student, teacher = (jnp.asarray(x[:1]) for x in public_logits())
     terms = terms_of(Dist(), student, teacher)
     np.testing.assert_array_equal(terms["intra_class"], 1)
@@ -63,7 +63,7 @@ def test_a_batch_of_one_has_no_relation_over_the_batch():
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e3, 1e30])
-def test_values_and_gradients_are_finite_at_any_scale(scale):
+def test_finite_at_any_scale(scale):
     student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
     found, gradient = jax.value_and_grad(lambda x: value(Dist(), x, teacher))(student)
     assert np.isfinite(found)
@@ -71,11 +71,11 @@ def test_values_and_gradients_are_finite_at_any_scale(scale):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_losses_are_float32_whatever_the_logits(dtype):
-    assert_float32_whatever(Dist(), dtype)
+def test_terms_are_float32_for_any_logit_dtype(dtype):
+    assert_terms_are_float32(Dist(), dtype)
 
 
-def test_equal_logits_have_next_to_no_loss():
+def test_near_zero_for_equal_logits():
     """What is left is the 1e-8 of the original, at classes of little probability."""
     student, _ = public_logits()
     # Softer, so that every class varies over the batch.
@@ -91,6 +91,6 @@ def test_equal_logits_have_next_to_no_loss():
         ({"scope": "host"}, r"methods\.dist\.scope='host' is none of"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_rejects_invalid_settings(given, message):
     with pytest.raises(ValueError, match=message):
         Dist(**given)

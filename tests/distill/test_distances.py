@@ -17,7 +17,7 @@ def nhwc(array):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_partial_l2_and_its_gradient_are_the_authors(golden, case):
+def test_partial_l2_and_its_gradient_match_authors(golden, case):
     arrays = golden("partial_l2", f"{case}/")
     with jax.enable_x64(True):
         student, teacher = (
@@ -57,7 +57,7 @@ FEATURES = hnp.arrays(np.float32, (2, 3, 3, 4), elements=FINITE)
 
 @settings(deadline=None, max_examples=50)
 @given(FEATURES, FEATURES)
-def test_partial_l2_is_zero_where_both_are_silent(a, b):
+def test_partial_l2_is_zero_where_both_are_inactive(a, b):
     student = -np.abs(np.minimum(a, b)) - np.abs(np.maximum(a, b))
     teacher = np.minimum(student * 0.5, 0)
     assert not np.any(distances.partial_l2(jnp.asarray(student), jnp.asarray(teacher)))
@@ -109,6 +109,6 @@ def test_partial_l2_of_bfloat16_is_summed_in_float32():
     assert float(value[0]) == 64 * 64 * 16
 
 
-def test_partial_l2_refuses_other_shapes():
+def test_partial_l2_rejects_other_shapes():
     with pytest.raises(ValueError, match=r"student \(1, 2\) and teacher \(1, 3\)"):
         distances.partial_l2(jnp.zeros((1, 2)), jnp.zeros((1, 3)))

@@ -9,8 +9,8 @@ from kdjax.distill.dkd import Dkd, decouple
 from kdjax.distill.method import Inputs, Outputs
 from kdjax.distill.soft_targets import SoftTargets
 from tests.distill.logits import (
-    assert_as_referred,
-    assert_float32_whatever,
+    assert_matches_reference,
+    assert_terms_are_float32,
     public_logits,
 )
 
@@ -37,11 +37,11 @@ def value(method, student, teacher, label=LABEL):
         ("DKD/nckd_only", {"alpha": 0.0, "beta": 1.0}),
     ],
 )
-def test_value_and_gradient_are_the_public_ones(name, settings):
-    assert_as_referred(functools.partial(value, Dkd(**settings)), name)
+def test_value_and_gradient_match_reference(name, settings):
+    assert_matches_reference(functools.partial(value, Dkd(**settings)), name)
 
 
-def test_the_parts_weighted_by_the_teachers_doubt_are_the_divergence_of_kd():
+def test_tckd_plus_weighted_nckd_is_kd():
     """KD = TCKD + (1 - p_true) NCKD, the paper's equation 5, example by example."""
     student, teacher = public_logits()
     with jax.enable_x64(True):
@@ -57,7 +57,7 @@ def test_the_parts_weighted_by_the_teachers_doubt_are_the_divergence_of_kd():
         )
 
 
-def test_both_parts_are_probabilities():
+def test_both_parts_are_normalized():
     student, _ = public_logits()
     own, others = decouple(jnp.asarray(student), jnp.asarray(LABEL), temperature=1.0)
     assert (own.shape, others.shape) == ((8, 2), (8, 99))
@@ -67,7 +67,7 @@ def test_both_parts_are_probabilities():
 
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e6, 1e30])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_values_and_gradients_are_finite_at_any_scale(scale, temperature):
+def test_finite_at_any_scale(scale, temperature):
     """The public code takes logarithms of probabilities that underflow: 120 is enough
     for an infinite loss at T = 4 in float32."""
     student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
@@ -81,11 +81,11 @@ def test_values_and_gradients_are_finite_at_any_scale(scale, temperature):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_losses_are_float32_whatever_the_logits(dtype):
-    assert_float32_whatever(Dkd(), dtype, LABEL)
+def test_terms_are_float32_for_any_logit_dtype(dtype):
+    assert_terms_are_float32(Dkd(), dtype, LABEL)
 
 
-def test_equal_logits_have_no_loss():
+def test_zero_for_equal_logits():
     student, _ = public_logits()
     assert value(Dkd(), student, student) == 0
 
@@ -94,7 +94,7 @@ def test_the_weight_warms_up_for_twenty_epochs_unless_told():
     assert Dkd().warm_up == 20
 
 
-def test_two_classes_are_refused():
+def test_rejects_two_classes():
     outputs = Outputs(jnp.zeros((4, 2)), None)
     with pytest.raises(ValueError, match=r"methods\.dkd needs 3 classes .* not 2"):
         Dkd().init(jax.random.key(0), outputs, outputs)
@@ -102,6 +102,6 @@ def test_two_classes_are_refused():
     assert Dkd().init(jax.random.key(0), outputs, outputs) == {}
 
 
-def test_a_temperature_of_zero_is_refused():
+def test_rejects_a_temperature_of_zero():
     with pytest.raises(ValueError, match=r"methods\.dkd\.temperature=0\.0 is not"):
         Dkd(temperature=0.0)

@@ -23,7 +23,7 @@ def prepared_of(method, teacher):
     return {"pretrained": method.pretrain_init(jax.random.key(1), teacher)}
 
 
-def test_factors_are_compared_as_by_repdistiller():
+def test_factor_distance_matches_repdistiller():
     expected = peers.reference("FT/p1_2_p2_1")
     student, teacher = peers.maps_of(10)[2], peers.maps_of(20)[2]
     with jax.enable_x64(True):
@@ -35,7 +35,7 @@ def test_factors_are_compared_as_by_repdistiller():
         np.testing.assert_allclose(norm, *expected["grad_norm"], rtol=1e-6)
 
 
-def test_the_authors_compare_every_entry():
+def test_authors_compare_every_entry():
     student, teacher = (peers.maps_of(seed)[2].astype("float32") for seed in (10, 20))
     found = FactorTransfer(**AUTHORS).compare(student, teacher)
     flat = [x.reshape(8, -1) for x in (student, teacher)]
@@ -43,7 +43,7 @@ def test_the_authors_compare_every_entry():
     np.testing.assert_allclose(found, np.abs(flat[0] - flat[1]).mean(1), rtol=1e-5)
 
 
-def test_layers_are_as_published():
+def test_layers_match_paper():
     student, teacher = sides_of()
     method = FactorTransfer()
     (made,) = prepared_of(method, teacher).values()
@@ -115,7 +115,7 @@ def test_the_student_learns_the_paraphrasers_factors():
     np.testing.assert_allclose(terms["factor"], np.zeros(8), atol=1e-7)
 
 
-def test_what_makes_no_sense_is_refused():
+def test_rejects_invalid_settings():
     with pytest.raises(ValueError, match=r"factor_transfer\.reconstruction='l2'"):
         FactorTransfer(reconstruction="l2")
     with pytest.raises(ValueError, match=r"factor_transfer\.factor_transform='relu'"):
@@ -129,7 +129,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 @pytest.mark.parametrize("given", [{}, AUTHORS])
-def test_it_bears_anything(given):
+def test_degenerate_inputs(given):
     method = FactorTransfer(**given)
     precomputed = prepared_of(method, sides_of()[1])
-    peers.assert_bears_anything(method, precomputed=precomputed)
+    peers.assert_robust_to_degenerate_inputs(method, precomputed=precomputed)

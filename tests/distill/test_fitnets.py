@@ -7,14 +7,16 @@ from kdjax.distill.fitnets import Fitnets
 from tests.distill import peers
 
 
-def test_without_a_regressor_it_is_repdistillers():
+def test_matches_repdistiller_without_regressor():
     method = Fitnets(connect="never", student_transform="identity")
-    peers.assert_as_referred(method, "FitNet/mse", peers.maps_of(10), peers.maps_of(20))
+    peers.assert_matches_reference(
+        method, "FitNet/mse", peers.maps_of(10), peers.maps_of(20)
+    )
 
 
-def test_that_of_kd_methods_with_tf(golden):
+def test_matches_kd_methods_with_tf(golden):
     method = Fitnets(regressor="teacher", stages="all", weight=1.0)
-    peers.assert_as_baseline(method, golden, "fitnet")
+    peers.assert_matches_baseline(method, golden, "fitnet")
 
 
 def test_the_students_regressor_is_convolution_batch_norm_and_relu():
@@ -51,7 +53,7 @@ def test_the_teachers_regressor_is_where_the_widths_differ():
     np.testing.assert_array_equal(terms["stage_2"], np.zeros(2))
 
 
-def test_what_makes_no_sense_is_refused():
+def test_rejects_invalid_settings():
     with pytest.raises(ValueError, match=r"methods\.fitnets\.regressor='both'"):
         Fitnets(regressor="both")
     one = peers.outputs_of([np.zeros((2, 4, 4, 3))])
@@ -61,5 +63,5 @@ def test_what_makes_no_sense_is_refused():
 
 
 @pytest.mark.parametrize("regressor", ["student", "teacher"])
-def test_it_bears_anything(regressor):
-    peers.assert_bears_anything(Fitnets(regressor=regressor))
+def test_degenerate_inputs(regressor):
+    peers.assert_robust_to_degenerate_inputs(Fitnets(regressor=regressor))

@@ -10,14 +10,14 @@ from tests.distill import peers
 TF = {"pool": "max", "distance": "l2", "stem": False, "weight": 5e-4}
 
 
-def test_it_is_repdistillers():
-    peers.assert_as_referred(
+def test_matches_repdistiller():
+    peers.assert_matches_reference(
         Fsp(stem=False), "FSP", peers.maps_of(10), peers.maps_of(20)
     )
 
 
-def test_that_of_kd_methods_with_tf(golden):
-    peers.assert_as_baseline(Fsp(**TF), golden, "fsp")
+def test_matches_kd_methods_with_tf(golden):
+    peers.assert_matches_baseline(Fsp(**TF), golden, "fsp")
 
 
 def test_matrix_by_hand():
@@ -28,7 +28,7 @@ def test_matrix_by_hand():
     np.testing.assert_allclose(highest, [[[14.0, -7.0]]])
 
 
-def test_the_stem_is_the_first_point():
+def test_first_stage_is_the_stem():
     maps, teacher = peers.maps_of(10), peers.maps_of(20)
     sides = [peers.outputs_of(side[1:], stem=side[0]) for side in (maps, teacher)]
     terms, _ = Fsp().loss({}, {}, *sides, None)
@@ -65,12 +65,12 @@ def test_other_widths_and_sizes_are_connected():
         ({"widths": "pad"}, r"methods\.fsp\.widths='pad' is none of"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_rejects_invalid_settings(given, message):
     with pytest.raises(ValueError, match=message):
         Fsp(**given)
 
 
-def test_what_does_not_fit_the_networks_is_refused():
+def test_rejects_networks_that_do_not_fit():
     one = peers.outputs_of([np.zeros((2, 4, 4, 3))])
     with pytest.raises(ValueError, match="needs two points or more, not 1; stem=True"):
         Fsp(stem=False).init(jax.random.key(0), one, one)
@@ -83,6 +83,6 @@ def test_what_does_not_fit_the_networks_is_refused():
 
 
 @pytest.mark.parametrize("given", [{}, TF])
-def test_it_bears_anything(given):
+def test_degenerate_inputs(given):
     # Products of two maps are squared.
-    peers.assert_bears_anything(Fsp(**given), huge=1e7)
+    peers.assert_robust_to_degenerate_inputs(Fsp(**given), huge=1e7)

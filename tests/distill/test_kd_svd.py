@@ -42,7 +42,7 @@ def worst(found, expected):
     return np.max(np.abs(found - expected)) / np.max(np.abs(expected))
 
 
-def test_loss_of_vectors_is_the_authors(golden):
+def test_loss_of_vectors_matches_authors(golden):
     arrays = golden("kdsvd_loss")
     with jax.enable_x64(True):
         student, teacher = (
@@ -83,7 +83,7 @@ def test_loss_of_vectors_is_the_authors(golden):
         ("subspace", "exact", "float32"),
     ],
 )
-def test_loss_of_maps_is_the_authors(golden, route, gradient, dtype):
+def test_loss_of_maps_matches_authors(golden, route, gradient, dtype):
     arrays = golden("kdsvd_loss")
     name = {"exact": "exact", "released": "kdtf"}[gradient]
     value, slope = {"float64": (1e-9, 1e-7), "float32": (1e-5, 5e-5)}[dtype]
@@ -161,7 +161,7 @@ MAPS = [(2, 4, 4, 5), (2, 2, 2, 6)]
         {"transfer": "direct", "teacher_vectors": 2},
     ],
 )
-def test_every_variant_is_zero_at_the_teacher_and_finite_anywhere(settings):
+def test_every_variant_is_zero_at_the_teacher_and_finite(settings):
     method = kd_svd.KdSvd(**settings)
     student, teacher = post_relu(0, *MAPS), post_relu(1, *MAPS)
     (total, _), _ = total_and_gradients(method, teacher, teacher)
@@ -202,7 +202,7 @@ def test_direct_loss_is_a_squared_distance():
     np.testing.assert_allclose(kd_svd.direct_loss(student, teacher), [5, 1])
 
 
-def test_an_example_does_not_depend_on_the_others():
+def test_examples_are_independent():
     method = kd_svd.KdSvd()
     student, teacher = post_relu(0, *MAPS), post_relu(1, *MAPS)
     _, together = total_and_gradients(method, student, teacher)
@@ -268,9 +268,7 @@ def test_nothing_is_learned_where_the_widths_agree():
         ),
     ],
 )
-def test_networks_that_cannot_be_compared_are_refused(
-    settings, student, teacher, message
-):
+def test_rejects_networks_that_do_not_fit(settings, student, teacher, message):
     outputs = [
         outputs_of(*(np.zeros((2, *shape)) for shape in shapes))
         for shapes in (student, teacher)
@@ -289,12 +287,12 @@ def test_networks_that_cannot_be_compared_are_refused(
         ({"student_vectors": 0}, "student_vectors=0 is less than 1"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_rejects_invalid_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         kd_svd.KdSvd(**settings)
 
 
-def test_losses_refuse_other_shapes():
+def test_rejects_other_shapes():
     one, other = jnp.zeros((2, 3, 1)), jnp.zeros((2, 4, 1))
     with pytest.raises(ValueError, match=r"\(2, 3, 1\) and teacher \(2, 4, 1\)"):
         kd_svd.kd_svd_loss((one, one), (one, other))
@@ -302,5 +300,5 @@ def test_losses_refuse_other_shapes():
         kd_svd.direct_loss(one, other)
 
 
-def test_the_row_of_the_taxonomy_is_filled():
+def test_taxonomy_row_is_complete():
     assert all(kd_svd.KdSvd.taxonomy)

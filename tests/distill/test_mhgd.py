@@ -101,7 +101,7 @@ VALUE = {"float64": 1e-9, "float32": 1e-5}
 SLOPE = {"float64": 1e-7, "float32": 1e-4}
 
 
-def test_vectors_and_graphs_are_the_authors(released):
+def test_vectors_and_graphs_match_authors(released):
     r, method = released, released.method()
     ours, theirs = outputs_of(*r.points("x_s")), outputs_of(*r.points("x_t"))
     points, _ = method.points({}, ours, theirs)
@@ -118,7 +118,7 @@ def test_vectors_and_graphs_are_the_authors(released):
             assert worst(graph, expected) < VALUE[r.dtype]
 
 
-def test_gradients_of_vectors_are_the_authors(released):
+def test_gradients_of_vectors_match_authors(released):
     r, method = released, released.method()
 
     def total(vectors):
@@ -139,7 +139,7 @@ def test_gradients_of_vectors_are_the_authors(released):
 
 
 @pytest.mark.parametrize("gradient", ["exact", "released"])
-def test_loss_of_maps_is_the_authors(released, gradient):
+def test_loss_of_maps_matches_authors(released, gradient):
     r = released
     name = {"exact": "exact", "released": "kdtf"}[gradient]
     (total, terms), gradients = total_and_gradients(
@@ -156,7 +156,7 @@ def test_loss_of_maps_is_the_authors(released, gradient):
         assert worst(found, expected) < SLOPE[r.dtype]
 
 
-def test_loss_of_the_preparation_is_the_authors(released, monkeypatch):
+def test_pretraining_loss_matches_authors(released, monkeypatch):
     r = released
     noise = [jnp.asarray(r.arrays[f"head_noise_pair{p}"], r.dtype) for p in PAIRS]
     drawn = iter(noise)
@@ -283,7 +283,7 @@ def on_devices(devices, scope):
     return gradient, terms, flat(prepare_terms), learned
 
 
-def test_the_graph_of_all_devices_is_that_of_one():
+def test_graph_on_four_devices_matches_one():
     with jax.enable_x64(True):
         one, four = (on_devices(n, "global") for n in (1, 4))
     jax.tree.map(
@@ -320,7 +320,7 @@ def test_connected_widths_learn():
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
 
 
-def test_learns_on_the_teacher_as_many_parameters_as_the_authors():
+def test_pretrained_parameter_count_matches_authors():
     """ResNet with stages of 64, 128 and 256 channels, 8 heads."""
     teacher = [jnp.zeros((1, 1, 1, width)) for width in (64, 128, 256)]
     variables = jax.eval_shape(
@@ -353,12 +353,12 @@ def test_the_student_may_come_with_any_sign():
         ({"route": "x"}, r"methods\.mhgd\.route='x' is none of"),
     ],
 )
-def test_impossible_settings_are_refused(settings, message):
+def test_rejects_invalid_settings(settings, message):
     with pytest.raises(ValueError, match=message):
         mhgd.Mhgd(**settings)
 
 
-def test_networks_that_cannot_be_compared_are_refused():
+def test_rejects_networks_that_do_not_fit():
     one, three, five = (
         outputs_of(*post_relu(0, *shapes))
         for shapes in ([(4, 4, 5)], SHAPES, [(4, 4, 5), (4, 4, 7), (2, 3, 8)])
@@ -369,5 +369,5 @@ def test_networks_that_cannot_be_compared_are_refused():
         mhgd.Mhgd(widths="refuse").init(jax.random.key(0), five, three)
 
 
-def test_the_row_of_the_taxonomy_is_filled():
+def test_taxonomy_row_is_complete():
     assert all(mhgd.Mhgd.taxonomy)

@@ -5,9 +5,9 @@ import pytest
 
 from kdjax.distill.mlkd import Mlkd
 from tests.distill.logits import (
-    assert_as_referred,
-    assert_float32_whatever,
-    assert_four_devices_are_one,
+    assert_four_devices_match_one,
+    assert_matches_reference,
+    assert_terms_are_float32,
     public_logits,
     terms_of,
     value,
@@ -22,16 +22,16 @@ from tests.distill.logits import (
         ("MLKD/cc_T4", "class_correlation"),
     ],
 )
-def test_value_and_gradient_of_each_level_are_the_public_ones(name, term):
+def test_value_and_gradient_of_each_level_match_reference(name, term):
     """Without the masks: of the public code's functions, not of what it makes of them.
 
     It multiplies sums by masks and takes the mean, which chooses nothing.
     """
     method = Mlkd(temperatures=(4.0,))
-    assert_as_referred(lambda *x: jnp.mean(terms_of(method, *x)[term]), name)
+    assert_matches_reference(lambda *x: jnp.mean(terms_of(method, *x)[term]), name)
 
 
-def test_temperatures_add_up():
+def test_sums_over_temperatures():
     student, teacher = public_logits()
     found = terms_of(Mlkd(), student, teacher)
     parts = [
@@ -41,12 +41,12 @@ def test_temperatures_add_up():
         np.testing.assert_allclose(term, sum(part[name] for part in parts), rtol=1e-5)
 
 
-def test_one_device_and_four_agree():
-    assert_four_devices_are_one(Mlkd())
+def test_four_devices_match_one():
+    assert_four_devices_match_one(Mlkd())
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e3, 1e30])
-def test_values_and_gradients_are_finite_at_any_scale(scale):
+def test_finite_at_any_scale(scale):
     student, teacher = (jnp.asarray(scale * x, jnp.float32) for x in public_logits())
     found, gradient = jax.value_and_grad(lambda x: value(Mlkd(), x, teacher))(student)
     assert np.isfinite(found)
@@ -54,11 +54,11 @@ def test_values_and_gradients_are_finite_at_any_scale(scale):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_losses_are_float32_whatever_the_logits(dtype):
-    assert_float32_whatever(Mlkd(), dtype)
+def test_terms_are_float32_for_any_logit_dtype(dtype):
+    assert_terms_are_float32(Mlkd(), dtype)
 
 
-def test_equal_logits_have_no_loss():
+def test_zero_for_equal_logits():
     student, _ = public_logits()
     assert value(Mlkd(), student, student) == 0
 
@@ -71,6 +71,6 @@ def test_equal_logits_have_no_loss():
         ({"scope": "host"}, r"methods\.mlkd\.scope='host' is none of"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_rejects_invalid_settings(given, message):
     with pytest.raises(ValueError, match=message):
         Mlkd(**given)

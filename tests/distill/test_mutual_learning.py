@@ -52,7 +52,7 @@ def task(logits):
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, LABEL))
 
 
-def test_half_of_both_divergences_is_that_released_with_mhgd(golden):
+def test_symmetric_form_matches_mhgd_code(golden):
     arrays = golden("baselines")
 
     def loss(*logits):
@@ -68,7 +68,7 @@ def test_half_of_both_divergences_is_that_released_with_mhgd(golden):
 
 
 @pytest.mark.parametrize("distance", ["from_other", "symmetric"])
-def test_each_network_learns_from_its_own_terms_alone(peer, distance):
+def test_each_network_gets_gradients_of_its_own_terms_only(peer, distance):
     """Gradients of the whole objective against losses written out for each network.
 
     With a weight of 3, the peer's cross-entropy still counts once.
@@ -91,7 +91,7 @@ def test_each_network_learns_from_its_own_terms_alone(peer, distance):
             "student": ours["batch_stats"],
             "methods": {"mutual_learning": variables["batch_stats"]},
         },
-        objective.Frozen(constants={"mutual_learning": {}}),
+        objective.Frozen(precomputed={"mutual_learning": {}}),
         Batch(IMAGE, LABEL, jnp.ones(4), jnp.arange(4)),
         jax.random.key(0),
         jnp.int32(0),
@@ -140,7 +140,7 @@ def test_each_network_learns_from_its_own_terms_alone(peer, distance):
     )
 
 
-def test_networks_that_agree_have_nothing_to_learn_from_one_another(peer):
+def test_zero_for_equal_networks(peer):
     network, variables = peer
     logits, _ = answer(network, variables["params"], variables["batch_stats"])
     terms, _ = terms_of(MutualLearning(peer="resnet8"), variables, logits)
@@ -168,7 +168,7 @@ def test_terms_are_float32_and_finite(peer, scale, dtype, distance):
     assert np.isfinite(gradient.astype(jnp.float32)).all()
 
 
-def test_a_network_without_batch_norms_can_be_the_peer():
+def test_peer_without_batch_norm():
     """Shapes alone: mhgd_vgg7 is large."""
     method = MutualLearning(peer="mhgd_vgg7")
     outputs = Outputs(jnp.zeros((4, CLASSES)), None)
@@ -193,7 +193,7 @@ def test_a_network_without_batch_norms_can_be_the_peer():
         ({"warm_up": 5}, r"methods\.mutual_learning\.warm_up=5 is not 0"),
     ],
 )
-def test_what_makes_no_sense_is_refused(given, message):
+def test_rejects_invalid_settings(given, message):
     if "peer" not in given and given:
         given = {"peer": "resnet8", **given}
     with pytest.raises(ValueError, match=message):

@@ -15,13 +15,13 @@ from tests.distill import peers
         ("NST/student_half_res_other_width", (30, peers.OTHER)),
     ],
 )
-def test_it_is_repdistillers(name, student):
+def test_matches_repdistiller(name, student):
     student, teacher = peers.maps_of(*student), peers.maps_of(20)
     method = Nst()
     assert not method.init(
         jax.random.key(0), peers.outputs_of(student), peers.outputs_of(teacher)
     )
-    peers.assert_as_referred(method, name, student, teacher)
+    peers.assert_matches_reference(method, name, student, teacher)
 
 
 def test_discrepancy_is_that_of_mean_outer_products():
@@ -35,7 +35,7 @@ def test_discrepancy_is_that_of_mean_outer_products():
     np.testing.assert_allclose(found, distances.l2(*outer), rtol=1e-4)
 
 
-def test_the_order_of_the_channels_is_not_seen():
+def test_invariant_to_channel_order():
     x = jax.random.normal(jax.random.key(0), (2, 3, 3, 8))
     unit = transforms.channel_unit(x)
     np.testing.assert_allclose(
@@ -44,7 +44,7 @@ def test_the_order_of_the_channels_is_not_seen():
     np.testing.assert_allclose(jnp.linalg.norm(unit, axis=1), np.ones((2, 8)), 1e-5)
 
 
-def test_other_sizes_are_refused():
+def test_rejects_other_sizes():
     with pytest.raises(ValueError, match="differ in more than channels"):
         distances.polynomial_mmd(jnp.zeros((2, 4, 3)), jnp.zeros((2, 5, 3)))
     student, teacher = peers.maps_of(30, peers.OTHER), peers.maps_of(20)
@@ -54,5 +54,5 @@ def test_other_sizes_are_refused():
         )
 
 
-def test_it_bears_anything():
-    peers.assert_bears_anything(Nst())
+def test_degenerate_inputs():
+    peers.assert_robust_to_degenerate_inputs(Nst())

@@ -11,7 +11,7 @@ from kdjax.models import Features
 
 
 @pytest.mark.parametrize("group", ["random0", "random1", "edge"])
-def test_margins_are_the_authors(golden, group):
+def test_margins_match_authors(golden, group):
     arrays = golden("margins", f"{group}/")
     found = overhaul.margins(arrays["gamma"], arrays["beta"])
     assert found.dtype == np.float64
@@ -145,7 +145,7 @@ def test_connectors_map_to_the_teachers_widths():
         ("d", "wrn_28_4", "resnet56", 22_400),
     ],
 )
-def test_connectors_have_as_many_parameters_as_the_authors(
+def test_connector_parameter_count_matches_authors(
     setting, teacher, student, parameters
 ):
     image = jnp.zeros((1, 32, 32, 3))
@@ -181,7 +181,7 @@ def test_the_larger_map_is_averaged_down_to_the_smaller():
         np.testing.assert_allclose(*found, rtol=1e-5)
 
 
-def test_another_number_of_stages_is_refused():
+def test_rejects_another_number_of_stages():
     student, teacher = (
         outputs_of(np.zeros((2, 4, 4, 3))),
         outputs_of(*[np.zeros((2, 4, 4, 3))] * 2),
@@ -202,7 +202,7 @@ def test_another_number_of_stages_is_refused():
         ),
     ],
 )
-def test_unknown_settings_are_refused(settings_, message):
+def test_rejects_invalid_settings(settings_, message):
     with pytest.raises(ValueError, match=message):
         build(settings_)
 
@@ -217,5 +217,5 @@ def test_hyperparameters_are_the_published_defaults():
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-def test_every_method_fills_its_row_of_the_taxonomy(name):
+def test_every_taxonomy_row_is_complete(name):
     assert all(METHODS[name].taxonomy)

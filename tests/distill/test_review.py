@@ -9,7 +9,7 @@ from kdjax.models import Features
 from tests.distill import peers
 
 
-def test_hierarchical_context_is_the_authors():
+def test_hierarchical_context_matches_authors():
     expected = peers.reference("ReviewKD/hcl")
     with jax.enable_x64(True):
         student, teacher = (list(map(jnp.asarray, peers.maps_of(n))) for n in (10, 20))
@@ -88,7 +88,7 @@ def test_every_pair_is_fused_to_the_teachers_shapes(pair):
     assert all(term.dtype == jnp.float32 for term in terms.values())
 
 
-def test_a_gate_mixes_both_branches():
+def test_gate_mixes_both_branches():
     """By hand: two levels of one pixel, without batch statistics to speak of."""
     student, teacher = outputs_of(0, [(1, 1, 3)], 2), outputs_of(1, [(1, 1, 4)], 5)
     method = review.Review(teacher_position="post")
@@ -114,7 +114,7 @@ def test_a_gate_mixes_both_branches():
     )
 
 
-def test_what_makes_no_sense_is_refused():
+def test_rejects_invalid_settings():
     with pytest.raises(ValueError, match=r"methods\.review\.teacher_position='x'"):
         review.Review(teacher_position="x")
     student, teacher = (outputs_of(0, PAIRS["equal"][0][:n], 7) for n in (1, 2))

@@ -7,8 +7,8 @@ from kdjax.distill import similarity_preserving
 from tests.distill import peers, relations
 
 
-def test_it_is_repdistillers():
-    peers.assert_as_referred(
+def test_matches_repdistiller():
+    peers.assert_matches_reference(
         similarity_preserving.SimilarityPreserving(),
         "SP/last",
         peers.maps_of(10),
@@ -16,7 +16,7 @@ def test_it_is_repdistillers():
     )
 
 
-def test_it_bears_anything():
+def test_degenerate_inputs():
     method = similarity_preserving.SimilarityPreserving()
 
     @jax.jit
@@ -46,10 +46,12 @@ def test_it_bears_anything():
     np.testing.assert_allclose(half, run(ours, theirs)[0], rtol=0.05)
 
 
-def test_four_devices_are_one():
-    relations.assert_four_devices_are_one(similarity_preserving.SimilarityPreserving())
+def test_four_devices_match_one():
+    relations.assert_four_devices_match_one(
+        similarity_preserving.SimilarityPreserving()
+    )
 
 
-def test_impossible_settings_are_refused():
+def test_rejects_invalid_settings():
     with pytest.raises(ValueError, match=r"methods\.similarity_preserving\.scope='x'"):
         similarity_preserving.SimilarityPreserving(scope="x")

@@ -8,7 +8,7 @@ from kdjax.distill import vid
 from tests.distill import peers
 
 
-def test_likelihood_is_repdistillers():
+def test_likelihood_matches_repdistiller():
     """With a regressor that changes nothing, and variance 5."""
     expected = peers.reference("VID/identity_regressor_var5")
     with jax.enable_x64(True):
@@ -81,7 +81,7 @@ def test_losses_are_float32_and_finite(started, scale):
     assert all(np.all(np.isfinite(term)) for term in terms.values())
 
 
-def test_what_makes_no_sense_is_refused(started):
+def test_rejects_invalid_settings(started):
     _, _, student, teacher = started
     with pytest.raises(ValueError, match=r"methods\.vid\.variance=0\.0 is not above"):
         vid.Vid(variance=0.0)

@@ -17,7 +17,7 @@ def worst(found, expected):
 
 
 @pytest.mark.parametrize("case", CASES + DEGENERATE)
-def test_released_rule_is_the_authors(golden, case):
+def test_released_rule_matches_authors(golden, case):
     arrays = golden("svd_grad", f"{case}__")
     with jax.enable_x64(True):
         given_ = [jnp.asarray(arrays[name]) for name in ("U", "s", "V", "dV")]

@@ -56,7 +56,7 @@ def everything(student, teacher, route):
         *itertools.product(["tall2", "wide"], ROUTES, ["float32"]),
     ],
 )
-def test_vectors_are_the_authors(golden, case, route, dtype):
+def test_vectors_match_authors(golden, case, route, dtype):
     arrays = golden("svd_align", f"{case}__")
     with jax.enable_x64(dtype == "float64"):
         maps = (jnp.asarray(arrays[name], dtype) for name in ("x", "x_teacher"))
@@ -89,7 +89,7 @@ def end_to_end(student, teacher, weights, route):
         *itertools.product(["tall", "wide"], ["gram", "svd"], ["float64"]),
     ],
 )
-def test_gradients_of_aligned_vectors_are_the_authors(golden, case, route, dtype):
+def test_gradients_of_aligned_vectors_match_authors(golden, case, route, dtype):
     maps = golden("svd_align", f"{case}__")
     arrays = golden("svd_grad", f"{case}__e2e_")
     # The terms of the value cancel.
@@ -296,7 +296,7 @@ def test_l2_normalize_has_a_floor():
     np.testing.assert_allclose(singular_vectors.l2_normalize(x), expected, rtol=1e-6)
 
 
-def test_impossible_arguments_are_refused():
+def test_rejects_invalid_arguments():
     x = jnp.zeros((2, 2, 2, 8))
     with pytest.raises(ValueError, match=r"\(2, 2, 2, 8\) have .* 4 .*, not 5"):
         singular_vectors.compress(x, 5)
@@ -393,7 +393,7 @@ def stress(route, gradient):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("route", "gradient"), WAYS)
-def test_decompositions_at_the_same_time_come_to_an_end(route, gradient):
+def test_concurrent_decompositions_do_not_deadlock(route, gradient):
     """With two threads for all; batched calls into LAPACK hang here in seconds."""
     done = subprocess.run(
         [sys.executable, "-c", STRESS, __file__, route, gradient],

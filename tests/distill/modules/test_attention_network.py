@@ -142,7 +142,7 @@ def released(request, golden, from_release):
         yield Released(golden("mhan", f"{case}__"), dtype, from_release)
 
 
-def test_training_is_the_authors(released):
+def test_training_matches_authors(released):
     r = released
 
     def objective(params):
@@ -212,7 +212,7 @@ def biased(r, *, n):
     return traverse_util.unflatten_dict(after)
 
 
-def test_transfer_is_the_authors(released):
+def test_transfer_matches_authors(released):
     r = released
     front, back = (
         r.cast(r.arrays[name]) for name in ("V_front_student", "V_back_student")
@@ -248,7 +248,7 @@ def test_transfer_is_the_authors(released):
     r.check(gradients[1], "dkl_dV_back_student", "value")
 
 
-def test_parameters_are_as_many_as_the_authors():
+def test_parameter_count_matches_authors():
     """Of the two networks of the ResNet on CIFAR-100."""
 
     def parameters(key):
@@ -267,7 +267,7 @@ def test_parameters_are_as_many_as_the_authors():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 1_269_696
 
 
-def test_weights_start_as_the_authors():
+def test_initial_weights_match_authors():
     kernel = attention_network.truncated_fan_out(jax.random.key(0), (1000, 200))
     assert kernel.dtype == jnp.float32
     np.testing.assert_allclose(jnp.max(jnp.abs(kernel)), 2 * 0.013**0.5, rtol=1e-3)
@@ -356,7 +356,7 @@ def test_noise_does_not_depend_on_how_the_batch_is_spread():
     )
 
 
-def test_dropped_heads_do_not_matter():
+def test_dropped_heads_have_no_effect():
     """An estimate from no head at all is the direction of the last bias."""
     network, variables, front, back = make()
     variables["params"]["output"]["bias"] = jnp.arange(8.0)
@@ -409,7 +409,7 @@ def test_divergence_by_hand():
 
 
 @pytest.mark.parametrize("smoothing", sorted(attention_network.SMOOTHINGS))
-def test_huge_logits_leave_everything_finite(smoothing):
+def test_finite_with_huge_logits(smoothing):
     sign = jnp.where(jnp.arange(24).reshape(2, 3, 4) % 2 == 0, 1.0, -1.0)
     student, teacher = 1e30 * sign, -1e30 * sign
     found = attention_network.graph(student, teacher, smoothing=smoothing)
@@ -473,7 +473,7 @@ def test_local_rows_with_all_columns_are_rows_of_the_whole():
     )
 
 
-def test_training_is_the_same_on_one_device_and_on_four():
+def test_training_on_four_devices_matches_one():
     with jax.enable_x64(True):
         network, variables, front, back = make(
             batch=8, dtype=jnp.float64, axis_name=step_lib.DEVICES
@@ -523,7 +523,7 @@ def test_training_is_the_same_on_one_device_and_on_four():
     )
 
 
-def test_vectors_of_other_lengths_are_refused():
+def test_rejects_vectors_of_other_lengths():
     network, variables, front, back = make()
     with pytest.raises(ValueError, match=r"lengths \(8, 5\), .* made for \(5, 8\)"):
         network.apply(variables, back, front, train=False, method="logits")
