@@ -1,30 +1,32 @@
 """AT: Zagoruyko and Komodakis, "Paying More Attention to Attention: Improving the
 Performance of Convolutional Neural Networks via Attention Transfer" (ICLR 2017).
 
-The student is to respond where the teacher does. Original:
-szagoruyko/attention-transfer, `utils.py`; as in HobbitLong/RepDistiller, `Attention`.
+Matches where in an image the networks respond. Original: szagoruyko/attention-transfer,
+`utils.py`; as in HobbitLong/RepDistiller, `Attention`.
 """
 
 import dataclasses
 
-from kdjax.distill.composed import Composed
-from kdjax.distill.method import Taxonomy
+import jax
+
+from kdjax import losses
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import StagewiseMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionTransfer(Composed):
+class AttentionTransfer(StagewiseMethod):
     """Mean squared difference of the attention maps of every stage.
 
-    Differs from the original in: where sizes differ, the larger map is averaged down to
-    the smaller before its attention map is taken, as in RepDistiller; a map of zeros
-    has a gradient of zero.
+    The terms are `stage_1`, `stage_2`, ... .
+
+    Differs from the original in: what `losses.attention_transfer` says.
 
     Attributes:
-      weight: of the mean over positions; the paper's beta is twice as much of it, as
-        its loss has beta / 2. RepDistiller has 1000, KD_methods_with_TF 500
-        (beta = 1000), for images of 32x32: maps have length 1 whatever their size, so
-        on 8x8 images, with a sixteenth of the positions, the mean is sixteen times as
-        large.
+      weight: of the mean over positions; the paper's beta is twice as much, as its loss
+        has beta / 2. RepDistiller has 1000, KD_methods_with_TF 500 (beta = 1000), for
+        images of 32x32: maps have length 1 whatever their size, so on 8x8 images, with
+        a sixteenth of the positions, the mean is sixteen times as large.
     """
 
     name = "attention_transfer"
@@ -37,6 +39,23 @@ class AttentionTransfer(Composed):
     )
 
     weight: float = 1000.0
-    teacher_transform: str = "attention_map"
-    student_transform: str = "attention_map"
-    connect: str = "never"
+
+    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+        """Learns nothing; rejects networks with different numbers of stages."""
+        self._stages(student, teacher)
+        return {}
+
+    def loss(
+        self,
+        variables: Variables,
+        precomputed: Variables,
+        student: Outputs,
+        teacher: Outputs,
+        inputs: Inputs,
+    ) -> tuple[dict[str, jax.Array], Variables]:
+        """Returns the difference of the attention maps of every stage, [B] each."""
+        stages = zip(*self._stages(student, teacher), strict=True)
+        return {
+            f"stage_{stage}": losses.attention_transfer(*maps)
+            for stage, maps in enumerate(stages, start=1)
+        }, {}

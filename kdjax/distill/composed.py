@@ -16,26 +16,20 @@ no more than a configuration:
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdjax.distill import distances, overhaul, transforms
-from kdjax.distill.method import (
-    Inputs,
-    Method,
-    Outputs,
-    Taxonomy,
-    Teacher,
-    Variables,
-)
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Teacher, Variables
 from kdjax.distill.modules.connectors import Connectors
-from kdjax.distill.stages import pool_larger, require_as_many
-
-#: Where in a network features are taken, by the name used in `position`.
-POSITIONS = ("post", "pre")
+from kdjax.distill.stages import (
+    StagewiseMethod,
+    check_selection,
+    pool_pairs,
+    selected,
+)
 
 #: When a student's feature passes a 1x1 convolution and batch norm, by the name used in
 #: `connect`: never, where the widths differ, or at every stage.
@@ -47,21 +41,20 @@ STAGE_WEIGHTS: dict[str, Callable[[int], Sequence[float]]] = {
     "halving": lambda n: [2.0 ** (i - n) for i in range(1, n + 1)],
 }
 
-#: What a transform of the teacher reads off it, one array a stage.
-_READ_OFF: dict[str, Callable[[Teacher], list[np.ndarray]]] = {
+#: What a transform of the teacher needs to know of it, one array a stage.
+_CONSTANTS: dict[str, Callable[[Teacher], list[np.ndarray]]] = {
     "margin_relu": overhaul.measured_margins
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Composed(Method):
+class Composed(StagewiseMethod):
     """Compares stage with stage: position, transforms, distance.
 
     Where stages differ in height and width, the larger map is averaged down to the
     smaller first. The terms are `stage_1`, `stage_2`, ... .
 
     Attributes:
-      position: "post", after the ReLU that ends a stage, or "pre", before it.
       stages: "all", "last", or numbers from 1 with commas, as "2" or "1,3".
       teacher_transform: a key of `transforms.TRANSFORMS`.
       student_transform: another, or the same.
@@ -81,7 +74,6 @@ class Composed(Method):
     )
 
     weight: float = 1.0
-    position: str = "post"
     stages: str = "all"
     teacher_transform: str = "identity"
     student_transform: str = "identity"
@@ -90,47 +82,41 @@ class Composed(Method):
     stage_weights: str = "equal"
 
     def __post_init__(self):
-        self._require_choice("position", POSITIONS)
+        super().__post_init__()
+        check_selection(self.name, self.stages)
         self._require_choice("teacher_transform", transforms.TRANSFORMS)
         self._require_choice("student_transform", transforms.TRANSFORMS)
         self._require_choice("connect", CONNECT)
         self._require_choice("distance", distances.DISTANCES)
         self._require_choice("stage_weights", STAGE_WEIGHTS)
-        if self.student_transform in _READ_OFF:
+        if self.student_transform in _CONSTANTS:
             raise ValueError(
                 f"methods.{self.name}.student_transform={self.student_transform!r} is "
                 "for teachers alone"
             )
-        if _READ_OFF.get(self.teacher_transform) and self.position != "pre":
+        if _CONSTANTS.get(self.teacher_transform) and self.position != "pre":
             raise ValueError(
                 f"methods.{self.name}.teacher_transform={self.teacher_transform!r} "
                 f"needs position='pre', not {self.position!r}"
             )
-        chosen = self.stages.split(",")
-        if self.stages not in ("all", "last") and not all(
-            number.strip().isdecimal() and int(number) > 0 for number in chosen
-        ):
-            raise ValueError(
-                f"methods.{self.name}.stages={self.stages!r} is neither 'all', 'last' "
-                "nor numbers from 1 with commas"
-            )
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the connectors, if any; refuses stages that cannot be compared."""
-        pairs = jax.eval_shape(self._pairs, student, teacher)
+        """Makes the connectors, if any; rejects stages that cannot be compared."""
+        student_maps, teacher_maps = jax.eval_shape(self._maps, student, teacher)
         if self.connect == "never":
-            self._check_widths(pairs)
+            self._check_widths(student_maps, teacher_maps)
             return {}
-        features = [jnp.zeros(ours.shape, ours.dtype) for ours, _ in pairs]
-        return self._connectors(pairs).init(key, features)
+        features = [jnp.zeros(x.shape, x.dtype) for x in student_maps]
+        return self._connectors(student_maps, teacher_maps).init(key, features)
 
     def precompute(self, teacher: Teacher) -> Variables:
-        """Returns what the teacher's transform reads off the teacher."""
-        read_off = _READ_OFF.get(self.teacher_transform)
-        if read_off is None:
+        """Returns what the teacher's transform needs to know of the teacher."""
+        constants = _CONSTANTS.get(self.teacher_transform)
+        if constants is None:
             return {}
-        found = [np.asarray(x, np.float32) for x in read_off(teacher)]
-        return {"read_off": tuple(found[index] for index in self._chosen(len(found)))}
+        found = [np.asarray(x, np.float32) for x in constants(teacher)]
+        chosen = selected(self.name, self.stages, len(found))
+        return {"constants": tuple(found[index] for index in chosen)}
 
     def loss(
         self,
@@ -141,77 +127,61 @@ class Composed(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted distance of every chosen stage, [B] each."""
-        pairs = self._pairs(student, teacher)
-        ours, theirs = zip(*pairs, strict=True)
+        student_maps, teacher_maps = self._maps(student, teacher)
         stats = {}
         if self.connect != "never":
-            ours, updates = self._connectors(pairs).apply(
-                variables, ours, mutable=["batch_stats"]
+            student_maps, updates = self._connectors(student_maps, teacher_maps).apply(
+                variables, student_maps, mutable=["batch_stats"]
             )
             stats = updates.get("batch_stats", {})
-        of_teacher = transforms.TRANSFORMS[self.teacher_transform]
-        student_objective = transforms.TRANSFORMS[self.student_transform]
+        transform_student = transforms.TRANSFORMS[self.student_transform]
+        transform_teacher = transforms.TRANSFORMS[self.teacher_transform]
         distance = distances.DISTANCES[self.distance]
-        read_off = [(x,) for x in precomputed.get("read_off", ())] or [()] * len(pairs)
-        weights = STAGE_WEIGHTS[self.stage_weights](len(pairs))
+        count = len(teacher_maps)
+        constants = [(x,) for x in precomputed.get("constants", ())] or [()] * count
+        weights = STAGE_WEIGHTS[self.stage_weights](count)
         terms = {}
-        for stage, (x, y, constant, factor) in enumerate(
-            zip(ours, theirs, read_off, weights, strict=True), start=1
+        for stage, (x, y, constant, weight) in enumerate(
+            zip(student_maps, teacher_maps, constants, weights, strict=True), start=1
         ):
-            terms[f"stage_{stage}"] = factor * distance(
-                student_objective(x), of_teacher(y, *constant)
+            terms[f"stage_{stage}"] = weight * distance(
+                transform_student(x), transform_teacher(y, *constant)
             )
         return terms, stats
 
-    def _chosen(self, number: int) -> list[int]:
-        """Returns the places of the chosen stages among so many."""
-        if self.stages == "all":
-            return list(range(number))
-        if self.stages == "last":
-            return [number - 1]
-        chosen = [int(stage) - 1 for stage in self.stages.split(",")]
-        if max(chosen) >= number:
-            raise ValueError(
-                f"methods.{self.name}.stages={self.stages!r}, but the networks have "
-                f"{number} stages"
-            )
-        return chosen
-
-    def _pairs(
+    def _maps(
         self, student: Outputs, teacher: Outputs
-    ) -> list[tuple[jax.Array, jax.Array]]:
-        """Pairs the chosen stages, brought to equal height and width."""
-        ours, theirs = (
-            getattr(outputs.features, self.position) for outputs in (student, teacher)
-        )
-        require_as_many(self.name, ours, theirs)
-        chosen = self._chosen(len(ours))
-        return pool_larger([ours[i] for i in chosen], [theirs[i] for i in chosen])
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Returns the chosen stages, brought to equal height and width."""
+        pairs = pool_pairs(*self._stages(student, teacher))
+        pairs = [pairs[i] for i in selected(self.name, self.stages, len(pairs))]
+        return tuple(zip(*pairs, strict=True))
 
-    def _connectors(self, pairs: Sequence[tuple[jax.Array, jax.Array]]) -> Connectors:
-        widths = tuple(
-            None
-            if self.connect == "widths" and ours.shape[-1] == theirs.shape[-1]
-            else theirs.shape[-1]
-            for ours, theirs in pairs
+    def _connectors(self, student, teacher) -> Connectors:
+        return Connectors.between(
+            student,
+            teacher,
+            always=self.connect == "always",
+            dtype=self.dtype,
+            axis_name=self.batch_norm_axis,
         )
-        return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)
 
-    def _check_widths(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        """Refuses stages whose transformed features have other shapes."""
-        for stage, (ours, theirs) in enumerate(pairs, start=1):
-            read_off = (
-                (jax.ShapeDtypeStruct(theirs.shape[-1:], jnp.float32),)
-                if self.teacher_transform in _READ_OFF
+    def _check_widths(self, student, teacher) -> None:
+        """Rejects stages whose transformed features the distance cannot compare."""
+        transform_student = transforms.TRANSFORMS[self.student_transform]
+        transform_teacher = transforms.TRANSFORMS[self.teacher_transform]
+        # Sets of channels may differ in their number.
+        axes = slice(1, -1 if self.distance == "polynomial_mmd" else None)
+        for stage, (x, y) in enumerate(zip(student, teacher, strict=True), start=1):
+            constant = (
+                (jax.ShapeDtypeStruct(y.shape[-1:], jnp.float32),)
+                if self.teacher_transform in _CONSTANTS
                 else ()
             )
-            x = jax.eval_shape(transforms.TRANSFORMS[self.student_transform], ours)
-            y = jax.eval_shape(
-                transforms.TRANSFORMS[self.teacher_transform], theirs, *read_off
-            )
-            if x.shape != y.shape:
+            x = jax.eval_shape(transform_student, x).shape[axes]
+            y = jax.eval_shape(transform_teacher, y, *constant).shape[axes]
+            if x != y:
                 raise ValueError(
-                    f"methods.{self.name}: stage {stage} has {x.shape[1:]} in the "
-                    f"student and {y.shape[1:]} in the teacher; connect='widths' "
-                    "joins widths that differ"
+                    f"methods.{self.name}: stage {stage} has {x} in the student and "
+                    f"{y} in the teacher; connect='widths' joins different widths"
                 )

@@ -1,8 +1,8 @@
 """FT: Kim et al., "Paraphrasing Complex Network: Network Compression via Factor
 Transfer" (NeurIPS 2018).
 
-An auto-encoder, the paraphraser, compresses the teacher's last stage to factors; the
-student, through a translator, learns them. Original:
+Compresses the teacher's last stage to factors by an auto-encoder, the paraphraser; the
+student learns them through a translator. Original:
 Jangho-Kim/Factor-Transfer-pytorch; as in HobbitLong/RepDistiller, `FactorTransfer`.
 """
 
@@ -14,25 +14,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import distances, transforms
-from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
-from kdjax.distill.stages import pool_larger
+from kdjax import losses
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import StagewiseMethod
+from kdjax.losses.elementwise import l1, mean_squared
+from kdjax.losses.factor_transfer import TRANSFORMS
 from kdjax.models import layers
 
-#: Distances by which the paraphraser learns.
-RECONSTRUCTIONS = ("mean_squared", "l1")
-
-#: Transforms of a factor before it is compared.
-FACTOR_TRANSFORMS = ("attention_map", "flat_unit")
+#: Reconstruction losses of the paraphraser.
+RECONSTRUCTIONS = {"mean_squared": mean_squared, "l1": l1}
 
 
 class Stack(nn.Module):
-    """3x3 convolutions with biases, each with a leaky ReLU of slope 0.1 behind it.
+    """3x3 convolutions with biases, each followed by a leaky ReLU of slope 0.1.
 
     Attributes:
       channels: of the convolutions.
-      batch_norm: whether a batch norm stands before each leaky ReLU. It follows the
-        batch in training and never takes part in an evaluation.
+      batch_norm: whether a batch norm stands before each leaky ReLU. It always uses the
+        statistics of the batch: a translator takes no part in an evaluation.
       dtype: type of the computation.
       axis_name: device axis of synchronized batch norms, or None.
     """
@@ -88,7 +87,7 @@ class Paraphraser(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FactorTransfer(Method):
+class FactorTransfer(StagewiseMethod):
     """Mean absolute difference of the factors of the last stage.
 
     The paraphraser learns in a phase of its own: `config.pretrain.epochs = 30` in
@@ -99,17 +98,17 @@ class FactorTransfer(Method):
         {"reconstruction": "l1", "factor_transform": "flat_unit",
          "translator_batch_norm": False, "weight": 500.0}
 
-    Differs from the original in: biases start at 0, and the decoder's kernels from the
-    range of a convolution, not of a transposed one. KD_methods_with_TF has another
-    paraphraser, with a stride, which is not offered.
+    Differs from the original in: what `losses.factor_transfer` says; biases start at 0,
+    and the decoder's kernels from the range of a convolution, not of a transposed one.
+    KD_methods_with_TF has another paraphraser, with a stride, which is not offered.
 
     Attributes:
       weight: RepDistiller's, for images of 32x32: of smaller ones the mean is over
         fewer positions and larger, as in attention transfer. Beta of the paper.
       rate: factors by channels of the teacher, k of the paper.
       reconstruction: what the paraphraser minimizes, "mean_squared" or "l1".
-      factor_transform: what becomes of both factors first: "attention_map", or
-        "flat_unit", which keeps the channels apart.
+      factor_transform: how factors are normalized: "attention_map", or "flat_unit",
+        which keeps the channels apart.
       translator_batch_norm: whether the translator has batch norms.
     """
 
@@ -130,12 +129,13 @@ class FactorTransfer(Method):
     translator_batch_norm: bool = True
 
     def __post_init__(self):
+        super().__post_init__()
         self._require_choice("reconstruction", RECONSTRUCTIONS)
-        self._require_choice("factor_transform", FACTOR_TRANSFORMS)
+        self._require_choice("factor_transform", TRANSFORMS)
 
     def pretrain_init(self, key: jax.Array, teacher: Outputs) -> Variables:
-        """Makes the paraphraser; refuses a rate that leaves no factor."""
-        last = teacher.features.post[-1]
+        """Makes the paraphraser; rejects a rate that leaves no factor."""
+        last = self._last(teacher)
         if self._factors(last) < 1:
             raise ValueError(
                 f"methods.factor_transfer.rate={self.rate} leaves none of the "
@@ -147,23 +147,23 @@ class FactorTransfer(Method):
     def pretrain_loss(
         self, variables: Variables, key: jax.Array, teacher: Outputs
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Returns how far the reconstructions are from the teacher's maps, [B]."""
-        last = teacher.features.post[-1]
+        """Returns the reconstruction error of the teacher's maps, [B]."""
+        last = self._last(teacher)
         _, reconstructed = self._paraphraser(last).apply(variables, last)
-        distance = distances.DISTANCES[self.reconstruction]
+        distance = RECONSTRUCTIONS[self.reconstruction]
         return {"reconstruction": distance(reconstructed, last)}, {}
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the translator; refuses maps of one position where all look alike."""
-        ours, theirs = student.features.post[-1], teacher.features.post[-1]
-        size = tuple(map(min, ours.shape[1:3], theirs.shape[1:3]))
+        """Makes the translator; rejects maps of one position where all are equal."""
+        last = self._last(student)
+        size = tuple(map(min, last.shape[1:3], self._last(teacher).shape[1:3]))
         if self.factor_transform == "attention_map" and size == (1, 1):
             raise ValueError(
                 "methods.factor_transfer.factor_transform='attention_map' is the same "
                 f"for all maps of height and width {size}: 'flat_unit' tells them apart"
             )
         return self._translator(student, teacher).init(
-            key, jnp.zeros(ours.shape, ours.dtype)
+            key, jnp.zeros(last.shape, last.dtype)
         )
 
     def loss(
@@ -175,19 +175,18 @@ class FactorTransfer(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the difference of the factors, [B]."""
-        ours, updates = self._translator(student, teacher).apply(
-            variables, student.features.post[-1], mutable=["batch_stats"]
+        translated, updates = self._translator(student, teacher).apply(
+            variables, self._last(student), mutable=["batch_stats"]
         )
-        last = teacher.features.post[-1]
-        theirs, _ = self._paraphraser(last).apply(precomputed["pretrained"], last)
-        difference = self.compare(ours, jax.lax.stop_gradient(theirs))
+        last = self._last(teacher)
+        factor, _ = self._paraphraser(last).apply(precomputed["pretrained"], last)
+        difference = losses.factor_transfer(
+            translated, jax.lax.stop_gradient(factor), transform=self.factor_transform
+        )
         return {"factor": difference}, updates.get("batch_stats", {})
 
-    def compare(self, student: jax.Array, teacher: jax.Array) -> jax.Array:
-        """Compares the factors [B, H, W, C] of both, the larger averaged down, [B]."""
-        ((ours, theirs),) = pool_larger([student], [teacher])
-        transform = transforms.TRANSFORMS[self.factor_transform]
-        return distances.l1(transform(ours), transform(theirs))
+    def _last(self, outputs: Outputs) -> jax.Array:
+        return getattr(outputs.features, self.position)[-1]
 
     def _factors(self, last: jax.Array) -> int:
         return int(self.rate * last.shape[-1])
@@ -196,9 +195,9 @@ class FactorTransfer(Method):
         return Paraphraser(last.shape[-1], self._factors(last), dtype=self.dtype)
 
     def _translator(self, student: Outputs, teacher: Outputs) -> Stack:
-        factors = self._factors(teacher.features.post[-1])
+        factors = self._factors(self._last(teacher))
         return Stack(
-            (student.features.post[-1].shape[-1], factors, factors),
+            (self._last(student).shape[-1], factors, factors),
             batch_norm=self.translator_batch_norm,
             dtype=self.dtype,
             axis_name=self.batch_norm_axis,

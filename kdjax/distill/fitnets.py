@@ -1,6 +1,6 @@
 """FitNets: Romero et al., "FitNets: Hints for Thin Deep Nets" (ICLR 2015).
 
-A middle stage of the student, through a learned regressor, is drawn to the teacher's.
+Matches a middle stage of the student, through a learned regressor, to the teacher's.
 As in HobbitLong/RepDistiller, `HintLoss` and `ConvReg`, and in
 sseung0703/KD_methods_with_TF, `FitNet`.
 """
@@ -13,16 +13,22 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill import distances
-from kdjax.distill.composed import Composed
+from kdjax import losses
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.stages import (
+    StagewiseMethod,
+    check_selection,
+    pool_pairs,
+    selected,
+)
 from kdjax.models import layers
 
-#: Whose features pass the regressor, by the name used in `methods.fitnets.regressor`.
+#: Whose features pass the regressor.
 REGRESSORS = ("student", "teacher")
 
 
-class TeacherMaps(nn.Module):
+class TeacherRegressors(nn.Module):
     """One 1x1 convolution a stage, on the teacher's features.
 
     Attributes:
@@ -49,17 +55,18 @@ class TeacherMaps(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fitnets(Composed):
-    """Mean squared difference of a middle stage, behind a 1x1 regressor.
+class Fitnets(StagewiseMethod):
+    """Mean squared difference of a middle stage, after a 1x1 regressor.
 
-    By default as in RepDistiller: the second stage, and a regressor of 1x1 convolution,
-    batch norm and ReLU on the student, always there. As in KD_methods_with_TF it is
+    The terms are `stage_1`, `stage_2`, ... , counting the selected stages. By default
+    as in RepDistiller: the second stage, and a regressor of 1x1 convolution, batch norm
+    and ReLU on the student, whatever the widths. As in KD_methods_with_TF it is
 
         {"regressor": "teacher", "stages": "all", "weight": 1.0}
 
     in 40 epochs of initialization (`config.distill_first.epochs`): all stages, and a
-    1x1 convolution on the teacher, only where the widths differ. That convolution can
-    make its task easy by shrinking the teacher's features.
+    1x1 convolution on the teacher where the widths differ. That convolution can make
+    its task easy by shrinking the teacher's features.
 
     Differs from the original in: the paper trains the student up to the hint first,
     then by soft targets; here, as in RepDistiller, the hint stays a term of the loss
@@ -69,8 +76,8 @@ class Fitnets(Composed):
 
     Attributes:
       weight: RepDistiller's.
-      regressor: "student" or "teacher". With "teacher", of the settings of `Composed`
-        only `position`, `stages` and `distance` have an effect.
+      stages: "all", "last", or numbers from 1 with commas, as "2" or "1,3".
+      regressor: "student" or "teacher", whose features pass it.
     """
 
     name = "fitnets"
@@ -84,21 +91,20 @@ class Fitnets(Composed):
 
     weight: float = 100.0
     stages: str = "2"
-    connect: str = "always"
-    student_transform: str = "relu"
     regressor: str = "student"
 
     def __post_init__(self):
         super().__post_init__()
+        check_selection(self.name, self.stages)
         self._require_choice("regressor", REGRESSORS)
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the regressors; refuses stages that cannot be compared."""
-        if self.regressor == "student":
-            return super().init(key, student, teacher)
-        pairs = jax.eval_shape(self._pairs, student, teacher)
-        features = [jnp.zeros(theirs.shape, theirs.dtype) for _, theirs in pairs]
-        return self._maps(pairs).init(key, features)
+        """Makes the regressors; rejects stages that cannot be compared."""
+        maps = jax.eval_shape(self._maps, student, teacher)
+        features = maps[REGRESSORS.index(self.regressor)]
+        return self._regressors(*maps).init(
+            key, [jnp.zeros(x.shape, x.dtype) for x in features]
+        )
 
     def loss(
         self,
@@ -108,19 +114,39 @@ class Fitnets(Composed):
         teacher: Outputs,
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Returns the distance of every chosen stage, [B] each."""
-        if self.regressor == "student":
-            return super().loss(variables, precomputed, student, teacher, inputs)
-        pairs = self._pairs(student, teacher)
-        ours, theirs = zip(*pairs, strict=True)
-        mapped = self._maps(pairs).apply(variables, theirs)
-        distance = distances.DISTANCES[self.distance]
-        stages = enumerate(zip(ours, mapped, strict=True), start=1)
-        return {f"stage_{stage}": distance(*both) for stage, both in stages}, {}
+        """Returns the mean squared difference of every selected stage, [B] each."""
+        student_maps, teacher_maps = maps = self._maps(student, teacher)
+        regressors = self._regressors(*maps)
+        if self.regressor == "teacher":
+            guesses, stats = student_maps, {}
+            teacher_maps = regressors.apply(variables, teacher_maps)
+        else:
+            connected, updates = regressors.apply(
+                variables, student_maps, mutable=["batch_stats"]
+            )
+            guesses, stats = map(nn.relu, connected), updates["batch_stats"]
+        stages = enumerate(zip(guesses, teacher_maps, strict=True), start=1)
+        return {f"stage_{stage}": losses.hint(*both) for stage, both in stages}, stats
 
-    def _maps(self, pairs: Sequence[tuple[jax.Array, jax.Array]]) -> TeacherMaps:
+    def _maps(
+        self, student: Outputs, teacher: Outputs
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Returns the selected stages, brought to equal height and width."""
+        pairs = pool_pairs(*self._stages(student, teacher))
+        pairs = [pairs[i] for i in selected(self.name, self.stages, len(pairs))]
+        return tuple(zip(*pairs, strict=True))
+
+    def _regressors(self, student, teacher) -> nn.Module:
+        if self.regressor == "student":
+            return Connectors.between(
+                student,
+                teacher,
+                always=True,
+                dtype=self.dtype,
+                axis_name=self.batch_norm_axis,
+            )
         widths = tuple(
-            None if ours.shape[-1] == theirs.shape[-1] else ours.shape[-1]
-            for ours, theirs in pairs
+            None if x.shape[-1] == y.shape[-1] else x.shape[-1]
+            for x, y in zip(student, teacher, strict=True)
         )
-        return TeacherMaps(widths, dtype=self.dtype)
+        return TeacherRegressors(widths, dtype=self.dtype)

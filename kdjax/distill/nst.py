@@ -1,27 +1,28 @@
 """NST: Huang and Wang, "Like What You Like: Knowledge Distill via Neuron Selectivity
 Transfer" (2017).
 
-A channel's map says where in an image it responds. The student's maps are to be
-distributed as the teacher's are. As in HobbitLong/RepDistiller, `NSTLoss`.
+Matches the distribution of the channels' maps, which say where in an image a channel
+responds. As in HobbitLong/RepDistiller, `NSTLoss`.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
-from kdjax.distill.composed import Composed
-from kdjax.distill.method import Taxonomy
+import jax
+
+from kdjax import losses
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import StagewiseMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Nst(Composed):
+class Nst(StagewiseMethod):
     """Maximum mean discrepancy of the channels' maps of every stage.
 
-    Networks may have other widths; nothing is learned to join them.
+    The terms are `stage_1`, `stage_2`, ... . Networks may have different widths;
+    nothing is learned to join them. The kernels of a stage are [B, C, C].
 
-    All stages are compared, as in RepDistiller.
-
-    Differs from the original in: a map of zeros has a gradient of zero.
+    Differs from the original in: what `losses.nst` says; all stages are compared, as in
+    RepDistiller.
 
     Attributes:
       weight: RepDistiller's.
@@ -37,12 +38,23 @@ class Nst(Composed):
     )
 
     weight: float = 50.0
-    teacher_transform: str = "channel_unit"
-    student_transform: str = "channel_unit"
-    connect: str = "never"
-    distance: str = "polynomial_mmd"
 
-    def _check_widths(self, pairs: Sequence[tuple[Any, Any]]) -> None:
-        """Accepts stages of other widths unless another distance was chosen."""
-        if self.distance != "polynomial_mmd":
-            super()._check_widths(pairs)
+    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+        """Learns nothing; rejects networks with different numbers of stages."""
+        self._stages(student, teacher)
+        return {}
+
+    def loss(
+        self,
+        variables: Variables,
+        precomputed: Variables,
+        student: Outputs,
+        teacher: Outputs,
+        inputs: Inputs,
+    ) -> tuple[dict[str, jax.Array], Variables]:
+        """Returns the discrepancy of every stage, [B] each."""
+        stages = zip(*self._stages(student, teacher), strict=True)
+        return {
+            f"stage_{stage}": losses.nst(*maps)
+            for stage, maps in enumerate(stages, start=1)
+        }, {}

@@ -1,9 +1,9 @@
 """OFD: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019).
 
-The student's features before their ReLU pass a 1x1 connector and are drawn to the
-teacher's, clipped from below at a channel's mean negative response, by a distance that
-leaves alone what both networks keep silent. Original: clovaai/overhaul-distillation,
-`CIFAR-100/distiller.py`.
+Matches the student's features before their ReLU, through a 1x1 connector, to the
+teacher's clipped from below at each channel's mean negative response, with a partial L2
+that ignores positions where both are inactive. Original:
+clovaai/overhaul-distillation, `CIFAR-100/distiller.py`.
 """
 
 import dataclasses
@@ -11,46 +11,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import special
 
 from kdjax import models
-from kdjax.distill import distances, transforms
 from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher, Variables
 from kdjax.distill.modules.connectors import Connectors
-from kdjax.distill.stages import pool_larger, require_as_many
-
-#: Below this share of negative responses the authors do not divide by it.
-_RARE = 0.001
-
-
-def margins(scale: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Computes E[F | F < 0] of responses F ~ N(bias, scale^2), channel by channel.
-
-    Where fewer than one response in a thousand is negative, -3 |scale| is taken
-    instead, as released. A channel with scale 0 always responds with its bias; its
-    margin is the limit of the formula, min(bias, 0).
-
-    Source: the paper's appendix A, equation 10; original: `get_margin_from_BN`.
-    Differs from the original in: scale = 0, which raises there; the result stays
-    float64, which is rounded to float32 there.
-
-    Args:
-      scale: gamma of the batch norm, of either sign, [C].
-      bias: its beta, [C].
-
-    Returns:
-      Margins on the host, float64, [C]; negative wherever the scale is not 0.
-    """
-    sigma = np.abs(np.asarray(scale, np.float64))
-    mean = np.asarray(bias, np.float64)
-    # Overflow of z and underflow of the density are harmless limits here.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-        z = mean / sigma
-        density = np.exp(-np.square(z) / 2) / np.sqrt(2 * np.pi)
-        negative_share = special.ndtr(-z)
-        expected = mean - sigma * (density / negative_share)
-        margin = np.where(negative_share > _RARE, expected, -3 * sigma)
-    return np.where(sigma == 0, np.minimum(mean, 0), margin)
+from kdjax.distill.stages import pool_pairs, require_as_many
+from kdjax.losses import margin_relu, margins, partial_l2
 
 
 @jax.jit
@@ -71,7 +37,7 @@ def _negative_sums(
 def measured_margins(teacher: Teacher) -> list[np.ndarray]:
     """Measures E[F | F < 0] of every `pre` feature over the training images.
 
-    Serves features that are not the output of a batch norm, where the closed form does
+    For features that are not the output of a batch norm, to which the closed form does
     not apply. A channel that is never negative gets 0.
 
     Source: the paper's definition of the margin, section 3.1.
@@ -91,7 +57,7 @@ def measured_margins(teacher: Teacher) -> list[np.ndarray]:
 
 
 def _closed_form_margins(teacher: Teacher) -> list[np.ndarray]:
-    """Computes the margins from the batch norms that end the teacher's stages."""
+    """Computes the margins from the teacher's batch norms."""
     found = []
     for path in models.margin_batch_norms(teacher.name):
         norm = teacher.variables["params"]
@@ -138,12 +104,12 @@ class Overhaul(Method):
         self._require_choice("margin", MARGINS)
 
     def check_teacher(self, name: str) -> None:
-        """Refuses closed-form margins of networks without the batch norms."""
+        """Rejects closed-form margins for networks without the batch norms."""
         if self.margin == "closed_form":
             models.margin_batch_norms(name)
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the connectors; refuses networks with other numbers of stages."""
+        """Makes the connectors; rejects networks with different numbers of stages."""
         require_as_many("overhaul", student.features.pre, teacher.features.pre)
         features = [jnp.zeros(x.shape, x.dtype) for x in student.features.pre]
         return self._connectors(teacher).init(key, features)
@@ -162,19 +128,16 @@ class Overhaul(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted partial L2 of every stage, [B] each."""
-        ours, theirs = zip(
-            *pool_larger(student.features.pre, teacher.features.pre), strict=True
-        )
+        pairs = pool_pairs(student.features.pre, teacher.features.pre)
+        student_maps, teacher_maps = zip(*pairs, strict=True)
         connected, updates = self._connectors(teacher).apply(
-            variables, ours, mutable=["batch_stats"]
+            variables, student_maps, mutable=["batch_stats"]
         )
-        stages = list(zip(connected, theirs, precomputed["margins"], strict=True))
+        stages = zip(connected, teacher_maps, precomputed["margins"], strict=True)
         terms = {}
-        for stage, (ours, theirs, margin) in enumerate(stages, start=1):
-            distance = distances.partial_l2(
-                ours, transforms.margin_relu(theirs, margin)
-            )
-            terms[f"stage_{stage}"] = 2.0 ** (stage - len(stages)) * distance
+        for stage, (student_map, teacher_map, margin) in enumerate(stages, start=1):
+            distance = partial_l2(student_map, margin_relu(teacher_map, margin))
+            terms[f"stage_{stage}"] = 2.0 ** (stage - len(pairs)) * distance
         return terms, updates["batch_stats"]
 
     def _connectors(self, teacher: Outputs) -> Connectors:

@@ -1,7 +1,7 @@
 """ReviewKD: Chen et al., "Distilling Knowledge via Knowledge Review" (CVPR 2021).
 
-From the top down, each stage of the student is fused with what came from above, and the
-teacher's stage is the target of the fusion. Original: dvlab-research/ReviewKD,
+Fuses each stage of the student with the stages above it, from the top down, and matches
+the result to the teacher's stage. Original: dvlab-research/ReviewKD,
 `CIFAR-100/model/reviewkd.py`.
 """
 
@@ -14,24 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.distill import distances
-from kdjax.distill.composed import POSITIONS
+from kdjax import losses
 from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
-from kdjax.distill.stages import pool_to, require_as_many
+from kdjax.distill.stages import POSITIONS, require_as_many
 from kdjax.models import layers
 
-#: Most channels that stages are fused at.
+#: Upper bound of the width at which stages are fused.
 _MOST_CHANNELS = 512
-
-#: Heights and widths that maps are averaged down to, beside their own.
-_LEVELS = (4, 2, 1)
 
 #: U(-sqrt(3 / in), sqrt(3 / in)): `kaiming_uniform_(a=1)`.
 _kaiming_uniform = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
 
 
 def nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Brings [B, H, W, C] to another height and width, each value the nearest one's.
+    """Resizes [B, H, W, C] by nearest-neighbor interpolation.
 
     Source: PyTorch's `interpolate(mode="nearest")`, which takes floor(i H / H').
     Differs from the original in: nothing.
@@ -42,38 +38,6 @@ def nearest(x: jax.Array, size: tuple[int, int]) -> jax.Array:
         else:
             x = jnp.take(x, np.arange(after) * before // after, axis, mode="clip")
     return x
-
-
-def hierarchical_context_loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Averages squared differences of maps and of what they are averaged down to.
-
-    The map itself counts 1; averaged to 4x4, 2x2 and 1x1, where it is larger, 1/2 and
-    so on; the sum is divided by that of these weights.
-
-    Source: the paper's section 3.3; original: `hcl`.
-    Differs from the original in: the mean stops at the example; the smaller side of a
-    map that is not square decides how far it is averaged down.
-
-    Args:
-      student: feature map, [B, H, W, C].
-      teacher: of the same shape.
-
-    Returns:
-      [B], float32 or wider.
-    """
-    student, teacher = (
-        x.astype(jnp.promote_types(x.dtype, jnp.float32)) for x in (student, teacher)
-    )
-    loss, weight, total = distances.mean_squared(student, teacher), 1.0, 1.0
-    for level in _LEVELS:
-        if level >= min(student.shape[1:3]):
-            continue
-        weight /= 2
-        total += weight
-        loss += weight * distances.mean_squared(
-            pool_to(student, (level, level)), pool_to(teacher, (level, level))
-        )
-    return loss / total
 
 
 class ReviewFusion(nn.Module):
@@ -148,14 +112,16 @@ class Review(Method):
     The terms are `stage_1`, ... and `pooled`. Any two networks with as many stages can
     be joined.
 
-    Differs from the original in: what the functions say; in the warm-up, which starts
-    at its first step here and at 0 there.
+    Differs from the original in: what `losses.hierarchical_context` and `ReviewFusion`
+    say; in the warm-up, which starts at its first step here and at 0 there.
 
     Attributes:
       weight: 1 as the original's default and for resnet110-resnet32; published are 0.6
         for resnet56-resnet20, 5 for the wide ResNets, resnet32x4-resnet8x4 and
         ShuffleNet V1, and 8 for ShuffleNet V2.
-      teacher_position: "pre", before the ReLU that ends a stage, or "post", after it.
+      student_position: where the student's features are taken, of
+        `stages.POSITIONS`.
+      teacher_position: where the teacher's are taken.
     """
 
     name = "review"
@@ -169,17 +135,18 @@ class Review(Method):
 
     weight: float = 1.0
     warm_up: int = 20
+    student_position: str = "post"
     teacher_position: str = "pre"
 
     def __post_init__(self):
+        self._require_choice("student_position", POSITIONS)
         self._require_choice("teacher_position", POSITIONS)
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes the fusion; refuses networks with other numbers of stages."""
-        require_as_many(self.name, student.features.post, teacher.features.post)
-        ours, theirs = jax.eval_shape(self._maps, student, teacher)
-        maps = [jnp.zeros(x.shape, x.dtype) for x in ours]
-        return self._fusion(theirs).init(key, maps)
+        """Makes the fusion; rejects networks with different numbers of stages."""
+        student_maps, teacher_maps = jax.eval_shape(self._maps, student, teacher)
+        maps = [jnp.zeros(x.shape, x.dtype) for x in student_maps]
+        return self._fusion(teacher_maps).init(key, maps)
 
     def loss(
         self,
@@ -190,26 +157,29 @@ class Review(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the hierarchical context loss of every level, [B] each."""
-        ours, theirs = self._maps(student, teacher)
-        fused, updates = self._fusion(theirs).apply(
-            variables, ours, mutable=["batch_stats"]
+        student_maps, teacher_maps = self._maps(student, teacher)
+        fused, updates = self._fusion(teacher_maps).apply(
+            variables, student_maps, mutable=["batch_stats"]
         )
         names = [f"stage_{stage}" for stage in range(1, len(fused))] + ["pooled"]
         terms = {
-            name: hierarchical_context_loss(*maps)
-            for name, *maps in zip(names, fused, theirs, strict=True)
+            name: losses.hierarchical_context(*maps)
+            for name, *maps in zip(names, fused, teacher_maps, strict=True)
         }
         return terms, updates["batch_stats"]
 
-    def _maps(self, student: Outputs, teacher: Outputs) -> tuple[list, list]:
+    def _maps(
+        self, student: Outputs, teacher: Outputs
+    ) -> tuple[list[jax.Array], list[jax.Array]]:
         """Returns both networks' levels; the pooled features as maps of one pixel."""
-        theirs = getattr(teacher.features, self.teacher_position)
+        stages = (
+            getattr(student.features, self.student_position),
+            getattr(teacher.features, self.teacher_position),
+        )
+        require_as_many(self.name, *stages)
         return tuple(
-            [*stages, outputs.features.pooled[:, None, None, :]]
-            for stages, outputs in (
-                (student.features.post, student),
-                (theirs, teacher),
-            )
+            [*maps, outputs.features.pooled[:, None, None, :]]
+            for maps, outputs in zip(stages, (student, teacher), strict=True)
         )
 
     def _fusion(self, teacher: Sequence[jax.Array]) -> ReviewFusion:

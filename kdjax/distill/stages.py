@@ -1,48 +1,21 @@
-"""Brings two networks' features to a common form: stages paired, sizes made equal."""
+"""Pairs the stages of two networks."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
+
+from kdjax.distill.method import Method, Outputs
+from kdjax.losses.pooling import pool_larger
+
+#: Where features are taken, by the name of the field of `models.Features`.
+POSITIONS = ("post", "pre")
 
 
-def pool_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Averages a feature map down to a size.
-
-    Source: PyTorch's `adaptive_avg_pool2d`, by which RepDistiller and mdistiller match
-    maps of attention transfer and others; where the size divides, windows side by side.
-    Differs from the original in: nothing.
-
-    Args:
-      x: [B, H, W, C].
-      size: height and width of the result, neither larger than the map's.
-
-    Returns:
-      [B, *size, C] of the type of `x`.
-    """
-    for axis, (before, after) in enumerate(zip(x.shape[1:3], size, strict=True), 1):
-        if before == after:
-            continue
-        starts = [i * before // after for i in range(after)]
-        ends = [-(-(i + 1) * before // after) for i in range(after)]
-        if before % after == 0:
-            shape = (*x.shape[:axis], after, before // after, *x.shape[axis + 1 :])
-            x = jnp.mean(x.reshape(shape), axis + 1)
-        else:
-            x = jnp.stack(
-                [
-                    jnp.mean(jax.lax.slice_in_dim(x, start, end, axis=axis), axis)
-                    for start, end in zip(starts, ends, strict=True)
-                ],
-                axis,
-            )
-    return x
-
-
-def pool_larger(
+def pool_pairs(
     student: Sequence[jax.Array], teacher: Sequence[jax.Array]
 ) -> list[tuple[jax.Array, jax.Array]]:
-    """Pairs the stages, and averages the larger map of each down to the smaller.
+    """Pairs the stages, and averages the larger map of each pair down to the smaller.
 
     Args:
       student: maps [B, H, W, C].
@@ -51,17 +24,13 @@ def pool_larger(
     Returns:
       A student's and a teacher's map of equal height and width for each stage.
     """
-    pairs = []
-    for ours, theirs in zip(student, teacher, strict=True):
-        size = tuple(map(min, ours.shape[1:3], theirs.shape[1:3]))
-        pairs.append((pool_to(ours, size), pool_to(theirs, size)))
-    return pairs
+    return [pool_larger(*maps) for maps in zip(student, teacher, strict=True)]
 
 
 def require_as_many(
     name: str, student: Sequence[jax.Array], teacher: Sequence[jax.Array]
 ) -> None:
-    """Raises a ValueError if the networks have other numbers of stages.
+    """Raises a ValueError if the networks have different numbers of stages.
 
     Args:
       name: of the method, for the error.
@@ -73,3 +42,73 @@ def require_as_many(
             f"methods.{name} needs as many stages in both networks: the student has "
             f"{len(student)}, the teacher {len(teacher)}"
         )
+
+
+def check_selection(name: str, selection: str) -> None:
+    """Raises a ValueError unless a selection of stages has a meaning.
+
+    Args:
+      name: of the method, for the error.
+      selection: "all", "last", or numbers from 1 with commas, as "2" or "1,3".
+    """
+    numbers = [number.strip() for number in selection.split(",")]
+    if selection not in ("all", "last") and not all(
+        number.isdecimal() and int(number) > 0 for number in numbers
+    ):
+        raise ValueError(
+            f"methods.{name}.stages={selection!r} is neither 'all', 'last' nor numbers "
+            "from 1 with commas"
+        )
+
+
+def selected(name: str, selection: str, count: int) -> list[int]:
+    """Returns the indices of the selected stages.
+
+    Args:
+      name: of the method, for the error.
+      selection: as for `check_selection`.
+      count: number of stages of the networks.
+
+    Raises:
+      ValueError: if the networks have fewer stages.
+    """
+    if selection == "all":
+        return list(range(count))
+    if selection == "last":
+        return [count - 1]
+    indices = [int(number) - 1 for number in selection.split(",")]
+    if max(indices) >= count:
+        raise ValueError(
+            f"methods.{name}.stages={selection!r}, but the networks have {count} stages"
+        )
+    return indices
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StagewiseMethod(Method):
+    """A method that compares each stage of the student with the same of the teacher.
+
+    Attributes:
+      position: where features are taken: "post", after the ReLU that ends a stage, or
+        "pre", before it.
+    """
+
+    position: str = "post"
+
+    def __post_init__(self):
+        self._require_choice("position", POSITIONS)
+
+    def _stages(
+        self, student: Outputs, teacher: Outputs
+    ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+        """Returns the student's and the teacher's features.
+
+        Raises:
+          ValueError: if the networks have different numbers of stages.
+        """
+        features = tuple(
+            tuple(getattr(outputs.features, self.position))
+            for outputs in (student, teacher)
+        )
+        require_as_many(self.name, *features)
+        return features

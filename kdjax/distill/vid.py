@@ -1,8 +1,8 @@
 """VID: Ahn et al., "Variational Information Distillation for Knowledge Transfer" (CVPR
 2019).
 
-The student's map predicts the teacher's as a Gaussian whose mean is regressed and whose
-variance is learned, channel by channel. Original:
+Models the teacher's map as a Gaussian whose mean is regressed from the student's and
+whose variance is learned, channel by channel. Original:
 ssahn0215/variational-information-distillation; as in HobbitLong/RepDistiller,
 `VIDLoss`.
 """
@@ -15,40 +15,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
-from kdjax.distill.stages import pool_larger, require_as_many
+from kdjax import losses
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.stages import StagewiseMethod, pool_pairs
+from kdjax.losses.vid import MIN_VARIANCE
 from kdjax.models import layers
-
-#: No variance is less.
-_LEAST_VARIANCE = 1e-5
-
-
-def negative_log_likelihood(
-    mean: jax.Array, teacher: jax.Array, *, raw_variance: jax.Array
-) -> jax.Array:
-    """Averages -log N(teacher; mean, variance) over the map, less a constant.
-
-    Source: the paper's equations 5 and 6; as in RepDistiller, `VIDLoss.forward`.
-    Differs from the original in: the mean stops at the example; large raw variances do
-    not overflow.
-
-    Args:
-      mean: what the student predicts, [B, H, W, C].
-      teacher: feature map of that shape.
-      raw_variance: the variance is softplus of it and 1e-5, [C].
-
-    Returns:
-      [B], float32 or wider.
-    """
-    wide = jnp.promote_types(jnp.result_type(mean, teacher), jnp.float32)
-    variance = jax.nn.softplus(raw_variance.astype(wide)) + _LEAST_VARIANCE
-    variance = variance[None, None, None, :]
-    square = jnp.square(mean.astype(wide) - teacher.astype(wide))
-    return jnp.mean((square / variance + jnp.log(variance)) / 2, axis=(1, 2, 3))
 
 
 class _Prediction(nn.Module):
-    """Three 1x1 convolutions with ReLUs between, and a variance of each channel."""
+    """Three 1x1 convolutions with ReLUs between them, and a variance per channel."""
 
     channels: int
     variance: float
@@ -66,7 +41,7 @@ class _Prediction(nn.Module):
                 name=f"conv{number + 1}",
             )(nn.relu(x) if number else x)
         # The inverse of softplus.
-        start = math.log(math.expm1(self.variance - _LEAST_VARIANCE))
+        start = math.log(math.expm1(self.variance - MIN_VARIANCE))
         raw = self.param(
             "raw_variance", nn.initializers.constant(start), (self.channels,)
         )
@@ -74,17 +49,18 @@ class _Prediction(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Vid(Method):
-    """Likelihood of the teacher's maps under what the student's predict.
+class Vid(StagewiseMethod):
+    """Negative log-likelihood of the teacher's maps given the student's.
 
-    The terms are `stage_1`, `stage_2`, ... . The variances learn with the student, as
-    in RepDistiller: codes that keep them out of the optimizer have another method.
+    The terms are `stage_1`, `stage_2`, ... . The variances are trained with the
+    student, as in RepDistiller: codes that keep them out of the optimizer have another
+    method.
 
     Differs from the original in: the larger map is averaged down where only height or
     only width is larger, too.
 
     Attributes:
-      variance: of every channel at the start.
+      variance: initial variance of every channel.
     """
 
     name = "vid"
@@ -100,18 +76,19 @@ class Vid(Method):
     variance: float = 5.0
 
     def __post_init__(self):
-        if self.variance <= _LEAST_VARIANCE:
+        super().__post_init__()
+        if self.variance <= MIN_VARIANCE:
             raise ValueError(
-                f"methods.vid.variance={self.variance} is not above {_LEAST_VARIANCE}"
+                f"methods.vid.variance={self.variance} is not above {MIN_VARIANCE}"
             )
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes regressors and variances; refuses other numbers of stages."""
-        ours, theirs = student.features.post, teacher.features.post
-        require_as_many(self.name, ours, theirs)
+        """Makes regressors and variances; rejects different numbers of stages."""
+        features = self._stages(student, teacher)
+        keys = jax.random.split(key, len(features[0]))
         params = {}
         for stage, (x, y, stage_key) in enumerate(
-            zip(ours, theirs, jax.random.split(key, len(ours)), strict=True), start=1
+            zip(*features, keys, strict=True), start=1
         ):
             made = self._prediction(y).init(stage_key, jnp.zeros(x.shape, x.dtype))
             params[f"stage_{stage}"] = made["params"]
@@ -126,16 +103,14 @@ class Vid(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the negative log-likelihood of every stage, [B] each."""
-        pairs = pool_larger(student.features.post, teacher.features.post)
+        pairs = pool_pairs(*self._stages(student, teacher))
         terms = {}
-        for stage, (ours, theirs) in enumerate(pairs, start=1):
+        for stage, (student_map, teacher_map) in enumerate(pairs, start=1):
             name = f"stage_{stage}"
-            mean, raw_variance = self._prediction(theirs).apply(
-                {"params": variables["params"][name]}, ours
+            mean, raw_variance = self._prediction(teacher_map).apply(
+                {"params": variables["params"][name]}, student_map
             )
-            terms[name] = negative_log_likelihood(
-                mean, theirs, raw_variance=raw_variance
-            )
+            terms[name] = losses.vid(mean, teacher_map, raw_variance=raw_variance)
         return terms, {}
 
     def _prediction(self, teacher: jax.Array) -> _Prediction:

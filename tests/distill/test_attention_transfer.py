@@ -1,26 +1,26 @@
+import numpy as np
 import pytest
 
+from kdjax import losses
 from kdjax.distill.attention_transfer import AttentionTransfer
 from tests.distill import peers
 
 
-@pytest.mark.parametrize(
-    ("name", "student"),
-    [
-        ("AT/same", (10, peers.SAME)),
-        # The larger map is averaged down before its attention map is taken.
-        ("AT/student_half_res_other_width", (30, peers.OTHER)),
-    ],
-)
-def test_matches_repdistiller(name, student):
-    peers.assert_matches_reference(
-        AttentionTransfer(), name, peers.maps_of(*student), peers.maps_of(20)
-    )
+def test_terms_are_the_losses_of_the_stages():
+    maps = peers.maps_of(30, peers.OTHER), peers.maps_of(20)
+    student, teacher = map(peers.outputs_of, maps)
+    method = AttentionTransfer()
+    assert method.init(None, student, teacher) == {}
+    terms, stats = method.loss({}, {}, student, teacher, None)
+    assert stats == {}
+    assert list(terms) == ["stage_1", "stage_2", "stage_3"]
+    for term, *both in zip(terms.values(), *maps, strict=True):
+        np.testing.assert_array_equal(term, losses.attention_transfer(*both))
 
 
-def test_matches_kd_methods_with_tf_at_half_weight(golden):
-    peers.assert_matches_baseline(AttentionTransfer(weight=500.0), golden, "at")
-
-
-def test_degenerate_inputs():
-    peers.assert_robust_to_degenerate_inputs(AttentionTransfer())
+def test_rejects_another_position_or_number_of_stages():
+    with pytest.raises(ValueError, match=r"methods\.attention_transfer\.position='x'"):
+        AttentionTransfer(position="x")
+    student, teacher = (peers.outputs_of(peers.maps_of(10)[:n]) for n in (1, 2))
+    with pytest.raises(ValueError, match="attention_transfer needs as many stages"):
+        AttentionTransfer().init(None, student, teacher)

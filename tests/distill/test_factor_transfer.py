@@ -19,34 +19,14 @@ def sides_of(student=(30, peers.OTHER), teacher=(20, peers.SAME)):
     return [peers.outputs_of(peers.maps_of(*side)) for side in (student, teacher)]
 
 
-def prepared_of(method, teacher):
+def pretrained_on(method, teacher):
     return {"pretrained": method.pretrain_init(jax.random.key(1), teacher)}
-
-
-def test_factor_distance_matches_repdistiller():
-    expected = peers.reference("FT/p1_2_p2_1")
-    student, teacher = peers.maps_of(10)[2], peers.maps_of(20)[2]
-    with jax.enable_x64(True):
-        value, gradient = jax.value_and_grad(
-            lambda x: jnp.mean(FactorTransfer().compare(x, jnp.asarray(teacher)))
-        )(jnp.asarray(student))
-        np.testing.assert_allclose(value, expected["loss"], rtol=1e-6)
-        norm = jnp.linalg.norm(gradient)
-        np.testing.assert_allclose(norm, *expected["grad_norm"], rtol=1e-6)
-
-
-def test_authors_compare_every_entry():
-    student, teacher = (peers.maps_of(seed)[2].astype("float32") for seed in (10, 20))
-    found = FactorTransfer(**AUTHORS).compare(student, teacher)
-    flat = [x.reshape(8, -1) for x in (student, teacher)]
-    flat = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in flat]
-    np.testing.assert_allclose(found, np.abs(flat[0] - flat[1]).mean(1), rtol=1e-5)
 
 
 def test_layers_match_paper():
     student, teacher = sides_of()
     method = FactorTransfer()
-    (made,) = prepared_of(method, teacher).values()
+    (made,) = pretrained_on(method, teacher).values()
     widths = {
         part: [made["params"][part][f"conv{n}"]["kernel"].shape for n in (1, 2, 3)]
         for part in ("encoder", "decoder")
@@ -64,7 +44,7 @@ def test_layers_match_paper():
     plain = FactorTransfer(**AUTHORS).init(jax.random.key(0), student, teacher)
     assert plain.keys() == {"params"}
     terms, stats = method.loss(
-        variables, prepared_of(method, teacher), student, teacher, None
+        variables, pretrained_on(method, teacher), student, teacher, None
     )
     assert terms["factor"].shape == (8,)
     assert jax.tree.structure(stats) == jax.tree.structure(variables["batch_stats"])
@@ -108,7 +88,7 @@ def test_the_student_learns_the_paraphrasers_factors():
     """A translator with the paraphraser's weights on the teacher's maps is at zero."""
     _, teacher = sides_of()
     method = FactorTransfer(translator_batch_norm=False)
-    precomputed = prepared_of(method, teacher)
+    precomputed = pretrained_on(method, teacher)
     variables = {"params": precomputed["pretrained"]["params"]["encoder"]}
     terms, stats = method.loss(variables, precomputed, teacher, teacher, None)
     assert stats == {}
@@ -128,8 +108,7 @@ def test_rejects_invalid_settings():
     assert FactorTransfer(**AUTHORS).init(jax.random.key(0), *sides)
 
 
-@pytest.mark.parametrize("given", [{}, AUTHORS])
-def test_degenerate_inputs(given):
-    method = FactorTransfer(**given)
-    precomputed = prepared_of(method, sides_of()[1])
+def test_degenerate_inputs():
+    method = FactorTransfer()
+    precomputed = pretrained_on(method, sides_of()[1])
     peers.assert_robust_to_degenerate_inputs(method, precomputed=precomputed)

@@ -1,4 +1,4 @@
-"""Connectors: what a student's features pass through to reach the teacher's width."""
+"""Connectors: 1x1 convolutions from the student's width to the teacher's."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,8 +13,8 @@ from kdjax.models import layers
 class Connectors(nn.Module):
     """One 1x1 convolution and batch norm a stage, without an activation.
 
-    The batch norms follow the batch in training, as
-    the student's do, and never take part in an evaluation.
+    The batch norms use the statistics of the batch, as the student's do in training;
+    connectors take no part in an evaluation.
 
     Source: Heo et al., "A Comprehensive Overhaul of Feature Distillation" (ICCV 2019);
     original: `distiller.py`, `build_feature_connector`.
@@ -29,6 +29,35 @@ class Connectors(nn.Module):
     channels: Sequence[int | None]
     dtype: Any = jnp.float32
     axis_name: str | None = None
+
+    @classmethod
+    def between(
+        cls,
+        student: Sequence[jax.Array],
+        teacher: Sequence[jax.Array],
+        *,
+        always: bool = False,
+        **settings: Any,
+    ) -> "Connectors":
+        """Returns connectors where the widths of two networks' features differ.
+
+        Args:
+          student: features of each stage, [B, H, W, C_student].
+          teacher: as many, [B, H, W, C_teacher].
+          always: connect equal widths too.
+          **settings: `dtype` and `axis_name`.
+        """
+        widths = [
+            (source.shape[-1], target.shape[-1])
+            for source, target in zip(student, teacher, strict=True)
+        ]
+        return cls(
+            tuple(
+                target if always or source != target else None
+                for source, target in widths
+            ),
+            **settings,
+        )
 
     @nn.compact
     def __call__(self, features: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
