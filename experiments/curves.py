@@ -1,131 +1,245 @@
-"""Draws learning curves: accuracy by epoch, one panel for each block of rows.
+"""Draws learning curves: accuracy by epoch.
 
-The accuracy is that on the test split or, where the runs were watched on one, on a
-validation part; the axis says which, and the legend of a row that differs.
+Few methods share a panel, with their names at the ends of the lines; many have a panel
+each, beside the same baseline. The accuracy is that on the test split or, where runs
+were evaluated on one while training, on a validation split; the axis says which.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from . import pairs
 
 # Okabe and Ito's palette, which people with any color vision can tell apart; its
-# yellow is left out, for it is lost on white.
+# yellow is left out, since it is hard to see on white.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_TEACHER, _STUDENT_ALONE = "#000000", "#8A8A8A"
-_DASHES = ("-", "--", ":", "-.")
+_TEACHER, _BASELINE, _SHADE = "#000000", "#8A8A8A", "#DCE9F2"
+
+# Rows of methods that share a panel.
+_FEW = 3
+_COLUMNS = 4
+
+_DISTILL_FIRST = "distillation alone"
+
+# What many panels have, in the legend of all.
+_SHARED = (pairs.TEACHER, pairs.BASELINE, _DISTILL_FIRST)
+
+# Distance of labels at the ends of lines as a fraction of the axis, small or not.
+_SPACING = {True: 0.11, False: 0.06}
+
+# The highest label, below the title.
+_TOP = 0.98
+
+
+class Panel(NamedTuple):
+    """What is drawn together.
+
+    Attributes:
+        block: The block that the rows belong to, whose limits the axis has.
+        rows: The rows that are drawn.
+        title: What they are.
+        small: Whether the panel is one of many, with a method each.
+    """
+
+    block: pairs.Block
+    rows: tuple[pairs.Row, ...]
+    title: str
+    small: bool
 
 
 def draw(blocks: Sequence[pairs.Block], file: Path) -> None:
     """Writes the curves of all blocks as a PNG.
 
-    Each seed is a thin line and their mean a thick one; the legend gives the mean
-    test accuracy after the last epoch.
+    Each seed is a thin line and their mean a thick one.
 
     Args:
-        blocks: One panel each; must not be empty.
+        blocks: Must not be empty.
         file: Where to write; overwritten if it exists.
     """
-    columns = math.ceil(math.sqrt(len(blocks)))
-    rows = math.ceil(len(blocks) / columns)
-    figure = Figure(figsize=(7.6 * columns, 4.2 * rows), dpi=150, layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.12)
-    styles = _styles(blocks)
-    for panel, block in zip(panels, blocks, strict=False):
-        _draw_block(panel, block, styles)
-    for panel in panels[len(blocks) :]:
-        panel.set_axis_off()
+    drawn = panels(blocks)
+    small = drawn[0].small
+    columns = _COLUMNS if small else math.ceil(math.sqrt(len(drawn)))
+    columns = min(columns, len(drawn))
+    rows = math.ceil(len(drawn) / columns)
+    width, height = (3.3, 2.6) if small else (8.2, 4.2)
+    size = (width * columns, height * rows + 0.6 * small)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
+    colors = _colors(blocks, 1 if small else len(_COLORS))
+    for axis, panel in zip(axes, drawn, strict=False):
+        _draw_panel(axis, panel, colors)
+    for axis in axes[len(drawn) :]:
+        axis.set_axis_off()
+    if small:
+        artists = [item for axis in axes for item in (*axis.lines, *axis.patches)]
+        named = {artist.get_label(): artist for artist in artists}
+        shared = {name: named[name] for name in _SHARED if name in named}
+        figure.legend(
+            shared.values(),
+            shared,
+            loc="outside upper left",
+            ncols=len(shared),
+            frameon=False,
+            alignment="left",
+            title=blocks[0].title if len(blocks) == 1 else None,
+            title_fontproperties={"weight": "bold"},
+        )
     figure.savefig(file)
 
 
+def panels(blocks: Sequence[pairs.Block]) -> list[Panel]:
+    """Returns the panels of a figure: one a block or, if any is full, one a method.
+
+    A block is full with more methods than colors are told apart at a glance, or with
+    one that begins with epochs of distillation alone.
+    """
+    methods = [block.having(pairs.METHOD) for block in blocks]
+    if not any(
+        len(rows) > _FEW or any(row.first.distill_first_epochs for row in rows)
+        for rows in methods
+    ):
+        return [Panel(block, block.rows, block.title, small=False) for block in blocks]
+    return [
+        Panel(
+            block,
+            (*(other for other in block.rows if other.role in _SHARED), row),
+            textwrap.fill(
+                row.label if len(blocks) == 1 else f"{row.label}, {block.heading}", 30
+            ),
+            small=True,
+        )
+        for block, rows in zip(blocks, methods, strict=True)
+        for row in rows or block.rows
+    ]
+
+
 def mean_curve(row: pairs.Row) -> dict[float, float]:
-    """Returns the mean accuracy in percent by epoch, where all seeds were measured."""
+    """Returns the mean accuracy in percent by epoch, where all seeds were measured.
+
+    Epochs of distillation alone, before those of the curve, count as epochs.
+    """
     curves = [run.curve for run in row.runs.values()]
     return {
-        epoch: float(np.mean([curve[epoch] for curve in curves]))
+        row.first.distill_first_epochs + epoch: float(
+            np.mean([curve[epoch] for curve in curves])
+        )
         for epoch in curves[0]
         if all(epoch in curve for curve in curves)
     }
 
 
 def accuracy_limits(rows: Sequence[pairs.Row]) -> tuple[float, float]:
-    """Returns limits of the accuracy axis in percent that favor late epochs.
+    """Returns limits of the accuracy axis in percent: every point stays inside."""
+    points = [
+        a for row in rows for run in row.runs.values() for a in run.curve.values()
+    ]
+    points += [a for row in rows for a in row.accuracies.values()]
+    low, high = min(points), max(points)
+    margin = max(0.04 * (high - low), 0.5)
+    return max(low - margin, 0.0), min(high + margin, 100.0)
 
-    The steep first epochs run out of the picture below the 20th percentile of all
-    points; the last point of every seed stays in it.
+
+def end_labels(values: Sequence[float], spacing: float) -> list[float]:
+    """Returns positions for labels at some values, moved apart.
+
+    Args:
+        values: Where the labels belong, as fractions of the axis; at least one.
+        spacing: The least distance between two labels.
     """
-    curves = [list(run.curve.values()) for row in rows for run in row.runs.values()]
-    curves = [curve for curve in curves if curve]
-    if not curves:
-        return 0.0, 100.0
-    points = np.concatenate(curves)
-    low = min(np.percentile(points, 20), *(curve[-1] for curve in curves))
-    high = points.max()
-    margin = max(0.06 * (high - low), 0.5)
-    return float(max(low - margin, 0)), float(min(high + margin, 100))
+    order = np.argsort(values, kind="stable")
+    placed = np.asarray(values, float)[order]
+    for _ in range(len(placed)):
+        for low in range(len(placed) - 1):
+            missing = spacing - (placed[low + 1] - placed[low])
+            if missing > 1e-9:
+                placed[low] -= missing / 2
+                placed[low + 1] += missing / 2
+    # Labels that would stand above the axis, and those that they push.
+    placed[-1] = min(placed[-1], _TOP)
+    for low in reversed(range(len(placed) - 1)):
+        placed[low] = min(placed[low], placed[low + 1] - spacing)
+    positions = np.empty(len(placed))
+    positions[order] = placed
+    return positions.tolist()
 
 
-def _styles(blocks: Sequence[pairs.Block]) -> dict[str, dict[str, str]]:
-    """Gives each label a color and dashes, the same in all panels."""
-    styles = {
-        pairs.TEACHER: {"color": _TEACHER, "linestyle": "-"},
-        pairs.STUDENT_ALONE: {"color": _STUDENT_ALONE, "linestyle": "-"},
-    }
+def _colors(blocks: Sequence[pairs.Block], count: int) -> dict[str, str]:
+    """Gives each label one of `count` colors, the same in all panels."""
+    colors = {pairs.TEACHER: _TEACHER, pairs.BASELINE: _BASELINE}
     labels = dict.fromkeys(row.label for block in blocks for row in block.rows)
-    others = [label for label in labels if label not in styles]
+    others = [label for label in labels if label not in colors]
     for index, label in enumerate(others):
-        styles[label] = {
-            "color": _COLORS[index % len(_COLORS)],
-            "linestyle": _DASHES[index // len(_COLORS) % len(_DASHES)],
-        }
-    return styles
+        colors[label] = _COLORS[index % count]
+    return colors
 
 
-def _draw_block(
-    panel: Axes, block: pairs.Block, styles: dict[str, dict[str, str]]
-) -> None:
-    for row in block.rows:
-        style = styles[row.label]
+def _draw_panel(axis: Axes, panel: Panel, colors: dict[str, str]) -> None:
+    block, last = panel.block, {}
+    for row in panel.rows:
+        color, before = colors[row.label], row.first.distill_first_epochs
+        last[row] = float(np.mean(list(row.accuracies.values())))
+        if row.role == pairs.TEACHER:
+            axis.axhline(last[row], color=color, ls=":", lw=1.2, label=row.label)
+            continue
         if len(row.runs) > 1:
             for run in row.runs.values():
-                points = list(run.curve), list(run.curve.values())
-                panel.plot(*points, **style, linewidth=0.7, alpha=0.45)
+                epochs = [before + epoch for epoch in run.curve]
+                axis.plot(
+                    epochs, list(run.curve.values()), color=color, lw=0.7, alpha=0.45
+                )
         mean = mean_curve(row)
-        last = np.mean(list(row.accuracies.values()))
-        name = row.label
-        if row.watched != block.settings.watched:
-            name = f"{name} ({row.watched})"
-        panel.plot(
+        axis.plot(
             list(mean),
             list(mean.values()),
-            **style,
+            color=color,
             linewidth=2.2,
             marker="o" if len(mean) < 10 else None,
             markersize=4,
-            label=f"{name}  {last:.2f} %",
+            label=row.label,
         )
-    panel.set_ylim(accuracy_limits(block.rows))
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    panel.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
-    panel.set_title(block.heading, loc="left", fontweight="bold", pad=20)
-    panel.text(0, 1.02, str(block.settings), transform=panel.transAxes, color="#555555")
-    panel.set_xlabel("epoch")
-    panel.set_ylabel(f"{block.settings.watched} accuracy (%)")
-    panel.grid(color="#E6E6E6", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    # Beside the panel: inside, it would sooner or later hide a curve.
-    panel.legend(
-        loc="center left",
-        bbox_to_anchor=(1.0, 0.5),
-        title="mean on test after the last epoch",
-        alignment="left",
-        frameon=False,
+        if before:
+            axis.axvspan(0, before, color=_SHADE, zorder=0, label=_DISTILL_FIRST)
+    axis.set_xlim(left=0)
+    axis.set_ylim(accuracy_limits(block.rows))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.grid(color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_title(panel.title, loc="left", fontweight="bold", fontsize=10)
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(f"{block.settings.eval_split} accuracy (%)")
+    _label_ends(axis, panel, last, colors)
+
+
+def _label_ends(
+    axis: Axes,
+    panel: Panel,
+    last: dict[pairs.Row, float],
+    colors: dict[str, str],
+) -> None:
+    """Writes names and accuracies after the last epoch beside the ends of lines."""
+    low, high = axis.get_ylim()
+    positions = end_labels(
+        [(value - low) / (high - low) for value in last.values()],
+        _SPACING[panel.small],
     )
+    for (row, value), position in zip(last.items(), positions, strict=True):
+        axis.annotate(
+            f"{value:.2f}" if panel.small else f"{row.label}  {value:.2f}",
+            (1.01, position),
+            xycoords="axes fraction",
+            va="center",
+            color=colors[row.label],
+            fontsize=9,
+        )

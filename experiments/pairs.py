@@ -1,7 +1,7 @@
-"""Which run is what: teacher, student alone, or a method, of which pair.
+"""Sorts runs into teachers, baselines and methods of each pair.
 
-The answer comes from the configs alone; folder names play no part, except that a
-teacher's checkpoint is known by its path.
+Only their configs count, not the names of folders; but a teacher's checkpoint is
+known by its path.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from typing import Any
 from .runs import Run, Settings
 
 TEACHER = "teacher"
-STUDENT_ALONE = "student alone"
+BASELINE = "student from scratch (baseline)"
 METHOD = "method"
-ALONE = "network alone"
+UNPAIRED = "network from scratch"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class Row:
     """Repeats of one experiment.
 
     Attributes:
-        role: TEACHER, STUDENT_ALONE, METHOD or ALONE.
+        role: TEACHER, BASELINE, METHOD or UNPAIRED.
         label: The role, or the names of the methods; where rows would share one, the
             settings in which they differ stand behind it.
         runs: One finished run for each seed, in the order of seeds.
@@ -42,9 +42,9 @@ class Row:
         return next(iter(self.runs.values()))
 
     @property
-    def watched(self) -> str:
-        """The split that the curves are of."""
-        return self.first.settings.watched
+    def eval_split(self) -> str:
+        """The split that was evaluated while training."""
+        return self.first.settings.eval_split
 
     @property
     def accuracies(self) -> dict[int, float]:
@@ -54,12 +54,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Block:
-    """The rows that are to be compared with each other.
+    """Rows that are compared with each other.
 
     Attributes:
         settings: Shared by all rows but the teacher's.
         pair: The names of teacher and student; None for networks of no pair.
-        rows: Teacher, student alone, then the methods.
+        rows: Teacher, baseline, then the methods.
     """
 
     settings: Settings
@@ -70,7 +70,7 @@ class Block:
     def heading(self) -> str:
         """Names the pair."""
         if self.pair is None:
-            return "networks alone"
+            return "networks from scratch"
         return f"{self.pair[0] or 'no teacher'} \N{RIGHTWARDS ARROW} {self.pair[1]}"
 
     @property
@@ -84,7 +84,7 @@ class Block:
 
 
 def arrange(runs: Iterable[Run]) -> tuple[list[Block], list[str]]:
-    """Sorts the finished runs into blocks; the others are passed over.
+    """Sorts the finished runs into blocks; unfinished ones are left out.
 
     Returns:
         One block for each pair and settings, then one for each settings with
@@ -92,58 +92,58 @@ def arrange(runs: Iterable[Run]) -> tuple[list[Block], list[str]]:
         because another with its recipe and seed has a different result.
     """
     finished = [run for run in runs if run.result is not None]
-    lone = [run for run in finished if not run.methods]
+    scratch = [run for run in finished if not run.methods]
     pairs: dict[tuple, list[Run]] = {}
     for run in finished:
         if run.methods:
             pairs.setdefault((run.settings, run.teacher, run.network), []).append(run)
 
-    blocks, warnings, placed = [], {}, set()
+    blocks, warnings, paired = [], {}, set()
     for (settings, teacher, student), distilled in sorted(pairs.items()):
-        teachers = _teachers(teacher, distilled, lone)
-        alone = [
+        teachers = _teachers(teacher, distilled, scratch)
+        baselines = [
             run
-            for run in lone
+            for run in scratch
             if run.network == student and run.settings == settings
             # Self-distillation: the same network is one or the other, not both.
             if teacher != student or run not in teachers
         ]
-        placed.update(teachers, alone)
+        paired.update(teachers, baselines)
         rows = [
             *_rows(TEACHER, teachers, warnings),
-            *_rows(STUDENT_ALONE, alone, warnings),
+            *_rows(BASELINE, baselines, warnings),
             *_rows(METHOD, distilled, warnings),
         ]
         blocks.append(Block(settings, (teacher, student), tuple(rows)))
 
     unpaired: dict[Settings, list[Run]] = {}
-    for run in lone:
-        if run not in placed:
+    for run in scratch:
+        if run not in paired:
             unpaired.setdefault(run.settings, []).append(run)
     for settings, group in sorted(unpaired.items()):
-        blocks.append(Block(settings, None, tuple(_rows(ALONE, group, warnings))))
+        blocks.append(Block(settings, None, tuple(_rows(UNPAIRED, group, warnings))))
     return blocks, list(warnings)
 
 
-def _teachers(teacher: str, distilled: list[Run], lone: list[Run]) -> list[Run]:
-    """Returns the lone runs that show how good the teacher of `distilled` is.
+def _teachers(teacher: str, distilled: list[Run], scratch: list[Run]) -> list[Run]:
+    """Returns the runs without methods that are teachers of `distilled`.
 
     Those are the repeats of the runs whose checkpoints taught; where no checkpoint is
     found, the runs of the teacher's network on the same data. In self-distillation
-    only a run that taught is a teacher: its repeats are the student alone.
+    only a run that taught is a teacher: its repeats are the baseline.
     """
-    lone = [run for run in lone if run.network == teacher]
-    taught = [_run_of_checkpoint(run.checkpoint, lone) for run in distilled]
+    scratch = [run for run in scratch if run.network == teacher]
+    taught = [_run_of_checkpoint(run.checkpoint, scratch) for run in distilled]
     taught = [run for run in taught if run is not None]
     if teacher == distilled[0].network:
-        return [run for run in lone if run in taught]
+        return [run for run in scratch if run in taught]
     if taught:
-        repeats = (r for r in lone if any(r.recipe == t.recipe for t in taught))
+        repeats = (r for r in scratch if any(r.recipe == t.recipe for t in taught))
         # First those that taught: of runs with the same seed the first one counts.
         return [*taught, *repeats]
-    # A teacher's own number of epochs and batch size are its own affair.
+    # Epochs and batch size of a teacher may be others than the students'.
     data = distilled[0].settings[:2]
-    return [run for run in lone if run.settings[:2] == data]
+    return [run for run in scratch if run.settings[:2] == data]
 
 
 def _run_of_checkpoint(checkpoint: str, runs: list[Run]) -> Run | None:
@@ -165,7 +165,7 @@ def _rows(role: str, runs: list[Run], warnings: dict[str, None]) -> list[Row]:
     named: dict[str, list[list[Run]]] = {}
     for group in groups.values():
         name = " + ".join(group[0].methods) if role == METHOD else role
-        if role == ALONE:
+        if role == UNPAIRED:
             name = group[0].network
         named.setdefault(name, []).append(group)
 
@@ -175,11 +175,11 @@ def _rows(role: str, runs: list[Run], warnings: dict[str, None]) -> list[Row]:
     ):
         recipes = [group[0].recipe for group in variants]
         for recipe, group in zip(recipes, variants, strict=True):
-            ours = [
+            settings = [
                 f"{field.removeprefix('methods.').removeprefix(f'{name}.')}={value}"
                 for field, (value, *_) in differences(recipe, *recipes).items()
             ]
-            label = f"{name} ({', '.join(ours)})" if ours else name
+            label = f"{name} ({', '.join(settings)})" if settings else name
             rows.append(Row(role, label, _by_seed(group, warnings)))
     return rows
 

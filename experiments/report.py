@@ -1,10 +1,12 @@
-"""Makes a table and learning curves out of run folders.
+"""Makes a table and learning curves out of run folders or records files.
 
     python -m experiments.report --runs=runs/digits --out=experiments/results/digits
 
-Every folder below `--runs` that holds a `config.json` counts as a run. The table is
-printed and written as `table.md` and `table.csv`, the curves as `curves.png`, into
-`--out` (the `--runs` folder if not given). Nothing is trained and jax is not imported.
+Every folder below `--runs` that holds a `config.json` counts as a run, and so does
+every line of a `records.jsonl`, which `experiments.pack` writes. The table is printed
+and written as `table.md` and `table.csv`, the curves as `curves.png`, into `--out` (the
+`--runs` folder if not given). Nothing is trained, and jax is not imported unless some
+runs lack fields of the configuration that others have.
 """
 
 import argparse
@@ -18,56 +20,67 @@ from typing import Any
 
 import tabulate
 
-from . import curves, pairs, runs, summary
+from . import pairs, runs, summary
 
 _DASH = "\N{EM DASH}"
 _CAPTION = (
-    "Test accuracy in percent, mean ± sample sd over n seeds. The last epoch is the "
-    "headline; the best epoch is chosen on the test split and shown for comparison "
-    "only.",
-    "Gain: percentage points over the student alone after the last epoch, paired by "
-    "seed, [95 % t-interval]; intervals are not corrected for the number of methods.",
+    "Test accuracy in percent after the last epoch, mean ± sample sd over n seeds, or "
+    "the accuracy of each seed if there are fewer than three. The best epoch is chosen "
+    "on the test split and shown for comparison only.",
+    "Gain: percentage points over the baseline after the last epoch, paired by seed, "
+    "[95 % t-interval] from three seeds on; not corrected for the number of methods.",
+    "Auxiliary parameters are trained with the student and not part of it.",
+)
+_DISTILL_FIRST = (
+    "Epochs in two parts: those of distillation alone, then those with the task's loss."
 )
 _MARK = " v"
 _MARKED = (
-    "Marked v is a best epoch's accuracy on a validation part of the training images, "
-    "where it was chosen; the test split was looked at once, after the last epoch."
+    "Marked v is a best epoch's accuracy on a validation split of the training images, "
+    "where it was chosen; the test split was evaluated once, after the last epoch."
 )
 _TERMINAL = (
     "method",
     "images",
+    "epochs",
     "n",
     "last epoch",
     "gain [95 %]",
     "best epoch",
     "params",
-    "img/s",
     "wall",
 )
 
 
 def cells(values: Mapping[str, Any]) -> dict[str, str]:
     """Formats a record for people, by heading."""
-    sd, gain = values["last_epoch_sd"], values["gain"]
+    gain = values["gain"]
     gain_text = "" if values["role"] != pairs.METHOD else _DASH
     if gain is not None:
         gain_text = f"{gain:+.2f}"
         if values["gain_low"] is not None:
             gain_text += f" [{values['gain_low']:.2f}, {values['gain_high']:.2f}]"
+    accuracy = ", ".join(values["last_epoch_accuracies"].split())
+    if values["n"] >= summary.MIN_SEEDS:
+        accuracy = (
+            f"{values['last_epoch_accuracy']:.2f} ± {values['last_epoch_sd']:.2f}"
+        )
+    epochs = f"{values['epochs']:g}"
+    if values["distill_first_epochs"]:
+        epochs = f"{values['distill_first_epochs']:g} + {epochs}"
     speed = values["images_per_s"]
     mark = _MARK if values["best_epoch_split"] == "validation" else ""
     return {
         "method": values["method"],
         "network": values["network"],
         "n": str(values["n"]),
-        "last epoch": f"{values['last_epoch_accuracy']:.2f} ± "
-        + (_DASH if sd is None else f"{sd:.2f}"),
+        "last epoch": accuracy,
         "gain [95 %]": gain_text,
         "best epoch": f"{values['best_epoch_accuracy']:.2f}{mark}",
         "params": f"{values['parameters']:,}",
-        "extra while training": f"{values['extra_parameters_while_training']:,}",
+        "auxiliary parameters": f"{values['auxiliary_parameters']:,}",
         "images": f"{values['train_images']:,}",
-        "epochs": f"{values['epochs']:g}",
+        "epochs": epochs,
         "batch": str(values["batch_size"]),
         "img/s": _DASH if speed is None else f"{speed:,.0f}",
         "wall": _duration(values["wall_s"]),
@@ -79,7 +92,7 @@ def terminal(blocks: Sequence[pairs.Block], unfinished: Sequence[str]) -> str:
     parts = []
     for block in blocks:
         rows = [cells(summary.record(block, row)) for row in block.rows]
-        table = _table([{h: row[h] for h in _TERMINAL} for row in rows], "simple", 30)
+        table = _table([{h: row[h] for h in _TERMINAL} for row in rows], "simple", 24)
         parts.append(
             "\n".join([block.title, "", table, "", *summary.notes(block)]).rstrip()
         )
@@ -105,7 +118,7 @@ def markdown(
     versions = sorted({item for r in results for item in r.versions.items()})
     parts += [
         *_caption(blocks),
-        f"![{' and '.join(_watched(blocks)).capitalize()} accuracy by epoch]"
+        f"![{' and '.join(_eval_splits(blocks)).capitalize()} accuracy by epoch]"
         "(curves.png)",
         "## Where the numbers come from",
         "\n".join(
@@ -121,47 +134,14 @@ def markdown(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _watched(blocks: Sequence[pairs.Block]) -> list[str]:
-    """Lists the splits that the runs were watched on."""
-    return sorted({row.watched for block in blocks for row in block.rows})
+def collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
+    """Returns the blocks of finished runs and one line for each unfinished run.
 
-
-def _caption(blocks: Sequence[pairs.Block]) -> tuple[str, ...]:
-    return (*_CAPTION, *[_MARKED] * ("validation" in _watched(blocks)))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Writes the report; returns the exit status, 2 if there is nothing to report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--runs", type=Path, help="folder to search for runs")
-    parser.add_argument("--out", type=Path, help="folder to write to; default: --runs")
-    flags = parser.parse_args(arguments)
-    out = flags.out or flags.runs
-    try:
-        blocks, unfinished = _collect(flags.runs)
-        out.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    command = shlex.join([*parser.prog.split(), f"--runs={flags.runs}", f"--out={out}"])
-    page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
-    page.write_text(markdown(blocks, unfinished, command), encoding="utf-8")
-    _write_csv(blocks, sheet)
-    curves.draw(blocks, plot)
-    print(terminal(blocks, unfinished))
-    print("wrote", page, sheet, plot)
-    return 0
-
-
-def _collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
-    """Returns the blocks of finished runs and one line for each unfinished run."""
+    Raises:
+        ValueError: There is no finished run.
+    """
     if source is None:
-        raise ValueError("--runs=DIR is missing: the folder to search for runs")
+        raise ValueError("--runs=PATH is missing: a folder of runs, or a records file")
     found, unusable = runs.read_runs(source)
     blocks, left_out = pairs.arrange(found)
     for warning in unusable + left_out:
@@ -174,6 +154,53 @@ def _collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
             f"no finished run under --runs={source} ({len(unfinished)} unfinished)"
         )
     return blocks, unfinished
+
+
+def _eval_splits(blocks: Sequence[pairs.Block]) -> list[str]:
+    """Lists the splits that were evaluated while training."""
+    return sorted({row.eval_split for block in blocks for row in block.rows})
+
+
+def _caption(blocks: Sequence[pairs.Block]) -> tuple[str, ...]:
+    rows = [row for block in blocks for row in block.rows]
+    return (
+        *_CAPTION,
+        *[_DISTILL_FIRST] * any(row.first.distill_first_epochs for row in rows),
+        *[_MARKED] * ("validation" in _eval_splits(blocks)),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Writes the report; returns the exit status, 2 if there are no finished runs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--runs", type=Path, help="folder of runs, or records file")
+    parser.add_argument("--out", type=Path, help="folder to write to; default: --runs")
+    flags = parser.parse_args(arguments)
+    out = flags.out or flags.runs
+    if out and out.suffix == ".jsonl":
+        out = out.parent
+    try:
+        blocks, unfinished = collect(flags.runs)
+        out.mkdir(parents=True, exist_ok=True)
+    except (ValueError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    command = shlex.join([*parser.prog.split(), f"--runs={flags.runs}", f"--out={out}"])
+    page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
+    # matplotlib takes most of a second, which errors need not wait for.
+    from . import curves
+
+    page.write_text(markdown(blocks, unfinished, command), encoding="utf-8")
+    _write_csv(blocks, sheet)
+    curves.draw(blocks, plot)
+    print(terminal(blocks, unfinished))
+    print("wrote", page, sheet, plot)
+    return 0
 
 
 def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:

@@ -1,21 +1,16 @@
-"""Run folders as they lie on disk.
+"""Runs as a report sees them: settings, learning curves and results.
 
-A run folder holds `config.json`, `metrics.jsonl` (one JSON object a line, the last
-one cut short if the run was killed) and, once it has finished, `result.json`.
+Nothing here imports jax, but for configs that lack fields which others have.
 """
 
 import dataclasses
 import functools
-import json
 import math
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax.runs import workdirs
-
-# Large folders of a run in which no other run can lie.
-_NOT_RUNS = {"checkpoints", "tensorboard"}
+from . import records
 
 # Fields of a config that change nothing in the result, or only repeat it: names, and
 # with a dot at the end whole groups.
@@ -28,7 +23,7 @@ _NOT_RECIPE = (
     "checkpoint.",
 )
 
-#: Parts of a config that speak to methods alone.
+#: Parts of a config that only methods use.
 OF_METHODS = ("methods", "teacher", "pretrain", "distill_first")
 
 
@@ -43,24 +38,23 @@ class Settings(NamedTuple):
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> "Settings":
-        """Reads them from the config of a run, which may be older than some."""
+        """Reads the settings from the config of a run."""
         data = config["data"]
-        fraction = data.get("train_fraction")
         return cls(
             data=str(data["name"]),
-            train_fraction=1.0 if fraction is None else float(fraction),
+            train_fraction=float(data.get("train_fraction", 1.0)),
             epochs=float(config["epochs"]),
             batch_size=int(config["batch_size"]),
-            validation_fraction=float(data.get("validation_fraction") or 0),
+            validation_fraction=float(data.get("validation_fraction", 0.0)),
         )
 
     @property
-    def watched(self) -> str:
-        """The split that is evaluated on while training."""
+    def eval_split(self) -> str:
+        """The split that is evaluated while training."""
         return "validation" if self.validation_fraction else "test"
 
     def __str__(self) -> str:
-        """Says the settings in one line, for titles."""
+        """Returns the settings in one line, for titles."""
         data = self.data
         if self.train_fraction != 1:
             data = f"{100 * self.train_fraction:.3g} % of {data}"
@@ -71,10 +65,10 @@ class Settings(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a finished run says of itself.
+    """The measurements of a finished run.
 
-    Accuracies are percent of the test split, but the best of a run with a validation
-    part is of that.
+    Accuracies are percent of the test split; the best accuracy of a run with a
+    validation split is that on the validation split.
     """
 
     last_accuracy: float
@@ -83,8 +77,9 @@ class Result:
     wall_s: float
     images_per_s: float | None
     parameters: int
-    extra_parameters: int
+    auxiliary_parameters: int
     train_images: int
+    phases: tuple[str, ...]
     devices: str
     versions: dict[str, str]
     git_revision: str
@@ -109,12 +104,13 @@ class Result:
             wall_s=float(fields["wall_s"]),
             images_per_s=None if speed is None else float(speed),
             parameters=int(fields["parameters"]["student"]),
-            extra_parameters=sum(
+            auxiliary_parameters=sum(
                 count
                 for kind in ("method", "pretrained")
                 for count in (fields["parameters"].get(kind) or {}).values()
             ),
             train_images=int(fields["images"]["train"]),
+            phases=tuple(fields.get("phases", ())),
             devices=f"{fields['num_devices']} x {fields['device_kind']}",
             versions=dict(fields["versions"]),
             git_revision=str(fields["git_revision"] or "unknown"),
@@ -123,26 +119,31 @@ class Result:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
-    """One run folder.
+    """One run.
 
     Attributes:
-        path: The folder, resolved.
+        path: The run folder, resolved.
         name: The folder relative to the one searched, with forward slashes.
-        config: The whole config.
+        config: The config as it is stored.
+        fields: The config flattened to names with dots; no field is missing that
+            another run has.
         settings: Those of the config.
-        curve: Accuracy in percent on the watched split by epoch, in the order of
-            epochs.
+        curve: Accuracy in percent on the evaluated split by epoch of the last phase,
+            in the order of epochs.
         step: The last step that was logged; 0 before the first.
         result: None while the run is unfinished.
+        note: What a reader of the table must know of the run; mostly empty.
     """
 
     path: Path
     name: str
     config: dict[str, Any]
+    fields: Mapping[str, Any]
     settings: Settings
     curve: dict[float, float]
     step: int
     result: Result | None
+    note: str = ""
 
     @property
     def seed(self) -> int:
@@ -164,94 +165,143 @@ class Run:
     def methods(self) -> tuple[str, ...]:
         return tuple(sorted(self.config["methods"]))
 
+    @property
+    def distill_first_epochs(self) -> float:
+        """Epochs of distillation alone that came before those of `settings`."""
+        if self.result is None or "distill_first" not in self.result.phases:
+            return 0
+        return self.config["distill_first"]["epochs"]
+
     @functools.cached_property
     def recipe(self) -> dict[str, Any]:
-        """Flattens the config to dotted names, less what only tells repeats apart.
+        """The fields less those that only tell repeats apart.
 
-        Runs of equal recipes are repeats of one experiment. A field that is younger
-        than a run has its default. Left out are the seed, where files lie, what is
-        logged and, without methods, what only they listen to.
+        Runs of equal recipes are repeats of one experiment. Left out are the seed,
+        where files lie, what is logged and, without methods, what only methods use.
         """
-        unheard = ("teacher.checkpoint",)
+        unused = ("teacher.checkpoint",)
         if not self.methods:
-            unheard = tuple(f"{part}." for part in OF_METHODS)
-        left_out = {*_NOT_RECIPE, *unheard}
+            unused = tuple(f"{part}." for part in OF_METHODS)
+        left_out = {*_NOT_RECIPE, *unused}
         return {
             name: value
-            for name, value in workdirs.with_defaults(self.config).items()
+            for name, value in self.fields.items()
             if name not in left_out and f"{name.split('.')[0]}." not in left_out
         }
 
 
 def read_runs(root: Path) -> tuple[list[Run], list[str]]:
-    """Reads every run folder under `root`, itself included.
+    """Reads every run in a records file, or under a folder.
 
     Returns:
-        The runs in the order of their names, and one warning for each file that
-        could not be used. A run whose `result.json` is corrupt counts as unfinished;
-        one whose `config.json` is unusable is left out.
+        The runs in the order of their names, and one warning for each file or line
+        that could not be used. A run whose result is corrupt counts as unfinished;
+        one whose config is unusable is left out.
 
     Raises:
-        ValueError: `root` is not a folder.
+        ValueError: `root` is neither a folder nor a records file.
     """
-    if not root.is_dir():
-        raise ValueError(f"--runs={root} is not a folder")
-    runs, warnings = [], []
-    for folder, subfolders, files in os.walk(root):
-        if "config.json" in files:
-            subfolders[:] = set(subfolders) - _NOT_RUNS
-            try:
-                runs.append(_read_run(Path(folder), root, warnings))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                file = Path(folder, "config.json")
-                warnings.append(f"{file} is not the config of a run: {error!r}")
-    return sorted(runs, key=lambda run: run.name), warnings
+    found, warnings = records.read(root)
+    runs = []
+    for record in found:
+        try:
+            runs.append(_run(record, warnings))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            warnings.append(records.not_a_run(record.origin, error))
+    return _completed(runs), warnings
 
 
-def _read_run(folder: Path, root: Path, warnings: list[str]) -> Run:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    settings = Settings.of(config)
-    curve, step = _read_metrics(folder / "metrics.jsonl", settings.watched)
+def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """Flattens a config; fields that are younger than it get their defaults."""
+    # The defaults of hyperparameters lie with the methods, and these import jax.
+    from kdjax.runs import workdirs
+
+    return workdirs.with_defaults(config)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turns nested dictionaries into names with dots."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _completed(runs: Sequence[Run]) -> list[Run]:
+    """Fills in the defaults if some runs lack fields that others have."""
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        for part, names in _parts(run.fields).items():
+            known.setdefault(part, set()).update(names)
+    if all(
+        names == known[part]
+        for run in runs
+        for part, names in _parts(run.fields).items()
+    ):
+        return list(runs)
+    return [dataclasses.replace(run, fields=with_defaults(run.config)) for run in runs]
+
+
+def _parts(fields: Mapping[str, Any]) -> dict[str, set[str]]:
+    """Groups the names of fields: those of each method, and all others."""
+    parts: dict[str, set[str]] = {"": set()}
+    for name in fields:
+        group, _, rest = name.partition(".")
+        if group != "methods":
+            parts[""].add(name)
+        elif rest:
+            parts.setdefault(rest.partition(".")[0], set()).add(name)
+    return parts
+
+
+def _run(record: records.Record, warnings: list[str]) -> Run:
+    settings = Settings.of(record.config)
+    result = None
+    if record.result is not None:
+        try:
+            result = Result.from_json(record.result)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            warnings.append(f"{record.origin}: {records.unfinished(error)}")
+    splits = record.metrics.get(records.TRAIN, {})
+    steps = (step for columns in splits.values() for step in columns["step"])
     run = Run(
-        path=folder.resolve(),
-        name=folder.relative_to(root).as_posix(),
-        config=config,
+        path=record.path,
+        name=record.name,
+        config=record.config,
+        fields=flatten(record.config),
         settings=settings,
-        curve=curve,
-        step=step,
-        result=_read_result(folder / "result.json", warnings),
+        curve=_curve(splits.get(settings.eval_split, {}), record.origin, warnings),
+        step=max(steps, default=0),
+        result=result,
+        note=record.note,
     )
     # Touched here, so that a config that lacks one of them is found while reading.
     _ = (run.seed, run.network, run.teacher, run.checkpoint, run.recipe)
+    _ = run.distill_first_epochs
     return run
 
 
-def _read_result(file: Path, warnings: list[str]) -> Result | None:
-    if not file.exists():
-        return None
-    try:
-        return Result.from_json(json.loads(file.read_text(encoding="utf-8")))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        warnings.append(f"{file} is corrupt, run treated as unfinished: {error!r}")
-        return None
-
-
-def _read_metrics(file: Path, split: str) -> tuple[dict[float, float], int]:
-    """Returns the accuracy on a split in percent by epoch, and the last step."""
+def _curve(
+    columns: Mapping[str, list[Any]], origin: str, warnings: list[str]
+) -> dict[float, float]:
+    """Returns the accuracy in percent by epoch, in the order of epochs."""
     curve: dict[float, float] = {}
-    step = 0
-    lines = file.read_bytes().splitlines() if file.exists() else []
-    for line in lines:
+    left_out = []
+    epochs = columns.get("epoch", [])
+    accuracies = columns.get("accuracy", [None] * len(epochs))
+    for epoch, accuracy in zip(epochs, accuracies, strict=True):
         try:
-            record = json.loads(line)
-            step = max(step, record["step"])
-            if record["split"] == split:
-                # A resumed run logs some epochs again: the later line counts.
-                curve[float(record["epoch"])] = _percent(record["accuracy"])
-        except (KeyError, TypeError, ValueError):
-            # Cut short by a kill: the last line, or a middle one after a resume.
-            continue
-    return dict(sorted(curve.items())), step
+            # A resumed run logs some epochs again: the later line counts.
+            curve[float(epoch)] = _percent(accuracy)
+        except (TypeError, ValueError):
+            left_out.append(str(epoch))
+    if left_out:
+        epochs = ", ".join(left_out)
+        warnings.append(f"{origin}: no accuracy between 0 and 1 in epochs {epochs}")
+    return dict(sorted(curve.items()))
 
 
 def _percent(fraction: float) -> float:

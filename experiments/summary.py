@@ -6,11 +6,14 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import scipy.stats
+from scipy import special
 
 from . import pairs, runs
 
 _CONFIDENCE = 0.95
+
+#: With fewer seeds the single values say more than a spread or an interval.
+MIN_SEEDS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Gain:
 
     Attributes:
         mean: Mean over seeds of method minus baseline.
-        low, high: The 95 % t-interval of the mean; NaN with a single seed.
+        low, high: The 95 % t-interval of the mean; NaN with less than three seeds.
         seeds: Number of seeds that both have.
     """
 
@@ -47,16 +50,16 @@ def paired_gain(
     mean, sd = mean_sd(differences)
     seeds = len(differences)
     half = math.nan
-    if seeds > 1:
-        quantile = scipy.stats.t.ppf((1 + _CONFIDENCE) / 2, df=seeds - 1)
+    if seeds >= MIN_SEEDS:
+        quantile = special.stdtrit(seeds - 1, (1 + _CONFIDENCE) / 2)
         half = float(quantile) * sd / math.sqrt(seeds)
     return Gain(mean, mean - half, mean + half, seeds)
 
 
 def baseline(block: pairs.Block) -> pairs.Row | None:
-    """Returns the student alone that gains are measured from: the best, if several."""
+    """Returns the row that gains are measured from: of several baselines the best."""
     return max(
-        block.having(pairs.STUDENT_ALONE),
+        block.having(pairs.BASELINE),
         key=lambda row: statistics.fmean(row.accuracies.values()),
         default=None,
     )
@@ -71,10 +74,10 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
     results = [run.result for run in row.runs.values()]
     mean, sd = mean_sd(row.accuracies.values())
     speeds = [r.images_per_s for r in results if r.images_per_s is not None]
-    alone = baseline(block)
+    reference = baseline(block)
     gain = None
-    if row.role == pairs.METHOD and alone is not None:
-        gain = paired_gain(row.accuracies, alone.accuracies)
+    if row.role == pairs.METHOD and reference is not None:
+        gain = paired_gain(row.accuracies, reference.accuracies)
     settings = row.first.settings
     teacher, student = block.pair or (None, None)
     values = {
@@ -88,6 +91,7 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
         "network": row.network,
         "seeds": " ".join(map(str, row.runs)),
         "n": len(results),
+        "last_epoch_accuracies": " ".join(f"{a:.2f}" for a in row.accuracies.values()),
         "last_epoch_accuracy": mean,
         "last_epoch_sd": sd,
         "gain": gain and gain.mean,
@@ -95,10 +99,11 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
         "gain_high": gain and gain.high,
         "gain_seeds": gain and gain.seeds,
         "best_epoch_accuracy": statistics.fmean(r.best_accuracy for r in results),
-        "best_epoch_split": row.watched,
+        "best_epoch_split": row.eval_split,
         "parameters": results[0].parameters,
-        "extra_parameters_while_training": results[0].extra_parameters,
+        "auxiliary_parameters": results[0].auxiliary_parameters,
         "train_images": results[0].train_images,
+        "distill_first_epochs": row.first.distill_first_epochs,
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
         "images_per_s": statistics.median(speeds) if speeds else None,
@@ -110,8 +115,8 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
 
 
 def notes(block: pairs.Block) -> list[str]:
-    """Says in words what the numbers of a block do not show, or do not allow."""
-    methods, alone = block.having(pairs.METHOD), baseline(block)
+    """Returns in words what the numbers of a block do not show, or do not allow."""
+    methods, reference = block.having(pairs.METHOD), baseline(block)
     lines = []
     taught = {
         f"{run.result.teacher_accuracy:.2f} %"
@@ -120,38 +125,47 @@ def notes(block: pairs.Block) -> list[str]:
         if run.result.teacher_accuracy is not None
     }
     if taught:
-        lines.append(f"Teacher as measured in the runs: {', '.join(sorted(taught))}.")
-    if len(block.having(pairs.STUDENT_ALONE)) > 1:
-        lines.append(f"Gains are measured from the better baseline, {alone.label}.")
-    if methods and alone is None:
-        lines.append("No student alone with these settings, so no gain.")
+        lines.append(
+            f"Test accuracy of the teachers in these runs: {', '.join(sorted(taught))}."
+        )
+    pretrained = [row.label for row in methods if "pretrain" in row.first.result.phases]
+    if pretrained:
+        lines.append(
+            f"Networks of {', '.join(pretrained)} were first trained on the teacher; "
+            "epochs do not count that."
+        )
+    for row in block.rows:
+        kept = dict.fromkeys(run.note for run in row.runs.values() if run.note)
+        lines += [f"{row.label}: {note}" for note in kept]
+    if len(block.having(pairs.BASELINE)) > 1:
+        lines.append(f"Gains are over the better baseline, {reference.label}.")
+    if methods and reference is None:
+        lines.append("No baseline with these settings, so no gain.")
         return lines
     for row in methods:
-        lines += [f"{row.label}: {caveat}." for caveat in _caveats(row, alone)]
+        lines += [f"{row.label}: {caveat}." for caveat in _caveats(row, reference)]
     return lines
 
 
-def _caveats(row: pairs.Row, alone: pairs.Row) -> list[str]:
-    gain = paired_gain(row.accuracies, alone.accuracies)
+def _caveats(row: pairs.Row, reference: pairs.Row) -> list[str]:
+    gain = paired_gain(row.accuracies, reference.accuracies)
     if gain is None:
-        return ["shares no seed with the student alone, so no gain"]
+        return ["shares no seed with the baseline, so no gain"]
     caveats = []
-    if gain.seeds == 1:
-        caveats.append("gain of a single seed, so no interval")
-    elif gain.low <= 0 <= gain.high:
+    if gain.low <= 0 <= gain.high:
         caveats.append(f"gain not distinguishable from zero with {gain.seeds} seeds")
     if gain.seeds < len(row.runs):
         caveats.append(
-            f"gain over the {gain.seeds} of its {len(row.runs)} seeds that the student "
-            "alone has too"
+            f"gain over the {gain.seeds} of its {len(row.runs)} seeds that the "
+            "baseline has, too"
         )
     others = [
-        f"{field}={ours} (student alone: {theirs})"
-        for field, (ours, theirs) in pairs.differences(
-            row.first.recipe, alone.first.recipe
+        f"{field}={value} (baseline: {base})"
+        for field, (value, base) in pairs.differences(
+            row.first.recipe, reference.first.recipe
         ).items()
         if field.split(".")[0] not in runs.OF_METHODS
     ]
     if others:
-        caveats.append(f"differs from the student alone also in {', '.join(others)}")
+        caveats.append(f"differs from the baseline also in {', '.join(others)}")
     return caveats
