@@ -44,7 +44,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kdjax import config as config_lib
-from kdjax.data.batches import Fed
+from kdjax.data.pipeline.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase

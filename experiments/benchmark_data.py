@@ -39,7 +39,7 @@ from PIL import Image
 from kdjax import models, recipes
 from kdjax import step as step_lib
 from kdjax.data import augment
-from kdjax.data.batches import Batch, Fed
+from kdjax.data.pipeline.batches import Batch, Fed
 from kdjax.experiment import Experiment
 from kdjax.metrics import Sums
 

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 
 from kdjax import config as config_lib
 from kdjax import distill, objective
-from kdjax.data import augment
+from kdjax.data import normalization
 from kdjax.distill.modules import attention_network
 from kdjax.experiment import Experiment
 from kdjax.runs import checkpoint, workdirs
@@ -120,7 +120,9 @@ def compare(
 
     @jax.jit
     def relate(state, pretrained, teacher_variables, image):
-        image = augment.normalize(image, mean=config.data.mean, std=config.data.std)
+        image = normalization.normalize(
+            image, mean=config.data.mean, std=config.data.std
+        )
         variables = _variables(state, "student")
         ours, _ = objective.forward(student, variables, image, train=True)
         theirs, _ = objective.forward(teacher, teacher_variables, image, train=train)

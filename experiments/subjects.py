@@ -12,7 +12,7 @@ import numpy as np
 
 from kdjax import distill, metrics, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.singular_vector_method import PointVectorMethod
 

@@ -11,7 +11,7 @@ import optax
 
 from kdjax import objective
 from kdjax import step as step_lib
-from kdjax.data.batches import EvalBatches
+from kdjax.data.pipeline.batches import EvalBatches
 
 
 class Evaluation(NamedTuple):

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 from kdjax import distill, models, objective, rngs
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
-from kdjax.data import datasets, pipelines
-from kdjax.data.batches import EvalBatches
+from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import Normalization
+from kdjax.data.pipeline.batches import EvalBatches
 from kdjax.data.split import LazySplit, Split
 from kdjax.evaluate import Evaluation, Evaluator
 from kdjax.objective import Frozen
@@ -62,11 +62,11 @@ class Experiment:
             "batch_size": config.batch_size,
             "mesh": Mesh(np.asarray(self._devices), (step_lib.DEVICES,)),
         }
-        self.batches = pipelines.train_batches(
+        self.batches = pipeline.train_batches(
             data.train, config.data, seed=config.seed, **size
         )
         self._whole = functools.partial(
-            pipelines.eval_batches, config=config.data, **size
+            pipeline.eval_batches, config=config.data, **size
         )
         self._test = data.test
         if data.validation is None:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.data import mixup
-from kdjax.data.batches import Batch
+from kdjax.data.augment import mixup
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax import optim, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch, TrainBatches
+from kdjax.data.pipeline.batches import Batch, TrainBatches
 from kdjax.metrics import Sums
 from kdjax.objective import Frozen, Objective
 from kdjax.train_state import TrainState

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax import rngs
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.clipping import clip_to_task
 from kdjax.metrics import Sums
 from kdjax.objective import Frozen, Objective

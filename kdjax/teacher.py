@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from kdjax import models, objective
-from kdjax.data import augment
+from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
@@ -189,7 +189,7 @@ def outputs_on(
 
     @jax.jit
     def outputs(image):
-        image = augment.normalize(image, mean=config.mean, std=config.std)
+        image = normalization.normalize(image, mean=config.mean, std=config.std)
         return objective.forward(teacher.local, teacher.variables, image, train=train)[
             0
         ]

@@ -15,7 +15,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import metrics
-from kdjax.data.batches import Fed
+from kdjax.data.pipeline.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from kdjax import teacher as teacher_lib
-from kdjax.data import digits
+from kdjax.data.sources import digits
 from kdjax.data.split import Split
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from kdjax import objective, optim, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch
-from kdjax.data.mixup import Mixed
+from kdjax.data.augment.mixup import Mixed
+from kdjax.data.pipeline.batches import Batch
 
 CLASSES = 3
 LABEL, OTHER = np.array([0, 1, 2, 0, 1]), np.array([1, 1, 0, 2, 2])

@@ -8,8 +8,8 @@ from jax.sharding import Mesh
 
 from kdjax import distill, models, objective, optim, recipes, train_state
 from kdjax import step as step_lib
-from kdjax.data import pipelines
-from kdjax.data.batches import Batch
+from kdjax.data import pipeline
+from kdjax.data.pipeline.batches import Batch
 from kdjax.data.split import Split
 from kdjax.evaluate import Evaluator
 from kdjax.metrics import means
@@ -147,7 +147,7 @@ def batch(num_devices, step, *, stream=None, **overrides):
     config = data_config()
     config.update(overrides)
     size = {"batch_size": 16, "mesh": mesh(num_devices)}
-    batches = pipelines.train_batches(some_images(40), config, seed=5, **size)
+    batches = pipeline.train_batches(some_images(40), config, seed=5, **size)
     if stream:
         batches = batches.of_stream(stream)
     taken = step_lib.data_parallel(
@@ -218,7 +218,7 @@ def test_evaluation_counts_every_example_once(num_devices):
     (logits, _), variables = network.init_with_output(
         jax.random.key(0), jnp.asarray(image), train=False
     )
-    whole = pipelines.eval_batches(split, config, batch_size=8, mesh=mesh(num_devices))
+    whole = pipeline.eval_batches(split, config, batch_size=8, mesh=mesh(num_devices))
     teacher_prediction = np.zeros(31, np.int32)
     found = Evaluator(
         network,

@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from kdjax import models, objective, optim, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import overhaul
 from kdjax.distill.modules import connectors
 from kdjax.interop import torch_layout

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdjax import recipes, teacher, train
-from kdjax.data import augment
+from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 
 #: Shape of a digit.
@@ -107,7 +107,7 @@ def test_a_teacher_sees_images_normalized_with_its_own_precomputed(trained):
         loaded = teacher.load(
             settings(trained).teacher, 10, IMAGE, normalization=constants
         )
-        image = augment.normalize(pixels, mean=constants.mean, std=constants.std)
+        image = normalization.normalize(pixels, mean=constants.mean, std=constants.std)
         for network in (loaded.network, loaded.local):
             answers[name], _ = network.apply(loaded.variables, image, train=False)
         assert isinstance(loaded.network, teacher.Renormalized) == (name == "other")

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from kdjax import recipes, train
-from kdjax.data import digits
+from kdjax.data.sources import digits
 from kdjax.evaluate import Evaluator
 from kdjax.experiment import Experiment
 from kdjax.runs import signals, workdirs

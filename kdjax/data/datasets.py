@@ -7,7 +7,7 @@
 - `imagenet`, TFDS's imagenet2012, whose split `validation` is the test;
 - `tfds:NAME`, any set of TFDS that is prepared in ArrayRecord format; where it has no
   split `test`, its split `validation` is the test;
-- `folder`, a user's own images, laid out as `kdjax.data.folder` says.
+- `folder`, a user's own images, laid out as `kdjax.data.sources.folder` says.
 
 What fits is decoded once and lies on the devices; the rest stays where it is stored and
 is read while training: `pipeline` decides.
@@ -20,7 +20,8 @@ import ml_collections
 import numpy as np
 from sklearn import model_selection
 
-from kdjax.data import augment, digits, folder, tfds_source
+from kdjax.data import augment
+from kdjax.data.sources import digits, folder, tfds_source
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Sets that are described without being read.

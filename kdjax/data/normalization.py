@@ -5,6 +5,10 @@ All in units of the pixels 0..255, in the order of the channels they are applied
 
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 
 class Normalization(NamedTuple):
     """The network sees `(pixel - mean) / std`, by color."""
@@ -27,3 +31,18 @@ PRESETS = {
     # torchvision, ImageNet: 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225.
     "imagenet": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
 }
+
+
+def normalize(
+    image: jax.Array, *, mean: tuple[float, ...], std: tuple[float, ...]
+) -> jax.Array:
+    """Turns uint8 [B, H, W, 3] into float32 (x - mean) / std.
+
+    Args:
+      image: pixels from 0 to 255.
+      mean: of each color, in the same units.
+      std: of each color, in the same units.
+    """
+    mean = np.asarray(mean, np.float32)[None, None, None]
+    std = np.asarray(std, np.float32)[None, None, None]
+    return (image.astype(jnp.float32) - mean) / std

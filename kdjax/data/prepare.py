@@ -6,7 +6,7 @@
 
 The first two read an archive downloaded before; the third downloads any set of TFDS,
 through its stock builder, which needs TensorFlow. Either way the set then lies in DIR
-as a TFDS set in ArrayRecord format, for `kdjax.data.tfds_source`.
+as a TFDS set in ArrayRecord format, for `kdjax.data.sources.tfds_source`.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from kdjax.data import cifar, cifar_builders, tfds_source, tiny_imagenet
+from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
+from kdjax.data.sources import tfds_source
 
 #: The sets that can do without a download: how to read their published archives, and
 #: what prepares them from it.

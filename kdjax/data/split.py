@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image
 
-from kdjax.data import framing
+from kdjax.data.augment import crop_resize
 
 
 class Description(NamedTuple):
@@ -113,7 +113,7 @@ class LazySplit:
         height, width, _ = self.image_shape
         if part == 1 and image.size == (width, height):
             return image
-        return framing.center(image, height, part)
+        return crop_resize.center(image, height, part)
 
     def pixels(self, places: np.ndarray) -> np.ndarray:
         """Reads the images of some examples, uint8 [B, H, W, 3]."""

@@ -37,7 +37,7 @@ import numpy as np
 import tabulate
 
 from kdjax import models
-from kdjax.data import augment, datasets
+from kdjax.data import datasets, normalization
 from kdjax.export import fold, formats
 from kdjax.models import cost
 from kdjax.runs import trained, workdirs
@@ -79,7 +79,7 @@ def write(
     network = models.build(run.config["model"], datasets.describe(data).num_classes)
 
     def normalize(image):
-        return augment.normalize(image, mean=data.mean, std=data.std)
+        return normalization.normalize(image, mean=data.mean, std=data.std)
 
     def in_flax(image):
         return network.apply(run.variables, normalize(image), train=False)[0]

@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 from kdjax import config as config_lib
 from kdjax import models, recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, pipelines
+from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout
@@ -100,7 +100,7 @@ def import_checkpoint(
 
 def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
     devices = jax.devices()
-    split = pipelines.eval_batches(
+    split = pipeline.eval_batches(
         datasets.load(config.data).test,
         config.data,
         batch_size=config.batch_size,

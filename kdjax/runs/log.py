@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from kdjax import metrics, process
-from kdjax.data.batch_plan import BatchPlan
+from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.runs import multihost, writers
 
 #: Seconds between two looks of the progress bar at the newest metrics.

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from kdjax import recipes
-from kdjax.data import datasets, digits
+from kdjax.data import datasets
+from kdjax.data.sources import digits
 from kdjax.data.split import Split
 
 

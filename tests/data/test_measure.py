@@ -2,7 +2,8 @@ import re
 
 import numpy as np
 
-from kdjax.data import digits, measure
+from kdjax.data import measure
+from kdjax.data.sources import digits
 from kdjax.data.split import Split
 
 

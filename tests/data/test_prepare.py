@@ -10,7 +10,9 @@ import tarfile
 import numpy as np
 import pytest
 
-from kdjax.data import cifar, cifar_builders, prepare, tfds_source
+from kdjax.data import prepare
+from kdjax.data.archives import cifar, cifar_builders
+from kdjax.data.sources import tfds_source
 from tests import commands
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

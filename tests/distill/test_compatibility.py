@@ -10,7 +10,7 @@ import pytest
 from kdjax import config as config_lib
 from kdjax import distill, models, objective, optim, recipes, train_state
 from kdjax import step as step_lib
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
 

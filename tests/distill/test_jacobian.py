@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kdjax import objective
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.jacobian import Jacobian
 from kdjax.models import Features
 from tests.distill import peers

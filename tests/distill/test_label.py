@@ -7,7 +7,7 @@ import pytest
 from jax.interpreters import partial_eval
 
 from kdjax import distill, models, objective
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from kdjax import distill, models, objective
-from kdjax.data.batches import Batch
+from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import mutual_learning
 from kdjax.distill.method import Inputs, Outputs
 from kdjax.distill.mutual_learning import MutualLearning

@@ -16,7 +16,8 @@ import pytest
 
 from experiments import plot_graphs
 from kdjax import distill, models, objective, recipes, rngs, train
-from kdjax.data import augment, digits
+from kdjax.data import normalization
+from kdjax.data.sources import digits
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
@@ -135,7 +136,7 @@ def losses(workdir):
     test = digits.load()["test"]
     index = np.concatenate([np.flatnonzero(test.label == k)[:3] for k in range(10)])
     pixels = {name: config["data"][name] for name in ("mean", "std")}
-    image = augment.normalize(test.image[index], **pixels)
+    image = normalization.normalize(test.image[index], **pixels)
     method = distill.build(config["methods"])["mhgd"]
     precomputed = {"pretrained": part(saved(workdir / "pretrain"), "methods", "mhgd")}
     student, teacher = (models.build(name, 10) for name in ("wrn_10_2", "wrn_10_1"))

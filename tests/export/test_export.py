@@ -18,7 +18,8 @@ import pytest
 from jax import export as jax_export
 
 from kdjax import models, recipes, train
-from kdjax.data import augment, digits
+from kdjax.data import normalization
+from kdjax.data.sources import digits
 from kdjax.export import __main__ as export
 from kdjax.export import formats
 from kdjax.runs import trained, workdirs
@@ -87,7 +88,7 @@ def expected(workdir, image):
     found = trained.load(workdir)
     data = found.config["data"]
     network = models.build(found.config["model"], 10)
-    image = augment.normalize(image, mean=data["mean"], std=data["std"])
+    image = normalization.normalize(image, mean=data["mean"], std=data["std"])
     return np.asarray(network.apply(found.variables, image, train=False)[0])
 
 

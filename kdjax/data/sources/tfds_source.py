@@ -12,7 +12,9 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 # Registers its builder with TFDS.
-from kdjax.data import decode, framing, tiny_imagenet  # noqa: F401
+from kdjax.data.archives import tiny_imagenet  # noqa: F401
+from kdjax.data.augment import crop_resize
+from kdjax.data.sources import decode
 from kdjax.data.split import Description, Split
 
 #: Sets whose split 'test' has no labels, by how their names begin.
@@ -99,7 +101,7 @@ class TfdsImages:
         label = np.empty(len(self), np.int32)
         for place, example in self._walk():
             decoded, label[place] = self._decoded(place, example)
-            image[place] = framing.center(decoded, image_size)
+            image[place] = crop_resize.center(decoded, image_size)
         return Split(image, label)
 
     def _walk(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,6 +1,6 @@
 """The pipeline that the images of a split come by."""
 
-from kdjax.data import batches, in_memory, streaming
+from kdjax.data.pipeline import batches, in_memory, streaming
 from kdjax.data.split import LazySplit, Split
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.data import erasing
+from kdjax.data.augment import erasing
 
 NUMBER, HEIGHT, WIDTH = 256, 20, 30
 

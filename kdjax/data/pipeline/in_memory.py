@@ -10,9 +10,9 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax.data import batches
-from kdjax.data.batch_plan import BatchPlan
-from kdjax.data.batches import Fed, RawBatch
+from kdjax.data.pipeline import batches
+from kdjax.data.pipeline.batch_plan import BatchPlan
+from kdjax.data.pipeline.batches import Fed, RawBatch
 from kdjax.data.split import Split
 
 

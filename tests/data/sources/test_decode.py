@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdjax.data import decode
+from kdjax.data.sources import decode
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)

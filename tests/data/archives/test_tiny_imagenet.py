@@ -7,7 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kdjax.data import prepare, tfds_source
+from kdjax.data import prepare
+from kdjax.data.sources import tfds_source
 
 #: Not in the order of the alphabet, which must not matter.
 WNIDS = ["n03", "n01", "n02"]

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax.data import array_pickle
+from kdjax.data.archives import array_pickle
 
 #: Of either set.
 NUM_RECORDS = {"train": 50_000, "test": 10_000}

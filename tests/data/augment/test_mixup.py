@@ -9,7 +9,7 @@ import scipy.stats
 from hypothesis import strategies as st
 
 from kdjax import step as step_lib
-from kdjax.data import mixup
+from kdjax.data.augment import mixup
 
 BATCH = 8
 

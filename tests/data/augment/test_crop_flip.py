@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.data import augment
+from kdjax.data import augment, normalization
 
 SIZE = 8
 PADDING = 2
@@ -101,7 +101,7 @@ def test_no_padding_and_no_flip_is_the_image():
 
 def test_normalize_is_per_color_in_units_of_pixels():
     pixels = np.zeros((1, 1, 1, 3), np.uint8) + np.asarray([0, 100, 255], np.uint8)
-    result = augment.normalize(
+    result = normalization.normalize(
         jnp.asarray(pixels), mean=(0.0, 50.0, 127.5), std=(1.0, 25.0, 127.5)
     )
     np.testing.assert_allclose(result.ravel(), [0.0, 2.0, 1.0])

@@ -24,9 +24,11 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from kdjax.data import augment, batches, framing
-from kdjax.data.batch_plan import BatchPlan
-from kdjax.data.batches import Fed, RawBatch
+from kdjax.data import augment
+from kdjax.data.augment import crop_resize
+from kdjax.data.pipeline import batches
+from kdjax.data.pipeline.batch_plan import BatchPlan
+from kdjax.data.pipeline.batches import Fed, RawBatch
 from kdjax.data.split import LazySplit
 
 #: Batches of each worker that may wait for their turn.
@@ -96,7 +98,7 @@ class _Shuffled:
             if not self.random_part:
                 return self.split.framed(image)
             draw = plan.seed, zlib.crc32(f"{plan.stream}part".encode()), step, position
-            return framing.random_resized(image, size, np.random.default_rng(draw))
+            return crop_resize.random_resized(image, size, np.random.default_rng(draw))
 
         return _decoded(self.split, places[position], position, frame)
 

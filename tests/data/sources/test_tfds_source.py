@@ -6,7 +6,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kdjax.data import cifar, cifar_builders, tfds_source
+from kdjax.data.archives import cifar, cifar_builders
+from kdjax.data.sources import tfds_source
 
 COUNTS = {"train": 1203, "test": 5}  # More than one block, and a rest.
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from kdjax import recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, pipelines
+from kdjax.data import datasets, pipeline
 from kdjax.data.split import ArraySource, LazySplit
 
 
@@ -39,7 +39,7 @@ def flat(taken):
 
 def train_batches(config, first, last, *, devices=1, stream=None, seed=5):
     """Takes the batches of some steps."""
-    batches = pipelines.train_batches(
+    batches = pipeline.train_batches(
         datasets.load(config).train,
         config,
         batch_size=16,
@@ -98,9 +98,7 @@ def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
     split = datasets.load(config).train
     # The same image fifty times.
     split = LazySplit(split.images, [7] * 50, split.image_shape)
-    batches = pipelines.train_batches(
-        split, config, batch_size=16, seed=5, mesh=mesh(1)
-    )
+    batches = pipeline.train_batches(split, config, batch_size=16, seed=5, mesh=mesh(1))
     drawn = [
         np.asarray(fed.own.image).reshape(-1, 8, 8, 3)
         for each in (batches, batches.of_stream("pretrain"))
@@ -113,7 +111,7 @@ def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
 def test_both_roads_give_the_same_test_images(devices):
     def whole(pipeline):
         config = data_config(pipeline=pipeline)
-        split = pipelines.eval_batches(
+        split = pipeline.eval_batches(
             datasets.load(config).test, config, batch_size=64, mesh=mesh(devices)
         )
         take = step_lib.data_parallel(
@@ -129,7 +127,7 @@ def test_both_roads_give_the_same_test_images(devices):
 def test_the_test_looks_at_a_part_of_the_images():
     config = data_config(pipeline="streaming", eval_crop=0.5)
     test = datasets.load(config).test
-    split = pipelines.eval_batches(test, config, batch_size=400, mesh=mesh(1))
+    split = pipeline.eval_batches(test, config, batch_size=400, mesh=mesh(1))
     image = np.asarray(next(split.feed()).own[0].image)[0, 3]
     expected = Image.fromarray(test.pixels(np.arange(3, 4))[0])
     expected = expected.resize((8, 8), Image.Resampling.BILINEAR, box=(2, 2, 6, 6))
@@ -148,9 +146,7 @@ def test_an_image_that_cannot_be_read_ends_the_feed_with_its_name(workers):
     config = data_config(pipeline="streaming", workers=workers)
     split = datasets.load(config).train
     split = LazySplit(Broken(split.images.split), range(50), split.image_shape)
-    batches = pipelines.train_batches(
-        split, config, batch_size=50, seed=5, mesh=mesh(1)
-    )
+    batches = pipeline.train_batches(split, config, batch_size=50, seed=5, mesh=mesh(1))
     with pytest.raises(ValueError, match=r"^train/ants/3\.png cannot be used \(broken"):
         list(batches.feed(0, 1))
 
@@ -161,13 +157,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from kdjax import recipes
-from kdjax.data import datasets, pipelines
+from kdjax.data import datasets, pipeline
 
 if __name__ == "__main__":
     config = recipes.digits().data
     config.pipeline, config.workers = "streaming", 2
     split, mesh = datasets.load(config).train, Mesh(np.asarray(jax.devices()), ("d",))
-    batches = pipelines.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
+    batches = pipeline.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
     feed = batches.feed(0, 10**6)
     next(feed)
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
@@ -181,7 +177,7 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
     script.write_text(_KILLED)
     killed = subprocess.run(
         [sys.executable, script],
-        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parents[3])},
         stdout=subprocess.PIPE,
         check=False,
     )

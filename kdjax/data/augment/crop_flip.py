@@ -74,18 +74,3 @@ def random_crop_flip(
 def _inside(coordinate: jax.Array, size: int) -> jax.Array:
     """Reflects coordinates at the first and the last pixel."""
     return size - 1 - jnp.abs(size - 1 - jnp.abs(coordinate))
-
-
-def normalize(
-    image: jax.Array, *, mean: tuple[float, ...], std: tuple[float, ...]
-) -> jax.Array:
-    """Turns uint8 [B, H, W, 3] into float32 (x - mean) / std.
-
-    Args:
-      image: pixels from 0 to 255.
-      mean: of each color, in the same units.
-      std: of each color, in the same units.
-    """
-    mean = np.asarray(mean, np.float32)[None, None, None]
-    std = np.asarray(std, np.float32)[None, None, None]
-    return (image.astype(jnp.float32) - mean) / std

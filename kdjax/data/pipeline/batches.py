@@ -20,8 +20,9 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax.data import augment, erasing, mixup
-from kdjax.data.batch_plan import BatchPlan
+from kdjax.data import augment, normalization
+from kdjax.data.augment import erasing, mixup
+from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.split import LazySplit, Split
 from kdjax.runs import multihost
 
@@ -153,7 +154,7 @@ class TrainBatches(abc.ABC):
             crop=config.crop,
             **whole_batch,
         )
-        image = augment.normalize(image, mean=config.mean, std=config.std)
+        image = normalization.normalize(image, mean=config.mean, std=config.std)
         image = erasing.random_erasing(
             self.plan.key("erasing", step),
             image,
@@ -210,7 +211,7 @@ class EvalBatches(abc.ABC):
     def take(self, shared: Any, own: Any) -> Batch:
         """Makes one device's share of a batch; called inside the evaluation."""
         examples, mask = self._examples(shared, own)
-        image = augment.normalize(
+        image = normalization.normalize(
             examples.image, mean=self._config.mean, std=self._config.std
         )
         return Batch(image, examples.label, mask, examples.index)

@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from kdjax.data import decode, framing
+from kdjax.data.augment import crop_resize
+from kdjax.data.sources import decode
 from kdjax.data.split import Description, Split
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -170,7 +171,7 @@ def _in_memory(
     """Decodes a split; returns it, and by their names why files are missing."""
 
     def framed(image: Image.Image) -> np.ndarray:
-        return np.asarray(framing.center(image, image_size))
+        return np.asarray(crop_resize.center(image, image_size))
 
     image = np.empty((len(images), *shape), np.uint8)
     good, bad = [], {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdjax.data import folder
+from kdjax.data.sources import folder
 
 CLASSES = ["ants", "bees", "Wasps"]
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kdjax.data.batch_plan import BatchPlan
+from kdjax.data.pipeline.batch_plan import BatchPlan
 
 
 def plan(number, batch_size, *, drop_remainder=False, devices=1, seed=0):

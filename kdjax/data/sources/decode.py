@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from kdjax.data import framing
+from kdjax.data.augment import crop_resize
 
 #: What may be opened, whatever a file is called.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
@@ -34,8 +34,8 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
 
     Args:
       path: the file.
-      size: height and width of the result, of its center; see `framing.center`. 0 for
-        the image as it is.
+      size: height and width of the result, of its center, see `crop_resize.center`; 0
+        for the image as it is.
 
     Returns:
       uint8 [H, W, 3].
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     Raises:
       ValueError: in one line without the path, if it cannot be decoded.
     """
-    return np.asarray(framing.center(load(path), size))
+    return np.asarray(crop_resize.center(load(path), size))
 
 
 def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from kdjax.data import cifar, cifar_builders
+from kdjax.data.archives import cifar, cifar_builders
 
 COUNTS = {"train": 7, "test": 3}
 NAMES = {

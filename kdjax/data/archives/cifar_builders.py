@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kdjax.data.cifar import Archive, Records
+from kdjax.data.archives.cifar import Archive, Records
 
 
 class _FromArchive:

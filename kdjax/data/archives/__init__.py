@@ -1,0 +1,1 @@
+"""Published archives of data sets, which `kdjax.data.prepare` reads."""

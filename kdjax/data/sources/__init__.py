@@ -1,0 +1,1 @@
+"""The data sets, each as a split in memory or as a source of encoded images."""
