@@ -44,7 +44,6 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kdjax import config as config_lib
-from kdjax.data.pipeline.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase
@@ -74,12 +73,12 @@ class Training:
         phase: Phase,
         state: TrainState,
         frozen: Frozen,
-        feed: Iterator[Fed],
+        batches: Iterator[tuple[Any, Any]],
         checkpoints: checkpoint.Checkpoints,
         metadata: dict[str, Any],
     ):
         """Takes over the state; the metadata is saved beside it."""
-        self._phase, self._frozen, self._feed = phase, frozen, feed
+        self._phase, self._frozen, self._batches = phase, frozen, batches
         self._checkpoints, self._metadata = checkpoints, metadata
         self.state, self._step = state, int(state.step)
 
@@ -89,7 +88,7 @@ class Training:
         pending = None
         for number in range(steps):
             self.state, sums = self._phase.train_step(
-                self.state, self._frozen, *next(self._feed)
+                self.state, self._frozen, *next(self._batches)
             )
             self._step += 1
             # As in a run, where a step is under way while the one before is logged.
@@ -147,13 +146,13 @@ def measure(
     seconds: dict[str, list[float]] = {
         name: [] for name in ("save", "whole", "steps", "steps_with_save", "left")
     }
-    feed = phase.batches.feed(first, first + _WARM_UP + 2 * rounds * steps)
+    batches = phase.batches.batches(first, first + _WARM_UP + 2 * rounds * steps)
     keep = {name: config.checkpoint[name] for name in ("keep_last", "keep_best")}
     with (
-        contextlib.closing(feed),
+        contextlib.closing(batches),
         checkpoint.Checkpoints(workdir, **keep) as checkpoints,
     ):
-        training = Training(phase, state, frozen, feed, checkpoints, metadata)
+        training = Training(phase, state, frozen, batches, checkpoints, metadata)
         training.run(_WARM_UP, saves=True)
         training.wait()
         for _ in range(rounds):

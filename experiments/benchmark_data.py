@@ -39,7 +39,7 @@ from PIL import Image
 from kdjax import models, recipes
 from kdjax import step as step_lib
 from kdjax.data import augment
-from kdjax.data.pipeline.batches import Batch, Fed
+from kdjax.data.pipeline.batches import Batch
 from kdjax.experiment import Experiment
 from kdjax.metrics import Sums
 
@@ -90,16 +90,16 @@ class Pipeline:
         self._phase = Experiment(config).phases[-1]
         self._state, self._frozen = self._phase.begin(None)
         batches = self._phase.batches
-        self._take = step_lib.data_parallel(
-            batches.take, jax.devices(), in_axes=(None, 0, None), out_axes=0
+        self._make_batch = step_lib.data_parallel(
+            batches.make_batch, jax.devices(), in_axes=(None, 0, None), out_axes=0
         )
-        self._feed = batches.feed(0, 2**40)
-        self._at_rest = next(self._feed)
+        self._inputs = batches.batches(0, 2**40)
+        self._at_rest = next(self._inputs)
         self._kinds = {
-            "feed": lambda: self._make(next(self._feed)),
+            "feed": lambda: self._make(next(self._inputs)),
             "take": lambda: self._make(self._at_rest),
             "rest": lambda: self._train(self._at_rest),
-            "fed": lambda: self._train(next(self._feed)),
+            "fed": lambda: self._train(next(self._inputs)),
         }
         self.seconds = {kind: [] for kind in self._kinds}
         for kind in self._kinds.values():
@@ -107,7 +107,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Ends what is read ahead."""
-        self._feed.close()
+        self._inputs.close()
 
     def run(self, steps: int) -> None:
         """Times so many steps of each kind, one kind after the other."""
@@ -128,11 +128,11 @@ class Pipeline:
             before = done
         jax.block_until_ready(before)
 
-    def _make(self, fed: Fed) -> Batch:
-        return self._take(*fed, jnp.int32(0))
+    def _make(self, inputs: tuple[Any, Any]) -> Batch:
+        return self._make_batch(*inputs, jnp.int32(0))
 
-    def _train(self, fed: Fed) -> Sums:
-        self._state, sums = self._phase.train_step(self._state, self._frozen, *fed)
+    def _train(self, inputs: tuple[Any, Any]) -> Sums:
+        self._state, sums = self._phase.train_step(self._state, self._frozen, *inputs)
         return sums
 
 

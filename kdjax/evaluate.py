@@ -58,8 +58,8 @@ class Evaluator:
     def __call__(self, variables: Mapping[str, Any]) -> Evaluation:
         """Evaluates a network with its running statistics."""
         sums, prediction = [], []
-        for shared, own in self._split.feed():
-            batch_sums, classes = self._step(variables, shared, own)
+        for replicated, sharded in self._split:
+            batch_sums, classes = self._step(variables, replicated, sharded)
             sums.append(batch_sums)
             prediction.append(classes)
         total = jax.tree.map(lambda *x: sum(map(float, x)), *jax.device_get(sums))
@@ -72,8 +72,8 @@ class Evaluator:
             )
         return Evaluation(metrics, prediction)
 
-    def _evaluate_batch(self, variables, shared, own):
-        batch = self._split.take(shared, own)
+    def _evaluate_batch(self, variables, replicated, sharded):
+        batch = self._split.make_batch(replicated, sharded)
         mask = batch.mask
         outputs, _ = objective.forward(
             self._network, variables, batch.image, train=False

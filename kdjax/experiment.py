@@ -211,7 +211,7 @@ class Experiment:
                 self._start_pretraining,
                 optimizer=config.pretrain.optimizer,
                 epochs=config.pretrain.epochs,
-                batches=self.batches.of_stream("pretrain"),
+                batches=self.batches.with_stream("pretrain"),
             )
         network = self.teacher and self.teacher.network
         start, taught = self._start_student, self.methods
@@ -224,7 +224,7 @@ class Experiment:
                 start,
                 optimizer=config.distill_first.optimizer,
                 epochs=config.distill_first.epochs,
-                batches=self.batches.of_stream("distill_first"),
+                batches=self.batches.with_stream("distill_first"),
                 skip_params_without_gradient=True,
             )
             start, taught = self._start_task, {}

@@ -178,7 +178,7 @@ def student_objective(
             """Adds up the losses whose gradients meet in one way."""
             loss, terms, stats = jnp.zeros((), ours.logits.dtype), {}, {}
             if combination == "sum":
-                terms["cross_entropy"] = mixup.of_classes(
+                terms["cross_entropy"] = mixup.mixed_loss(
                     functools.partial(cross_entropy, ours.logits),
                     batch.label,
                     batch.mixed,
@@ -214,7 +214,7 @@ def student_objective(
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
         prediction = jnp.argmax(ours.logits, -1)
-        right = mixup.of_classes(
+        right = mixup.mixed_loss(
             functools.partial(jnp.equal, prediction), batch.label, batch.mixed
         )
         return Demand(

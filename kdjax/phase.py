@@ -40,8 +40,8 @@ class Phase:
       total_steps: updates from the first to the last.
       schedule: learning rate over steps.
       abstract: shapes and types of the state.
-      train_step: `(state, frozen, shared, own) -> (state, metrics)` on all devices, the
-        latter two as `batches` feed them; takes over the memory of `state`.
+      train_step: `(state, frozen, replicated, sharded) -> (state, metrics)` on all
+        devices, the latter two as yielded by `batches`; donates `state`.
       evaluate: gives the metrics of a state on the watched split; None if there is
         nothing to evaluate.
     """
@@ -101,12 +101,12 @@ class Phase:
             axis_name=step_lib.DEVICES,
         )
 
-        def take_and_step(state, frozen, shared, own):
-            batch = batches.take(shared, own, state.step)
+        def make_batch_and_step(state, frozen, replicated, sharded):
+            batch = batches.make_batch(replicated, sharded, state.step)
             return train_step(state, frozen, batch)
 
         self.train_step = step_lib.data_parallel(
-            take_and_step, devices, in_axes=(None, None, None, 0), donate=(0,)
+            make_batch_and_step, devices, in_axes=(None, None, None, 0), donate=(0,)
         )
         abstract, frozen = jax.eval_shape(
             self._state_and_frozen, before and before.abstract

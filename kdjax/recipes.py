@@ -101,7 +101,7 @@ def imagenet() -> ml_collections.ConfigDict:
 
     Differs from the original in: the last, smaller batch of an epoch is left out, which
     few numbers of devices could share; the random numbers; and a rounding of the
-    test's crop, see `crop_resize.center`.
+    test's crop, see `crop_resize.center_crop_resize`.
     """
     config = ofd()
     config.data.name = "imagenet"

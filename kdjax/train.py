@@ -15,7 +15,6 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import metrics
-from kdjax.data.pipeline.batches import Fed
 from kdjax.experiment import Experiment
 from kdjax.objective import Frozen
 from kdjax.phase import Phase
@@ -176,11 +175,11 @@ def _run_phase(
         }
         checkpoints.save(step, state, metadata, accuracy)
 
-    feed = phase.batches.feed(int(state.step), phase.total_steps)
-    with log, checkpoints, contextlib.closing(feed):
+    batches = phase.batches.batches(int(state.step), phase.total_steps)
+    with log, checkpoints, contextlib.closing(batches):
         try:
             state, finished = _train(
-                experiment, phase, state, frozen, feed, log, save, stop_requested
+                experiment, phase, state, frozen, batches, log, save, stop_requested
             )
         except FloatingPointError as error:
             kept = checkpoints.latest_step
@@ -221,7 +220,7 @@ def _train(
     phase: Phase,
     state: TrainState,
     frozen: Frozen,
-    feed: Iterator[Fed],
+    batches: Iterator[tuple[Any, Any]],
     log: RunLog,
     save: Callable[[int, TrainState, float | None], None],
     stop_requested: Callable[[int], bool],
@@ -261,7 +260,7 @@ def _train(
         if at_end or stop:
             return state, at_end
 
-        state, sums = phase.train_step(state, frozen, *next(feed))
+        state, sums = phase.train_step(state, frozen, *next(batches))
         if pending is not None:
             log.step_done(step, pending)
         pending = sums

@@ -96,8 +96,8 @@ def test_a_stratified_part_is_taken_of_what_is_stored(data_dir):
     split = datasets.load(config).train
     part, left = datasets.set_aside(split, 0.5, CLASSES)
     np.testing.assert_array_equal(np.bincount(part.label), [2] * CLASSES)
-    np.testing.assert_array_equal(part.label, split.label[part.places])
-    assert sorted([*part.places, *left.places]) == list(range(40))
+    np.testing.assert_array_equal(part.label, split.label[part.indices])
+    assert sorted([*part.indices, *left.indices]) == list(range(40))
 
 
 def distill(teacher, student, data_dir, tmp_path, **fields):

@@ -29,8 +29,8 @@ def batch_of(label, mixed=None):
     return Batch(jnp.asarray(image), label, jnp.ones(5), jnp.arange(5), mixed)
 
 
-def mixed_by(share):
-    return batch_of(LABEL, Mixed(OTHER, jnp.full(5, share, jnp.float32)))
+def mixed_by(lam):
+    return batch_of(LABEL, Mixed(OTHER, jnp.full(5, lam, jnp.float32)))
 
 
 @pytest.fixture
@@ -58,25 +58,25 @@ def demand():
 def test_values_are_those_of_the_original(demand):
     """`lam * criterion(pred, y_a) + (1 - lam) * criterion(pred, y_b)`, by NumPy."""
     found = demand(mixed_by(0.3))
-    share = np.float64(np.float32(0.3))
+    lam = np.float64(np.float32(0.3))
     log_p = demand.logits - np.log(np.exp(demand.logits).sum(1, keepdims=True))
     example = np.arange(5)
-    expected = -share * log_p[example, LABEL] - (1 - share) * log_p[example, OTHER]
+    expected = -lam * log_p[example, LABEL] - (1 - lam) * log_p[example, OTHER]
     np.testing.assert_allclose(found.values["cross_entropy"], expected, rtol=1e-7)
     np.testing.assert_allclose(found.loss, expected.mean(), rtol=1e-7)
     chosen = demand.logits.argmax(1)
-    right = share * (chosen == LABEL) + (1 - share) * (chosen == OTHER)
+    right = lam * (chosen == LABEL) + (1 - lam) * (chosen == OTHER)
     assert 0 < right.sum() < 5
     np.testing.assert_allclose(found.values["accuracy"], right, rtol=1e-6)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_the_gradient_is_the_mixture_of_those_by_either_class(demand, share):
-    found, own, other = map(demand, (mixed_by(share), batch_of(LABEL), batch_of(OTHER)))
-    share = np.float64(np.float32(share))
+@pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
+def test_the_gradient_is_the_mixture_of_those_by_either_class(demand, lam):
+    found, own, other = map(demand, (mixed_by(lam), batch_of(LABEL), batch_of(OTHER)))
+    lam = np.float64(np.float32(lam))
     jax.tree.map(
         lambda mixture, a, b: np.testing.assert_allclose(
-            mixture, share * a + (1 - share) * b, rtol=1e-6, atol=1e-9
+            mixture, lam * a + (1 - lam) * b, rtol=1e-6, atol=1e-9
         ),
         (found.gradient, found.loss, found.values),
         (own.gradient, own.loss, jax.tree.map(jnp.float32, own.values)),

@@ -143,20 +143,22 @@ def data_config():
 
 
 def batch(num_devices, step, *, stream=None, **overrides):
-    """Takes the whole batch of a step: 40 images, in batches of 16, 16 and 8."""
+    """Makes the full batch of a step: 40 images, in batches of 16, 16 and 8."""
     config = data_config()
     config.update(overrides)
     size = {"batch_size": 16, "mesh": mesh(num_devices)}
     batches = pipeline.train_batches(some_images(40), config, seed=5, **size)
     if stream:
-        batches = batches.of_stream(stream)
-    taken = step_lib.data_parallel(
-        lambda shared, own: batches.take(shared, own, jnp.int32(step)),
+        batches = batches.with_stream(stream)
+    made = step_lib.data_parallel(
+        lambda replicated, sharded: batches.make_batch(
+            replicated, sharded, jnp.int32(step)
+        ),
         jax.devices()[:num_devices],
         in_axes=(None, 0),
         out_axes=0,
-    )(*next(batches.feed(step, step + 1)))
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), taken)
+    )(*next(batches.batches(step, step + 1)))
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), made)
     assert len(flat.label) == batches.plan.size(step)
     return flat
 
@@ -192,19 +194,19 @@ def test_a_mixed_batch_is_a_mixture_of_the_same_on_one_device_and_on_four(step):
     np.testing.assert_array_equal(one.index, plain.index)
     assert plain.mixed is None
     # Whichever image of the partner's class fits: one does.
-    share = np.asarray(one.mixed.share, np.float64)[0]
+    lam = np.asarray(one.mixed.lam, np.float64)[0]
     for image, own, label in zip(one.image, plain.image, one.mixed.label, strict=True):
         others = np.asarray(plain.image)[plain.label == label]
-        mixtures = share * own[None] + (1 - share) * others
+        mixtures = lam * own[None] + (1 - lam) * others
         away = np.abs(mixtures - image[None]).max((1, 2, 3))
         assert away.min() < 1e-5
 
 
-def test_every_step_and_every_phase_draws_another_share():
+def test_every_step_and_every_phase_draws_another_lambda():
     first, second = (batch(1, step, mixup=1.0) for step in (0, 1))
     other = batch(1, 0, mixup=1.0, stream="distill_first")
-    shares = {float(found.mixed.share[0]) for found in (first, second, other)}
-    assert len(shares) == 3
+    lams = {float(found.mixed.lam[0]) for found in (first, second, other)}
+    assert len(lams) == 3
 
 
 @pytest.mark.parametrize("num_devices", [1, 4])

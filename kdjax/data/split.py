@@ -1,4 +1,4 @@
-"""What every data source hands on: its description, and the splits it holds."""
+"""Interfaces of data sources: a description, and splits in memory or lazily read."""
 
 import concurrent.futures
 import dataclasses
@@ -14,12 +14,12 @@ from kdjax.data.augment import crop_resize
 
 
 class Description(NamedTuple):
-    """What has to be known of a data set before its images are read.
+    """Metadata of a data set, available without reading its images.
 
     Attributes:
-      num_classes: number of labels, K.
+      num_classes: K.
       image_shape: [H, W, 3].
-      num_images: of training and test together.
+      num_images: in the training and test splits together.
     """
 
     num_classes: int
@@ -28,11 +28,11 @@ class Description(NamedTuple):
 
 
 class Split(NamedTuple):
-    """One split of a data set, whole, in memory.
+    """A split of a data set in memory.
 
     Attributes:
-      image: uint8 [N, H, W, 3], red, green, blue, neither normalized nor augmented.
-      label: int32 [N], class numbers from 0.
+      image: RGB, neither normalized nor augmented, uint8 [N, H, W, 3].
+      label: class of each image, from 0, int32 [N].
     """
 
     image: np.ndarray
@@ -46,25 +46,25 @@ class Split(NamedTuple):
     def image_shape(self) -> tuple[int, int, int]:
         return self.image.shape[1:]
 
-    def select(self, places: np.ndarray) -> "Split":
-        """Returns some of the examples."""
-        return Split(self.image[places], self.label[places])
+    def select(self, indices: np.ndarray) -> "Split":
+        """Returns a subset of the examples."""
+        return Split(self.image[indices], self.label[indices])
 
-    def pixels(self, places: np.ndarray) -> np.ndarray:
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
         """Returns the images of some examples, uint8 [B, H, W, 3]."""
-        return self.image[places]
+        return self.image[indices]
 
 
 class ImageSource(Protocol):
-    """Images that are decoded one at a time, by any thread or process."""
+    """Stored images, decoded one at a time by any thread or process."""
 
     def __len__(self) -> int: ...
 
-    def read(self, place: int) -> tuple[Image.Image, int]:
+    def read(self, index: int) -> tuple[Image.Image, int]:
         """Decodes an image to RGB; returns it and its class.
 
         Raises:
-          ValueError: in one line that names it, if it cannot be decoded.
+          ValueError: in one line that names the image, if it cannot be decoded.
         """
 
     def labels(self) -> np.ndarray:
@@ -73,66 +73,72 @@ class ImageSource(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class LazySplit:
-    """One split of a data set, whose images stay where they are stored.
+    """A split of a data set whose images are read when they are needed.
 
     Attributes:
-      images: more of them may be there than belong to the split.
-      places: those that belong to it, [N].
-      image_shape: what every image is brought to, [H, W, 3].
+      source: the images; it may hold more than those of the split.
+      indices: of the split's images in the source, [N].
+      image_shape: of every image after cropping and resizing, [H, W, 3].
     """
 
-    images: ImageSource
-    places: Sequence[int]
+    source: ImageSource
+    indices: Sequence[int]
     image_shape: tuple[int, int, int]
 
     @property
     def num_examples(self) -> int:
-        return len(self.places)
+        return len(self.indices)
 
     @functools.cached_property
     def label(self) -> np.ndarray:
-        """Class of every example, int32 [N]; may take long at the first time."""
-        return self.images.labels()[np.asarray(self.places)]
+        """Class of every example, int32 [N]; the first access may be slow."""
+        return self.source.labels()[np.asarray(self.indices)]
 
-    def select(self, places: np.ndarray) -> "LazySplit":
-        """Returns some of the examples."""
-        chosen = np.asarray(self.places)[places]
-        return dataclasses.replace(self, places=chosen)
+    def select(self, indices: np.ndarray) -> "LazySplit":
+        """Returns a subset of the examples."""
+        chosen = np.asarray(self.indices)[indices]
+        return dataclasses.replace(self, indices=chosen)
 
-    def read(self, place: int) -> tuple[Image.Image, int]:
-        """Decodes an example, in its own size; returns it and its class."""
-        return self.images.read(int(self.places[place]))
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        """Decodes an example at its stored size; returns it and its class."""
+        return self.source.read(int(self.indices[index]))
 
-    def framed(self, image: Image.Image, part: float = 1.0) -> Image.Image:
-        """Brings an image to the size of the split.
+    def center_crop_resize(
+        self, image: Image.Image, fraction: float = 1.0
+    ) -> Image.Image:
+        """Crops and resizes an image to `image_shape`.
 
         Args:
           image: as it was read.
-          part: of its shorter side, what is looked at.
+          fraction: side of the central crop over the image's shorter side.
         """
         height, width, _ = self.image_shape
-        if part == 1 and image.size == (width, height):
+        if fraction == 1 and image.size == (width, height):
             return image
-        return crop_resize.center(image, height, part)
+        return crop_resize.center_crop_resize(image, height, fraction)
 
-    def pixels(self, places: np.ndarray) -> np.ndarray:
+    def pixels(self, indices: np.ndarray) -> np.ndarray:
         """Reads the images of some examples, uint8 [B, H, W, 3]."""
+
+        def read(index: int) -> np.ndarray:
+            image, _ = self.read(index)
+            return np.asarray(self.center_crop_resize(image))
+
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = pool.map(lambda place: self.framed(self.read(place)[0]), places)
-            return np.stack([np.asarray(image) for image in images])
+            return np.stack(list(pool.map(read, indices)))
 
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:
-    """A split in memory, seen as stored images."""
+    """A split in memory as an `ImageSource`."""
 
     split: Split
 
     def __len__(self) -> int:
         return self.split.num_examples
 
-    def read(self, place: int) -> tuple[Image.Image, int]:
-        return Image.fromarray(self.split.image[place]), int(self.split.label[place])
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        return Image.fromarray(self.split.image[index]), int(self.split.label[index])
 
     def labels(self) -> np.ndarray:
         return self.split.label

@@ -1,16 +1,16 @@
-"""Augmentation on the device: pure functions from uint8 pixels to network input."""
+"""Random crops and flips on the device."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: A crop of random place, size and shape for each image, drawn where it is decoded.
+#: A crop of random position, size and shape for each image, made on the host.
 RANDOM_RESIZED = "random_resized"
 
-#: What draws a crop of its own, by the name used in `data.crop`.
+#: Values of `data.crop`.
 CROPS = ("per_image", "per_batch", RANDOM_RESIZED)
 
-#: How coordinates outside an image are filled, by the name used in `data.padding_mode`.
+#: Values of `data.padding_mode`.
 PADDING_MODES = ("reflect", "zero")
 
 
@@ -18,45 +18,45 @@ def random_crop_flip(
     key: jax.Array,
     image: jax.Array,
     *,
-    position: jax.Array,
+    index_in_batch: jax.Array,
     batch_size: int,
     padding: int,
     mode: str,
     flip: bool,
     crop: str = "per_image",
 ) -> jax.Array:
-    """Pads, mirrors half of the images and crops them back to their size.
+    """Pads the images, flips each with probability 1/2, and crops the original size.
 
-    What example k of a batch draws depends on the key, k and the size of the batch,
-    not on how the batch is spread over devices. Nothing padded is ever stored: crop,
-    reflection and mirroring are one gather of coordinates.
+    Randomness depends on (key, index in batch, batch size), not on sharding. The padded
+    images are never materialized: crop, reflection and flip are one gather.
 
-    Source: the overhaul paper's loader: reflect padding, horizontal flip with
-    probability 1/2, random crop. Differs from the original in: nothing but the random
-    numbers.
+    Source: the data loader of the overhaul paper: reflect padding, horizontal flip,
+    random crop. Differs from the original in: nothing but the random numbers.
 
     Args:
-      key: randomness of this step.
+      key: of this step.
       image: [B, H, W, 3].
-      position: place of each example in the whole batch, [B] int32.
-      batch_size: size of the whole batch over all devices.
+      index_in_batch: of each example, over all devices, [B] int32.
+      batch_size: over all devices.
       padding: pixels added on each side.
       mode: "reflect" (without repeating the border) or "zero".
-      flip: whether to mirror left to right at all.
-      crop: "per_batch": one place for all, as in the code of MHGD; or each its own.
+      flip: whether to flip horizontally.
+      crop: "per_batch" draws one crop for the batch, as in the code of MHGD; any other
+        value draws one for each image.
 
     Returns:
-      [B, H, W, 3] of the type of `image`.
+      [B, H, W, 3] of the dtype of `image`.
     """
     height, width = image.shape[1:3]
     crop_key, flip_key = jax.random.split(key)
     offset = jax.random.randint(crop_key, (batch_size, 2), 0, 2 * padding + 1)
-    offset = offset[position * 0 if crop == "per_batch" else position] - padding
-    row = offset[:, :1] + np.arange(height)[None]
-    column = offset[:, 1:] + np.arange(width)[None]
+    offset = offset[:1] if crop == "per_batch" else offset[index_in_batch]
+    row = offset[:, :1] - padding + np.arange(height)[None]
+    column = offset[:, 1:] - padding + np.arange(width)[None]
     if flip:
-        mirrored = jax.random.bernoulli(flip_key, shape=(batch_size, 1))[position]
-        column = jnp.where(mirrored, width - 1 - column, column)
+        flipped = jax.random.bernoulli(flip_key, shape=(batch_size, 1))
+        flipped = flipped[index_in_batch]
+        column = jnp.where(flipped, width - 1 - column, column)
     example = np.arange(image.shape[0])[:, None, None]
     cropped = image[
         example,

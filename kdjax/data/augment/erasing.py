@@ -15,7 +15,7 @@ def random_erasing(
     image: jax.Array,
     *,
     probability: float,
-    position: jax.Array,
+    index_in_batch: jax.Array,
     batch_size: int,
 ) -> jax.Array:
     """Covers a random rectangle of some images with the mean color.
@@ -32,8 +32,8 @@ def random_erasing(
       key: randomness of this step.
       image: normalized, so that 0 is the mean color, [B, H, W, 3].
       probability: of each image to lose a rectangle; with 0 Keras is not imported.
-      position: place of each example in the whole batch, [B] int32.
-      batch_size: size of the whole batch over all devices.
+      index_in_batch: of each example, over all devices, [B] int32.
+      batch_size: over all devices.
     """
     if not probability:
         return image
@@ -44,7 +44,7 @@ def random_erasing(
         erased, _ = layer.stateless_call([], [seed], image[None], training=True)
         return erased[0]
 
-    return jax.vmap(erase)(jax.random.split(key, batch_size)[position], image)
+    return jax.vmap(erase)(jax.random.split(key, batch_size)[index_in_batch], image)
 
 
 @functools.cache

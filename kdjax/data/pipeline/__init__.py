@@ -1,18 +1,21 @@
-"""The pipeline that the images of a split come by."""
+"""Input pipelines: `in_memory` for what fits on a device, `streaming` for the rest."""
 
-from kdjax.data.pipeline import batches, in_memory, streaming
+from typing import Any
+
+from kdjax.data.pipeline import in_memory, streaming
+from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import LazySplit, Split
 
 
-def train_batches(split: Split | LazySplit, *args, **kwargs) -> batches.TrainBatches:
+def train_batches(split: Split | LazySplit, *args: Any, **kwargs: Any) -> TrainBatches:
     """Returns the batches of a training split; arguments as for `TrainBatches`."""
-    return _pipeline(split).TrainBatches(split, *args, **kwargs)
+    if isinstance(split, Split):
+        return in_memory.InMemoryTrainBatches(split, *args, **kwargs)
+    return streaming.StreamingTrainBatches(split, *args, **kwargs)
 
 
-def eval_batches(split: Split | LazySplit, *args, **kwargs) -> batches.EvalBatches:
-    """Returns a split to evaluate on; arguments as for `EvalBatches`."""
-    return _pipeline(split).EvalBatches(split, *args, **kwargs)
-
-
-def _pipeline(split: Split | LazySplit):
-    return in_memory if isinstance(split, Split) else streaming
+def eval_batches(split: Split | LazySplit, *args: Any, **kwargs: Any) -> EvalBatches:
+    """Returns the batches of an evaluation; arguments as for `EvalBatches`."""
+    if isinstance(split, Split):
+        return in_memory.InMemoryEvalBatches(split, *args, **kwargs)
+    return streaming.StreamingEvalBatches(split, *args, **kwargs)

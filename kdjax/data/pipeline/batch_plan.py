@@ -1,7 +1,7 @@
-"""Which examples batch k holds: a function of (seed, k, global batch size) alone.
+"""Which examples each batch holds: a function of (seed, step, global batch size).
 
-So there is no iterator state to save, and the examples are the same on any number of
-devices, and on either pipeline.
+There is no iterator state to save, and the examples are the same on any number of
+devices and with either pipeline.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ class BatchPlan:
     Attributes:
       num_examples: in the training split.
       batch_size: over all devices.
-      devices: that share each batch equally.
+      devices: number of devices, each with an equal part of a batch.
       drop_remainder: whether to leave out the last, smaller batch of an epoch.
       seed: of the run.
-      stream: what is drawn is a function of the seed and this name.
+      stream: name of a stream of random numbers; it and the seed determine the draws.
     """
 
     num_examples: int
@@ -32,18 +32,18 @@ class BatchPlan:
     seed: int
     stream: str = ""
 
-    def __post_init__(self):
-        """Refuses batches that cannot be shared out.
+    def __post_init__(self) -> None:
+        """Rejects batch sizes that do not fit.
 
         Raises:
-          ValueError: if the devices cannot share a batch equally, or if the split is
-            smaller than one batch and the smaller batch is dropped.
+          ValueError: if a batch is not divisible by the number of devices, or if the
+            split is smaller than one batch and smaller batches are dropped.
         """
         for name, size in (("batch", self.batch_size), ("last batch", self.rest_size)):
             if size % self.devices:
                 raise ValueError(
                     f"batch_size={self.batch_size} gives a {name} of {size} images,"
-                    f" which {self.devices} devices cannot share equally"
+                    f" which is not divisible by the {self.devices} devices"
                     + ("; data.drop_remainder=True leaves it out" * (name != "batch"))
                 )
         if not self.steps_per_epoch:
@@ -64,11 +64,11 @@ class BatchPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the smaller last one included."""
+        """Batches in an epoch, including the smaller last one."""
         return self.full_steps + bool(self.rest_size)
 
-    def of_stream(self, name: str) -> "BatchPlan":
-        """Returns the plan of the same split in another order, augmented otherwise."""
+    def with_stream(self, name: str) -> "BatchPlan":
+        """Returns the plan of the same split with other random numbers."""
         return dataclasses.replace(self, stream=f"{name}/")
 
     def images_before(self, step: int) -> int:
@@ -82,14 +82,14 @@ class BatchPlan:
         return step % self.steps_per_epoch < self.full_steps
 
     def size(self, step: int) -> int:
-        """Returns the images in the batch of a step, over all devices."""
+        """Returns the number of images in the batch of a step, over all devices."""
         return self.batch_size if self.is_full(step) else self.rest_size
 
     def order(self, epoch: int | jax.Array) -> jax.Array:
-        """Shuffles the places of all examples for an epoch, [N] int32."""
+        """Shuffles the indices of all examples for an epoch, [N] int32."""
         key = self.key("order", epoch)
         return jax.random.permutation(key, self.num_examples).astype(jnp.int32)
 
     def key(self, name: str, step: int | jax.Array) -> jax.Array:
-        """Returns the randomness of one use of it in a step, or an epoch."""
+        """Returns the random key for one use in a step, or in an epoch."""
         return rngs.key(self.seed, f"{self.stream}{name}", step)

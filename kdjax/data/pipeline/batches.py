@@ -1,12 +1,14 @@
-"""Training and evaluation batches, from memory or streamed from storage.
+"""Training and evaluation batches, in memory or streamed.
 
-What fits lies on the devices (`in_memory`); the rest stays where it is stored, and is
-read on the host while the devices work (`streaming`). Either pipeline feeds the loop
-and lets the compiled step take one device's share:
+A pipeline has two halves. The host half yields, for each step, a pair of arrays placed
+on the devices: `replicated` is the same on all of them, `sharded` has a leading axis of
+devices. The device half, `make_batch`, runs inside the compiled step and turns the pair
+into the augmented and normalized batch of one device:
 
-    for shared, own in batches.feed(first, last):
-        ...
-        batch = batches.take(shared, own, step)
+    for replicated, sharded in train.batches(start, stop):
+        state = train_step(state, replicated, sharded)  # Calls train.make_batch.
+
+The subclasses are in `in_memory` and `streaming`.
 """
 
 import abc
@@ -28,14 +30,14 @@ from kdjax.runs import multihost
 
 
 class Batch(NamedTuple):
-    """One device's share of a batch.
+    """The batch of one device, ready for the network.
 
     Attributes:
       image: normalized, [B, H, W, 3] float.
       label: class of each image, [B] int32.
-      mask: 0 where an example only fills the batch, [B] float32; ones in training.
-      index: place of each example in its split, [B] int32.
-      mixed: what was mixed into the images; None if they are as they were.
+      mask: 0 for the padding of the last evaluation batch, else 1, [B] float32.
+      index: of each example in its split, [B] int32.
+      mixed: labels and weight of the images mixed in; None without mixup.
     """
 
     image: jax.Array
@@ -46,12 +48,12 @@ class Batch(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """One device's share of the examples of a batch, as they are stored.
+    """The batch of one device before augmentation.
 
     Attributes:
       image: uint8 [B, H, W, 3].
       label: int32 [B].
-      index: place of each example in its split, int32 [B].
+      index: of each example in its split, int32 [B].
     """
 
     image: jax.Array
@@ -59,23 +61,11 @@ class RawBatch(NamedTuple):
     index: jax.Array
 
 
-class Fed(NamedTuple):
-    """What a pipeline gives the step for one batch.
-
-    Attributes:
-      shared: the same on all devices.
-      own: of each device its own, along the first axis.
-    """
-
-    shared: Any
-    own: Any
-
-
 class TrainBatches(abc.ABC):
     """Shuffled and augmented batches of the training split.
 
     Attributes:
-      plan: which examples batch k holds.
+      plan: which examples the batch of each step holds.
       image_shape: [H, W, 3].
     """
 
@@ -94,11 +84,11 @@ class TrainBatches(abc.ABC):
           split: training images and labels.
           config: the `data` part of a configuration.
           batch_size: over all devices.
-          seed: of order and augmentation.
+          seed: of the order and the augmentation.
           mesh: the devices, one axis.
 
         Raises:
-          ValueError: if the split cannot be cut into such batches.
+          ValueError: if the batch size does not fit the split or the devices.
         """
         self.image_shape = split.image_shape
         self.plan = BatchPlan(
@@ -107,43 +97,46 @@ class TrainBatches(abc.ABC):
         self._config = config
         (self._axis_name,) = mesh.axis_names
         self._local_slice = multihost.local_slice(mesh)
-        self._shared_out = _shared_out(mesh)
+        self._sharding = _sharding(mesh)
 
-    def of_stream(self, name: str) -> Self:
-        """Returns the same split in another order, augmented otherwise.
+    def with_stream(self, name: str) -> Self:
+        """Returns the same split with another order and other augmentation.
 
         Args:
-          name: of the stream; what it draws is a function of the seed and the name.
+          name: of the stream of random numbers, which depends on it and the seed.
         """
         other = copy.copy(self)
-        other.plan = self.plan.of_stream(name)
+        other.plan = self.plan.with_stream(name)
         return other
 
     @abc.abstractmethod
-    def feed(self, first: int, last: int) -> Iterator[Fed]:
-        """Yields what the steps from `first` to before `last` take in.
+    def batches(self, start: int, stop: int) -> Iterator[tuple[Any, Any]]:
+        """Yields `(replicated, sharded)` for the steps from `start` to `stop - 1`.
 
-        Close it if it is left before its end.
+        Close the iterator if it is not exhausted.
         """
 
     @abc.abstractmethod
-    def _examples(self, shared: Any, own: Any, step: jax.Array) -> RawBatch:
-        """Cuts this device's share of a step's examples; called inside the step."""
+    def _examples(self, replicated: Any, sharded: Any, step: jax.Array) -> RawBatch:
+        """Returns this device's examples of a step; called inside the step."""
 
-    def take(self, shared: Any, own: Any, step: jax.Array) -> Batch:
-        """Makes this device's share of a step's batch; called inside the step.
+    def make_batch(self, replicated: Any, sharded: Any, step: jax.Array) -> Batch:
+        """Makes this device's batch; called inside the compiled step.
 
         Args:
-          shared: as fed.
-          own: this device's part of what was fed.
-          step: of the whole run.
+          replicated: as yielded by `batches`.
+          sharded: this device's part of what `batches` yielded.
+          step: counted from the start of the phase.
         """
-        examples = self._examples(shared, own, step)
-        share = len(examples.label)
-        position = jnp.arange(share)
+        examples = self._examples(replicated, sharded, step)
+        local_size = len(examples.label)
+        index_in_batch = jnp.arange(local_size)
         if self.plan.devices > 1:
-            position += share * jax.lax.axis_index(self._axis_name)
-        whole_batch = {"position": position, "batch_size": share * self.plan.devices}
+            index_in_batch += local_size * jax.lax.axis_index(self._axis_name)
+        in_batch = {
+            "index_in_batch": index_in_batch,
+            "batch_size": local_size * self.plan.devices,
+        }
         config = self._config
         image = augment.random_crop_flip(
             self.plan.key("augment", step),
@@ -152,14 +145,14 @@ class TrainBatches(abc.ABC):
             mode=config.padding_mode,
             flip=config.flip,
             crop=config.crop,
-            **whole_batch,
+            **in_batch,
         )
         image = normalization.normalize(image, mean=config.mean, std=config.std)
         image = erasing.random_erasing(
             self.plan.key("erasing", step),
             image,
             probability=config.random_erasing,
-            **whole_batch,
+            **in_batch,
         )
         image, mixed = mixup.mix(
             self.plan.key("mixup", step),
@@ -167,13 +160,13 @@ class TrainBatches(abc.ABC):
             examples.label,
             alpha=config.mixup,
             axis_name=self._axis_name if self.plan.devices > 1 else None,
-            **whole_batch,
+            **in_batch,
         )
-        return Batch(image, examples.label, jnp.ones(share), examples.index, mixed)
+        return Batch(image, examples.label, jnp.ones(local_size), examples.index, mixed)
 
 
 class EvalBatches(abc.ABC):
-    """Every example of a split once, in order, the last batch filled up and masked.
+    """Every example of a split once, in order; the last batch is padded and masked.
 
     Attributes:
       split: as given.
@@ -192,31 +185,36 @@ class EvalBatches(abc.ABC):
         self.split = split
         self.num_examples = split.num_examples
         self._config = config
-        self._shared_out = _shared_out(mesh)
+        self._sharding = _sharding(mesh)
         steps = -(-self.num_examples // batch_size)
-        place = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
-        # Of [steps, D, B], this process's D; filled up with place 0 under mask 0.
-        place = place[:, multihost.local_slice(mesh)]
-        self._mask = (place < self.num_examples).astype(np.float32)
-        self._index = np.where(self._mask, place, 0).astype(np.int32)
+        index = np.arange(steps * batch_size).reshape(steps, mesh.size, -1)
+        # [steps, D, B] with the devices of this process; index 0 is the padding.
+        index = index[:, multihost.local_slice(mesh)]
+        self._mask = (index < self.num_examples).astype(np.float32)
+        self._index = np.where(self._mask, index, 0).astype(np.int32)
 
     @abc.abstractmethod
-    def feed(self) -> Iterator[Fed]:
-        """Yields what the evaluation of each batch takes in."""
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Yields `(replicated, sharded)` for each batch."""
 
     @abc.abstractmethod
-    def _examples(self, shared: Any, own: Any) -> tuple[RawBatch, jax.Array]:
-        """Cuts one device's share, and its mask; called inside the evaluation."""
+    def _examples(self, replicated: Any, sharded: Any) -> tuple[RawBatch, jax.Array]:
+        """Returns one device's examples and their mask; called inside the step."""
 
-    def take(self, shared: Any, own: Any) -> Batch:
-        """Makes one device's share of a batch; called inside the evaluation."""
-        examples, mask = self._examples(shared, own)
+    def make_batch(self, replicated: Any, sharded: Any) -> Batch:
+        """Makes one device's batch; called inside the compiled evaluation step.
+
+        Args:
+          replicated: as yielded by iteration.
+          sharded: this device's part of what iteration yielded.
+        """
+        examples, mask = self._examples(replicated, sharded)
         image = normalization.normalize(
             examples.image, mean=self._config.mean, std=self._config.std
         )
         return Batch(image, examples.label, mask, examples.index)
 
 
-def _shared_out(mesh: Mesh) -> NamedSharding:
-    """Gives each device of this process its own along the first axis."""
+def _sharding(mesh: Mesh) -> NamedSharding:
+    """Shards the first axis over the devices of this process."""
     return NamedSharding(mesh.local_mesh, PartitionSpec(*mesh.axis_names))

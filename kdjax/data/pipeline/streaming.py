@@ -1,10 +1,9 @@
-"""Batches of images that are read while the devices work on those before.
+"""Batches streamed from storage while the devices compute.
 
-Workers on the host decode the images and cut out their part; what is drawn for it is a
-function of the seed, the step and the example's position in the batch. A batch travels
-to the devices while they compute the one before. Flips, small crops and the
-normalization are left to them, as for images that lie there: the bytes that travel are
-a quarter of the normalized images.
+Host workers decode and crop the images; their random numbers are a function of the
+seed, the step and the example's index in the batch. A batch is transferred while the
+devices compute the previous one. Flips, padded crops and the normalization run on the
+devices, as for data in memory: uint8 images are a quarter of the bytes to transfer.
 """
 
 import contextlib
@@ -26,104 +25,106 @@ from PIL import Image
 
 from kdjax.data import augment
 from kdjax.data.augment import crop_resize
-from kdjax.data.pipeline import batches
 from kdjax.data.pipeline.batch_plan import BatchPlan
-from kdjax.data.pipeline.batches import Fed, RawBatch
+from kdjax.data.pipeline.batches import EvalBatches, RawBatch, TrainBatches
 from kdjax.data.split import LazySplit
 
-#: Batches of each worker that may wait for their turn.
-_AHEAD = 2
+#: Batches that each worker process may prepare ahead.
+_BUFFER = 2
 
 
-class TrainBatches(batches.TrainBatches):
-    """Feeds the decoded examples of each batch."""
+class StreamingTrainBatches(TrainBatches):
+    """Yields the decoded examples of each batch."""
 
-    def __init__(self, split: LazySplit, *args, **kwargs):
-        """Opens no image yet; arguments as for any pipeline."""
+    def __init__(self, split: LazySplit, *args: Any, **kwargs: Any):
+        """Opens no image yet; arguments as for `TrainBatches`."""
         super().__init__(split, *args, **kwargs)
         self._split = split
 
-    def feed(self, first: int, last: int) -> Iterator[Fed]:
-        random_part = self._config.crop == augment.RANDOM_RESIZED
-        reader = _Shuffled(self._split, self.plan, self._local_slice, random_part)
-        with _read(reader, range(first, last), self._config.workers) as read:
+    def batches(self, start: int, stop: int) -> Iterator[tuple[tuple[()], RawBatch]]:
+        random_crop = self._config.crop == augment.RANDOM_RESIZED
+        reader = _TrainReader(self._split, self.plan, self._local_slice, random_crop)
+        with _read(reader, range(start, stop), self._config.workers) as read:
             for examples in read:
                 if self._config.workers:
-                    # What they share with this process lasts no longer than `examples`.
+                    # The memory shared with a worker is released with `examples`.
                     examples = jax.tree.map(np.array, examples)
-                yield Fed((), jax.device_put(examples, self._shared_out))
+                yield (), jax.device_put(examples, self._sharding)
 
-    def _examples(self, shared: Any, own: RawBatch, step: jax.Array) -> RawBatch:
-        return own
+    def _examples(
+        self, replicated: Any, sharded: RawBatch, step: jax.Array
+    ) -> RawBatch:
+        return sharded
 
 
-class EvalBatches(batches.EvalBatches):
-    """Feeds the decoded examples of each batch, and its mask."""
+class StreamingEvalBatches(EvalBatches):
+    """Yields the decoded examples of each batch, and its mask."""
 
-    def feed(self) -> Iterator[Fed]:
-        reader = _InOrder(self.split, self._index, self._config.eval_crop)
-        # By threads alone: processes would have to be started for each evaluation.
+    def __iter__(self) -> Iterator[tuple[tuple[()], tuple[RawBatch, jax.Array]]]:
+        reader = _EvalReader(self.split, self._index, self._config.eval_crop)
+        # Threads only: processes would have to be started for each evaluation.
         with _read(reader, range(len(self._index)), workers=0) as read:
-            for own in zip(read, self._mask, strict=True):
-                yield Fed((), jax.device_put(own, self._shared_out))
+            for sharded in zip(read, self._mask, strict=True):
+                yield (), jax.device_put(sharded, self._sharding)
 
-    def _examples(self, shared: Any, own: Any) -> tuple[RawBatch, jax.Array]:
-        return own
+    def _examples(self, replicated: Any, sharded: Any) -> tuple[RawBatch, jax.Array]:
+        return sharded
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shuffled:
-    """Reads this process's part of the batch of a step; goes to the workers.
+class _TrainReader:
+    """Reads this process's part of the batch of a step; pickled to the workers.
 
     Attributes:
       split: what to read.
       plan: which examples a batch holds.
-      local_slice: which devices are those of this process.
-      random_part: whether a random part of each image is cut out, or its center.
+      local_slice: the devices of this process.
+      random_crop: whether to take a random crop of each image, or its center.
     """
 
     split: LazySplit
     plan: BatchPlan
     local_slice: slice
-    random_part: bool
+    random_crop: bool
 
     def __call__(self, step: int) -> RawBatch:
         plan = self.plan
         epoch, row = divmod(step, plan.steps_per_epoch)
-        places = _order(plan, epoch)[row * plan.batch_size :][: plan.size(step)]
-        position = np.arange(len(places)).reshape(plan.devices, -1)[self.local_slice]
+        index = _order(plan, epoch)[row * plan.batch_size :][: plan.size(step)]
+        in_batch = np.arange(len(index)).reshape(plan.devices, -1)[self.local_slice]
         size = self.split.image_shape[0]
 
-        def frame(image: Image.Image, position: int) -> Image.Image:
-            if not self.random_part:
-                return self.split.framed(image)
-            draw = plan.seed, zlib.crc32(f"{plan.stream}part".encode()), step, position
-            return crop_resize.random_resized(image, size, np.random.default_rng(draw))
+        def crop(image: Image.Image, index_in_batch: int) -> Image.Image:
+            if not self.random_crop:
+                return self.split.center_crop_resize(image)
+            stream = zlib.crc32(f"{plan.stream}part".encode())
+            rng = np.random.default_rng((plan.seed, stream, step, index_in_batch))
+            return crop_resize.random_resized_crop(image, size, rng)
 
-        return _decoded(self.split, places[position], position, frame)
+        return _decode(self.split, index[in_batch], in_batch, crop)
 
 
 @dataclasses.dataclass(frozen=True)
-class _InOrder:
-    """Reads this process's part of a batch of a whole split; goes to the workers.
+class _EvalReader:
+    """Reads this process's part of an evaluation batch.
 
     Attributes:
       split: what to read.
-      index: places in the split, [steps, D, B].
-      part: of the shorter side that is looked at.
+      index: of the examples in the split, [steps, D, B].
+      fraction: of the center crop, see `crop_resize.center_crop_resize`.
     """
 
     split: LazySplit
     index: np.ndarray
-    part: float
+    fraction: float
 
     def __call__(self, step: int) -> RawBatch:
         index = self.index[step]
-        return _decoded(
+        return _decode(
             self.split,
             index,
             index,
-            lambda image, _: self.split.framed(image, self.part),
+            lambda image, _: self.split.center_crop_resize(image, self.fraction),
         )
 
 
@@ -132,18 +133,18 @@ def _order(plan: BatchPlan, epoch: int) -> np.ndarray:
     return np.asarray(plan.order(epoch))
 
 
-def _decoded(
+def _decode(
     split: LazySplit,
     index: np.ndarray,
-    position: np.ndarray,
-    frame: Callable[[Image.Image, int], Image.Image],
+    index_in_batch: np.ndarray,
+    crop: Callable[[Image.Image, int], Image.Image],
 ) -> RawBatch:
-    """Decodes and frames the examples of an array of places."""
+    """Decodes and crops the examples of an array of indices."""
     image = np.empty((*index.shape, *split.image_shape), np.uint8)
     label = np.empty(index.shape, np.int32)
     for at in np.ndindex(index.shape):
         decoded, label[at] = split.read(index[at])
-        image[at] = frame(decoded, int(position[at]))
+        image[at] = crop(decoded, int(index_in_batch[at]))
     return RawBatch(image, label, index.astype(np.int32))
 
 
@@ -151,12 +152,12 @@ def _decoded(
 def _read(
     reader: Callable[[int], RawBatch], steps: range, workers: int
 ) -> Iterator[Iterator[RawBatch]]:
-    """Reads batches ahead, in their order.
+    """Reads batches ahead of time, in order.
 
     Args:
-      reader: of one batch.
-      steps: that it is called with.
-      workers: processes that call it; 0 for threads of this one.
+      reader: reads the batch of a step.
+      steps: to read.
+      workers: number of reader processes; 0 for threads of this one.
     """
     if not flags.FLAGS.is_parsed():
         # Grain has flags of its own and asks for them.
@@ -169,18 +170,18 @@ def _read(
     )
     if workers:
         dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(workers, per_worker_buffer_size=_AHEAD),
-            worker_init_fn=_begin_work,
+            grain.MultiprocessingOptions(workers, per_worker_buffer_size=_BUFFER),
+            worker_init_fn=_init_worker,
         )
     with contextlib.closing(iter(dataset)) as read:
         yield read
 
 
-def _begin_work(_worker: int, _workers: int) -> None:
-    """Settles a process that only reads."""
-    # The accelerators are the parent's; the order of the examples is computed here too.
+def _init_worker(_worker: int, _workers: int) -> None:
+    """Configures a reader process."""
+    # Accelerators belong to the parent; the order of the examples is computed here too.
     jax.config.update("jax_platforms", "cpu")
-    # The parent decides when to stop, and is sent these as well.
+    # The parent receives these signals too, and decides when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -34,7 +34,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
 
     Args:
       path: the file.
-      size: height and width of the result, of its center, see `crop_resize.center`; 0
+      size: height and width of the result, see `crop_resize.center_crop_resize`; 0
         for the image as it is.
 
     Returns:
@@ -43,7 +43,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     Raises:
       ValueError: in one line without the path, if it cannot be decoded.
     """
-    return np.asarray(crop_resize.center(load(path), size))
+    return np.asarray(crop_resize.center_crop_resize(load(path), size))
 
 
 def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:

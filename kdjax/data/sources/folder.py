@@ -171,7 +171,7 @@ def _in_memory(
     """Decodes a split; returns it, and by their names why files are missing."""
 
     def framed(image: Image.Image) -> np.ndarray:
-        return np.asarray(crop_resize.center(image, image_size))
+        return np.asarray(crop_resize.center_crop_resize(image, image_size))
 
     image = np.empty((len(images), *shape), np.uint8)
     good, bad = [], {}

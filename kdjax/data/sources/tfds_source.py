@@ -101,7 +101,7 @@ class TfdsImages:
         label = np.empty(len(self), np.int32)
         for place, example in self._walk():
             decoded, label[place] = self._decoded(place, example)
-            image[place] = crop_resize.center(decoded, image_size)
+            image[place] = crop_resize.center_crop_resize(decoded, image_size)
         return Split(image, label)
 
     def _walk(self) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -30,12 +30,12 @@ def crops(mode):
     return found
 
 
-def augmented(mode, *, flip=True, number=512, position=None):
-    position = np.arange(number) if position is None else position
+def augmented(mode, *, flip=True, number=512, index_in_batch=None):
+    index_in_batch = np.arange(number) if index_in_batch is None else index_in_batch
     return augment.random_crop_flip(
         jax.random.key(0),
-        jnp.asarray(image(len(position))),
-        position=jnp.asarray(position),
+        jnp.asarray(image(len(index_in_batch))),
+        index_in_batch=jnp.asarray(index_in_batch),
         batch_size=number,
         padding=PADDING,
         mode=mode,
@@ -63,7 +63,7 @@ def test_without_flip_nothing_is_mirrored():
 
 def test_an_example_depends_on_its_place_in_the_batch_alone():
     whole = augmented("reflect", number=16)
-    part = augmented("reflect", number=16, position=np.asarray([12, 3]))
+    part = augmented("reflect", number=16, index_in_batch=np.asarray([12, 3]))
     np.testing.assert_array_equal(part, whole[np.asarray([12, 3])])
 
 
@@ -71,7 +71,7 @@ def test_a_crop_per_batch_is_the_same_for_all():
     results = augment.random_crop_flip(
         jax.random.key(0),
         jnp.asarray(image(32)),
-        position=jnp.arange(32),
+        index_in_batch=jnp.arange(32),
         batch_size=32,
         padding=PADDING,
         mode="reflect",
@@ -89,7 +89,7 @@ def test_no_padding_and_no_flip_is_the_image():
     result = augment.random_crop_flip(
         jax.random.key(0),
         jnp.asarray(image(4)),
-        position=jnp.arange(4),
+        index_in_batch=jnp.arange(4),
         batch_size=4,
         padding=0,
         mode="reflect",

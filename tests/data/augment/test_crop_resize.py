@@ -20,7 +20,9 @@ def grid(width, height):
 
 @pytest.mark.parametrize("part", [1.0, 0.5])
 def test_the_center_is_that_part_of_the_shorter_side(part):
-    found = np.asarray(crop_resize.center(grid(200, 100), int(100 * part), part))
+    found = np.asarray(
+        crop_resize.center_crop_resize(grid(200, 100), int(100 * part), part)
+    )
     np.testing.assert_array_equal(
         found[0, :, 0], 50 + 25 * (part < 1) + np.arange(100 * part)
     )
@@ -31,7 +33,7 @@ def test_the_center_is_that_part_of_the_shorter_side(part):
 
 def test_the_center_is_close_to_resizing_and_cutting_as_torchvision_does():
     smooth = grid(128, 96).resize((400, 300), Image.Resampling.BICUBIC)
-    found = np.asarray(crop_resize.center(smooth, 56, 56 / 64))
+    found = np.asarray(crop_resize.center_crop_resize(smooth, 56, 56 / 64))
     resized = smooth.resize((round(400 * 64 / 300), 64), Image.Resampling.BILINEAR)
     left, top = round((resized.width - 56) / 2), round((resized.height - 56) / 2)
     expected = np.asarray(resized.crop((left, top, left + 56, top + 56)))
@@ -41,21 +43,23 @@ def test_the_center_is_close_to_resizing_and_cutting_as_torchvision_does():
 
 def test_without_a_size_the_image_stays_as_it_is():
     image = grid(7, 5)
-    assert crop_resize.center(image, 0) is image
+    assert crop_resize.center_crop_resize(image, 0) is image
 
 
 @given(SIDE, SIDE, st.integers(0, 2**32))
-def test_a_random_part_lies_within_the_image(width, height, seed):
-    left, top, right, bottom = crop_resize.random_part(
+def test_a_random_crop_box_lies_within_the_image(width, height, seed):
+    left, top, right, bottom = crop_resize.random_crop_box(
         (width, height), np.random.default_rng(seed)
     )
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
 
 
-def test_random_parts_have_the_sizes_and_shapes_of_the_original():
+def test_random_crop_boxes_have_the_sizes_and_shapes_of_the_original():
     rng = np.random.default_rng(0)
-    parts = np.array([crop_resize.random_part((400, 400), rng) for _ in range(4000)])
+    parts = np.array(
+        [crop_resize.random_crop_box((400, 400), rng) for _ in range(4000)]
+    )
     across, down = (parts[:, 2:] - parts[:, :2]).T
     area, aspect = across * down / 160_000, across / down
     assert area.min() > 0.079
@@ -70,18 +74,18 @@ def test_random_parts_have_the_sizes_and_shapes_of_the_original():
 
 
 def test_of_an_image_too_long_for_any_part_it_is_the_center():
-    part = crop_resize.random_part((600, 10), np.random.default_rng(0))
+    part = crop_resize.random_crop_box((600, 10), np.random.default_rng(0))
     assert part == (293, 0, 306, 10)
-    part = crop_resize.random_part((10, 600), np.random.default_rng(0))
+    part = crop_resize.random_crop_box((10, 600), np.random.default_rng(0))
     assert part == (0, 293, 10, 306)
 
 
-def test_a_random_part_is_resized():
+def test_a_random_crop_box_is_resized():
     image, rng = grid(90, 80), np.random.default_rng(3)
-    left, top, right, bottom = crop_resize.random_part(
+    left, top, right, bottom = crop_resize.random_crop_box(
         image.size, np.random.default_rng(3)
     )
-    found = np.asarray(crop_resize.random_resized(image, 16, rng)).astype(float)
+    found = np.asarray(crop_resize.random_resized_crop(image, 16, rng)).astype(float)
     assert found.shape == (16, 16, 3)
     assert math.isclose(found[..., 0].mean(), (left + right - 1) / 2, abs_tol=1)
     assert math.isclose(found[..., 1].mean(), (top + bottom - 1) / 2, abs_tol=1)

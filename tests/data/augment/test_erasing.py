@@ -21,7 +21,7 @@ def erased(probability, seed=0, first=0, last=NUMBER):
         functools.partial(
             erasing.random_erasing, probability=probability, batch_size=NUMBER
         )
-    )(jax.random.key(seed), image(last - first), position=jnp.arange(first, last))
+    )(jax.random.key(seed), image(last - first), index_in_batch=jnp.arange(first, last))
     return np.asarray(found)
 
 
@@ -72,7 +72,7 @@ def test_nothing_is_lost_without():
             jax.random.key(0),
             whole,
             probability=0,
-            position=jnp.arange(2),
+            index_in_batch=jnp.arange(2),
             batch_size=2,
         )
         is whole

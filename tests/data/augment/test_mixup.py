@@ -20,36 +20,36 @@ def images(seed=0):
 
 @functools.cache
 def mixer(alpha, devices):
-    """Compiles the mixing of a batch that devices share."""
+    """Compiles mixup for a number of devices."""
 
-    def share(key, image, position):
+    def per_device(key, image, index_in_batch):
         return mixup.mix(
             key,
             image,
-            position,
+            index_in_batch,
             alpha=alpha,
-            position=position,
+            index_in_batch=index_in_batch,
             batch_size=BATCH,
             axis_name=step_lib.DEVICES if devices > 1 else None,
         )
 
     return step_lib.data_parallel(
-        share, jax.devices()[:devices], in_axes=(None, 0, 0), out_axes=0
+        per_device, jax.devices()[:devices], in_axes=(None, 0, 0), out_axes=0
     )
 
 
 def mix(image, *, seed=0, alpha=1.0, devices=1):
-    """Mixes a batch; labels are places in it."""
-    position = np.arange(BATCH, dtype=np.int32)
-    shares = (x.reshape(devices, -1, *x.shape[1:]) for x in (image, position))
-    found = mixer(alpha, devices)(jax.random.key(seed), *shares)
+    """Mixes a batch; labels are indices in it."""
+    index_in_batch = np.arange(BATCH, dtype=np.int32)
+    sharded = (x.reshape(devices, -1, *x.shape[1:]) for x in (image, index_in_batch))
+    found = mixer(alpha, devices)(jax.random.key(seed), *sharded)
     return jax.tree.map(lambda x: np.asarray(x).reshape(BATCH, *x.shape[2:]), found)
 
 
 def by_hand(image, mixed):
     """The formula of the paper in float64."""
-    share = mixed.share.astype(np.float64)[:, None, None, None]
-    return share * image + (1 - share) * image[mixed.label]
+    lam = mixed.lam.astype(np.float64)[:, None, None, None]
+    return lam * image + (1 - lam) * image[mixed.label]
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -57,7 +57,7 @@ def by_hand(image, mixed):
 def test_images_are_mixed_as_in_the_paper(alpha, devices):
     found, mixed = mix(images(), alpha=alpha, devices=devices)
     np.testing.assert_allclose(found, by_hand(images(), mixed), rtol=1e-5, atol=1e-6)
-    assert (found.dtype, mixed.share.dtype) == (np.float32, np.float32)
+    assert (found.dtype, mixed.lam.dtype) == (np.float32, np.float32)
     # Partners come from all devices.
     assert any(mixed.label // 2 != np.arange(BATCH) // 2)
 
@@ -68,8 +68,8 @@ def test_partners_are_a_permutation_the_same_on_any_number_of_devices(seed, alph
     image = images(1)
     one, mixed = mix(image, seed=seed, alpha=alpha)
     np.testing.assert_array_equal(np.sort(mixed.label), np.arange(BATCH))
-    assert 0 <= mixed.share[0] <= 1
-    assert np.all(mixed.share == mixed.share[0])
+    assert 0 <= mixed.lam[0] <= 1
+    assert np.all(mixed.lam == mixed.lam[0])
     # So that mixing leaves the mean image as it was, and no pixel beyond the others.
     np.testing.assert_allclose(one.mean(0), image.mean(0), rtol=1e-4, atol=1e-5)
     assert np.all(one <= image.max(0) + 1e-6)
@@ -80,41 +80,41 @@ def test_partners_are_a_permutation_the_same_on_any_number_of_devices(seed, alph
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
-def test_shares_follow_the_beta_distribution(alpha):
-    def share(key):
-        position = jnp.arange(2)
+def test_lambda_follows_the_beta_distribution(alpha):
+    def lam(key):
+        index_in_batch = jnp.arange(2)
         image = jnp.zeros((2, 1, 1, 3))
-        settings = {"alpha": alpha, "position": position, "batch_size": 2}
-        return mixup.mix(key, image, position, **settings)[1].share[0]
+        settings = {"alpha": alpha, "index_in_batch": index_in_batch, "batch_size": 2}
+        return mixup.mix(key, image, index_in_batch, **settings)[1].lam[0]
 
     keys = jax.random.split(jax.random.key(0), 2000)
-    found = np.asarray(jax.jit(jax.vmap(share))(keys), np.float64)
+    found = np.asarray(jax.jit(jax.vmap(lam))(keys), np.float64)
     assert scipy.stats.kstest(found, "beta", (alpha, alpha)).pvalue > 1e-3
 
 
-def test_an_alpha_of_zero_mixes_nothing():
+def test_an_alpha_of_zero_is_no_mixup():
     found, mixed = mix(images(), alpha=0.0)
     np.testing.assert_array_equal(found, images())
     assert mixed is None
 
 
-def test_a_share_of_one_is_the_image_itself(monkeypatch):
+def test_a_lambda_of_one_is_the_image_itself(monkeypatch):
     monkeypatch.setattr(jax.random, "beta", lambda *_, dtype: jnp.ones((), dtype))
     found, mixed = mix(images(), alpha=0.5)
     np.testing.assert_array_equal(found, images())
-    np.testing.assert_array_equal(mixed.share, 1)
+    np.testing.assert_array_equal(mixed.lam, 1)
     label = np.arange(BATCH)
     value = np.random.default_rng(0).normal(size=BATCH).astype(np.float32)
     np.testing.assert_array_equal(
-        mixup.of_classes(lambda label: value[label], label, mixed), value
+        mixup.mixed_loss(lambda label: value[label], label, mixed), value
     )
 
 
-def test_what_two_classes_give_is_weighed_by_their_shares():
+def test_the_losses_of_both_classes_are_weighted_by_lambda():
     label = np.array([0, 1, 1])
     mixed = mixup.Mixed(np.array([1, 1, 0]), np.full(3, 0.75))
     value = np.array([4.0, 8.0])
-    found = mixup.of_classes(lambda label: value[label], label, mixed)
+    found = mixup.mixed_loss(lambda label: value[label], label, mixed)
     np.testing.assert_array_equal(found, [5, 8, 7])
-    alone = mixup.of_classes(lambda label: value[label], label, None)
+    alone = mixup.mixed_loss(lambda label: value[label], label, None)
     np.testing.assert_array_equal(alone, [4, 8, 8])

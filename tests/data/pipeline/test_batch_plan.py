@@ -16,7 +16,7 @@ def test_an_epoch_holds_every_example_once_and_no_two_are_alike():
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(plan(50, 16).order(0), first)
     assert not np.array_equal(plan(50, 16, seed=1).order(0), first)
-    assert not np.array_equal(found.of_stream("pretrain").order(0), first)
+    assert not np.array_equal(found.with_stream("pretrain").order(0), first)
 
 
 def test_the_last_batch_is_kept_as_a_smaller_one():
@@ -44,11 +44,11 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
     [
         (
             {"number": 48, "batch_size": 18, "devices": 4},
-            "batch_size=18 gives a batch of 18 images, which 4 devices",
+            "batch_size=18 gives a batch of 18 images, .* by the 4 devices",
         ),
         (
             {"number": 50, "batch_size": 16, "devices": 4},
-            r"a last batch of 2 images, which 4 devices.*data\.drop_remainder=True",
+            r"a last batch of 2 images, .* by the 4 devices.*data\.drop_remainder=True",
         ),
         (
             {"number": 10, "batch_size": 16, "drop_remainder": True},
@@ -56,6 +56,6 @@ def test_a_split_smaller_than_a_batch_is_one_batch():
         ),
     ],
 )
-def test_batches_that_cannot_be_shared_are_refused(arguments, message):
+def test_a_batch_size_that_does_not_fit_is_rejected(arguments, message):
     with pytest.raises(ValueError, match=message):
         plan(**arguments)

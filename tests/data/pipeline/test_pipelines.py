@@ -32,13 +32,13 @@ def mesh(devices):
     return Mesh(np.asarray(jax.devices()[:devices]), (step_lib.DEVICES,))
 
 
-def flat(taken):
-    """Puts the devices' shares together."""
-    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), taken)
+def flat(batch):
+    """Merges the device axis into the batch axis."""
+    return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), batch)
 
 
-def train_batches(config, first, last, *, devices=1, stream=None, seed=5):
-    """Takes the batches of some steps."""
+def train_batches(config, start, stop, *, devices=1, stream=None, seed=5):
+    """Makes the batches of some steps."""
     batches = pipeline.train_batches(
         datasets.load(config).train,
         config,
@@ -47,29 +47,29 @@ def train_batches(config, first, last, *, devices=1, stream=None, seed=5):
         mesh=mesh(devices),
     )
     if stream:
-        batches = batches.of_stream(stream)
-    take = step_lib.data_parallel(
-        batches.take, jax.devices()[:devices], in_axes=(None, 0, None), out_axes=0
+        batches = batches.with_stream(stream)
+    make_batch = step_lib.data_parallel(
+        batches.make_batch, jax.devices()[:devices], in_axes=(None, 0, None), out_axes=0
     )
-    feed = batches.feed(first, last)
-    return [flat(take(*fed, jnp.int32(first + k))) for k, fed in enumerate(feed)]
+    return [
+        flat(make_batch(*inputs, jnp.int32(step)))
+        for step, inputs in enumerate(batches.batches(start, stop), start)
+    ]
 
 
-def assert_same(ours, theirs):
-    assert len(ours) == len(theirs)
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 @pytest.mark.parametrize("stream", [None, "pretrain"])
 @pytest.mark.parametrize("crop", ["per_image", "per_batch"])
-def test_both_roads_give_the_same_training_batches(crop, stream):
-    """Two epochs, whose last batches are smaller, of images with parts erased."""
+def test_both_pipelines_give_the_same_training_batches(crop, stream):
+    """Two epochs, each with a smaller last batch, with random erasing."""
     fields = {"crop": crop, "random_erasing": 0.5}
     found = {
-        pipeline: train_batches(
-            data_config(pipeline=pipeline, **fields), 0, 8, stream=stream
-        )
-        for pipeline in ("in_memory", "streaming")
+        name: train_batches(data_config(pipeline=name, **fields), 0, 8, stream=stream)
+        for name in ("in_memory", "streaming")
     }
     assert [len(batch.label) for batch in found["in_memory"]] == [16, 16, 16, 2] * 2
     assert_same(found["streaming"], found["in_memory"])
@@ -97,58 +97,58 @@ def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
     )
     split = datasets.load(config).train
     # The same image fifty times.
-    split = LazySplit(split.images, [7] * 50, split.image_shape)
+    split = LazySplit(split.source, [7] * 50, split.image_shape)
     batches = pipeline.train_batches(split, config, batch_size=16, seed=5, mesh=mesh(1))
     drawn = [
-        np.asarray(fed.own.image).reshape(-1, 8, 8, 3)
-        for each in (batches, batches.of_stream("pretrain"))
-        for fed in each.feed(0, 2)
+        np.asarray(sharded.image).reshape(-1, 8, 8, 3)
+        for each in (batches, batches.with_stream("pretrain"))
+        for _, sharded in each.batches(0, 2)
     ]
     assert len({image.tobytes() for image in np.concatenate(drawn)}) > 48
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_both_roads_give_the_same_test_images(devices):
-    def whole(pipeline):
-        config = data_config(pipeline=pipeline)
+def test_both_pipelines_give_the_same_evaluation_batches(devices):
+    def batches(name):
+        config = data_config(pipeline=name)
         split = pipeline.eval_batches(
             datasets.load(config).test, config, batch_size=64, mesh=mesh(devices)
         )
-        take = step_lib.data_parallel(
-            split.take, jax.devices()[:devices], in_axes=(None, 0), out_axes=0
+        make_batch = step_lib.data_parallel(
+            split.make_batch, jax.devices()[:devices], in_axes=(None, 0), out_axes=0
         )
-        return [flat(take(*fed)) for fed in split.feed()]
+        return [flat(make_batch(*inputs)) for inputs in split]
 
-    found = {pipeline: whole(pipeline) for pipeline in ("in_memory", "streaming")}
+    found = {name: batches(name) for name in ("in_memory", "streaming")}
     assert sum(batch.mask.sum() for batch in found["streaming"]) == 797
     assert_same(found["streaming"], found["in_memory"])
 
 
-def test_the_test_looks_at_a_part_of_the_images():
+def test_evaluation_crops_the_center():
     config = data_config(pipeline="streaming", eval_crop=0.5)
     test = datasets.load(config).test
     split = pipeline.eval_batches(test, config, batch_size=400, mesh=mesh(1))
-    image = np.asarray(next(split.feed()).own[0].image)[0, 3]
+    image = np.asarray(next(iter(split))[1][0].image)[0, 3]
     expected = Image.fromarray(test.pixels(np.arange(3, 4))[0])
     expected = expected.resize((8, 8), Image.Resampling.BILINEAR, box=(2, 2, 6, 6))
     np.testing.assert_array_equal(image, expected)
 
 
 class Broken(ArraySource):
-    def read(self, place):
-        if place == 3:
+    def read(self, index):
+        if index == 3:
             raise ValueError("train/ants/3.png cannot be used (broken)")
-        return super().read(place)
+        return super().read(index)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_image_that_cannot_be_read_ends_the_feed_with_its_name(workers):
+def test_an_image_that_cannot_be_read_ends_the_iteration_with_its_name(workers):
     config = data_config(pipeline="streaming", workers=workers)
     split = datasets.load(config).train
-    split = LazySplit(Broken(split.images.split), range(50), split.image_shape)
+    split = LazySplit(Broken(split.source.split), range(50), split.image_shape)
     batches = pipeline.train_batches(split, config, batch_size=50, seed=5, mesh=mesh(1))
     with pytest.raises(ValueError, match=r"^train/ants/3\.png cannot be used \(broken"):
-        list(batches.feed(0, 1))
+        list(batches.batches(0, 1))
 
 
 _KILLED = """
@@ -164,8 +164,8 @@ if __name__ == "__main__":
     config.pipeline, config.workers = "streaming", 2
     split, mesh = datasets.load(config).train, Mesh(np.asarray(jax.devices()), ("d",))
     batches = pipeline.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
-    feed = batches.feed(0, 10**6)
-    next(feed)
+    iterator = batches.batches(0, 10**6)
+    next(iterator)
     print(*[child.pid for child in multiprocessing.active_children()], flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
