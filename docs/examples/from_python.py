@@ -1,7 +1,7 @@
 """From nothing to the predictions of a distilled network, in Python.
 
 Trains a teacher on a thousand 8x8 digits, then a small student on 96 of them, distilled
-by OFD, and looks at what the student predicts. Takes about two minutes on two CPU cores:
+by OFD, and prints what the student predicts. Takes two minutes on two CPU cores:
 
     python docs/examples/from_python.py runs/from_python
 
