@@ -4,8 +4,11 @@ DEMO = runs/demo
 # A CUDA version, as in `make CUDA=12 demo`, installs JAX for it.
 CUDA ?=
 INSTALLED = .venv/installed$(CUDA:%=-cuda%)
+# The first python3.13 that runs; empty if there is none.
+PYTHON_3_13 = $(shell for python in python3.13 "$$(pyenv prefix 3.13)/bin/python"; do \
+  "$$python" -c "" && echo "$$python" && break; done 2>/dev/null)
 
-.PHONY: demo test test-slow test-onnx lint onnx clean
+.PHONY: demo test test-slow test-onnx test-3.13 lint onnx clean
 
 demo: $(INSTALLED)  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
@@ -20,6 +23,11 @@ test-slow: $(INSTALLED)  ## the tests that take minutes
 
 test-onnx: onnx  ## the tests of the ONNX export
 	$(BIN)/python -m pytest tests/export/test_export.py -k onnx
+
+test-3.13: ## the tests marked smoke on Python 3.13 and the newest JAX
+	@if [ -z "$(PYTHON_3_13)" ]; then echo "test-3.13: skipped, no python3.13"; \
+	else $(MAKE) .venv-3.13/installed && \
+	  .venv-3.13/bin/python -m pytest -n auto --maxprocesses=8 -m smoke; fi
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -37,5 +45,10 @@ $(INSTALLED): requirements.txt
 	  $(CUDA:%='jax[cuda%]')
 	touch $@
 
+.venv-3.13/installed: requirements.txt
+	$(PYTHON_3_13) -m venv .venv-3.13
+	.venv-3.13/bin/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv build
+	rm -rf .venv .venv-3.13 build
