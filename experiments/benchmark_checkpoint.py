@@ -44,9 +44,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from kdjax import config as config_lib
-from kdjax.experiment import Experiment
+from kdjax import phases, train
 from kdjax.objective import Frozen
-from kdjax.phase import Phase
+from kdjax.phases import Phase
 from kdjax.runs import checkpoint, signals, workdirs
 from kdjax.train_state import TrainState
 
@@ -78,7 +78,8 @@ class Training:
         metadata: dict[str, Any],
     ):
         """Takes over the state; the metadata is saved beside it."""
-        self._phase, self._frozen, self._batches = phase, frozen, batches
+        self._train_step = phases.build_step(phase)
+        self._frozen, self._batches = frozen, batches
         self._checkpoints, self._metadata = checkpoints, metadata
         self.state, self._step = state, int(state.step)
 
@@ -87,7 +88,7 @@ class Training:
         start = time.perf_counter()
         pending = None
         for number in range(steps):
-            self.state, sums = self._phase.train_step(
+            self.state, sums = self._train_step(
                 self.state, self._frozen, *next(self._batches)
             )
             self._step += 1
@@ -129,10 +130,10 @@ def measure(
       OSError: if a checkpoint cannot be written, or data or teacher read.
     """
     config_lib.check(config)
-    experiment = Experiment(config)
+    experiment = train.build_experiment(config)
     state = None
-    for phase in experiment.phases:
-        state, frozen = phase.begin(state)
+    for phase in phases.plan(experiment):
+        state, frozen = phases.initial_state(phase, state)
     # Begins where an epoch ends, whose last batch may be smaller and is compiled too.
     epoch = phase.batches.plan.steps_per_epoch
     first = max(0, epoch - _WARM_UP + 1)

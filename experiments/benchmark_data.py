@@ -36,12 +36,10 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from kdjax import models, recipes
+from kdjax import models, phases, recipes, train
 from kdjax import step as step_lib
 from kdjax.data import augment
 from kdjax.data.pipeline.batches import Batch
-from kdjax.experiment import Experiment
-from kdjax.metrics import Sums
 
 #: So many times as many steps of what runs without the network.
 _WITHOUT_NETWORK = 8
@@ -87,9 +85,10 @@ class Pipeline:
 
     def __init__(self, config: ml_collections.ConfigDict):
         """Compiles the step and opens the pipeline."""
-        self._phase = Experiment(config).phases[-1]
-        self._state, self._frozen = self._phase.begin(None)
-        batches = self._phase.batches
+        phase = phases.plan(train.build_experiment(config))[-1]
+        self._state, self._frozen = phases.initial_state(phase, None)
+        self._step = phases.build_step(phase)
+        batches = phase.batches
         self._make_batch = step_lib.data_parallel(
             batches.make_batch, jax.devices(), in_axes=(None, 0, None), out_axes=0
         )
@@ -131,8 +130,8 @@ class Pipeline:
     def _make(self, inputs: tuple[Any, Any]) -> Batch:
         return self._make_batch(*inputs, jnp.int32(0))
 
-    def _train(self, inputs: tuple[Any, Any]) -> Sums:
-        self._state, sums = self._phase.train_step(self._state, self._frozen, *inputs)
+    def _train(self, inputs: tuple[Any, Any]) -> step_lib.Metrics:
+        self._state, sums = self._step(self._state, self._frozen, *inputs)
         return sums
 
 

@@ -28,11 +28,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from kdjax import config as config_lib
-from kdjax import distill, objective
+from kdjax import distill, objective, phases, train
 from kdjax.data import normalization
 from kdjax.distill.modules import attention_network
-from kdjax.experiment import Experiment
 from kdjax.runs import checkpoint, workdirs
+from kdjax.setup import Experiment
 from kdjax.train_state import TrainState
 
 _METHOD = "mhgd"
@@ -58,8 +58,8 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
         raise ValueError(f"{where} has no checkpoint of the phase pretrain yet")
     config = config_lib.default()
     config.update(saved)
-    experiment = Experiment(config)
-    pretrain, distillation, *task = experiment.phases
+    experiment = train.build_experiment(config)
+    pretrain, distillation, *task = phases.plan(experiment)
     if (step := pretrained.step) < (steps := pretrain.total_steps):
         raise ValueError(f"{where} is at step {step} of {steps} of the phase pretrain")
     if not (after := _newest(workdir / distillation.name if task else workdir)):
@@ -69,8 +69,8 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
         newest.params["methods"] = after.params["methods"]
         newest.batch_stats["methods"] = after.batch_stats["methods"]
         after = newest
-    before, _ = distillation.begin(pretrained)
-    before = jax.device_get(before.replace(opt_state=None, metrics=None))
+    before, _ = phases.initial_state(distillation, pretrained)
+    before = jax.device_get(before.replace(opt_state=None))
     return experiment, [pretrained, before, after]
 
 
@@ -83,7 +83,7 @@ def _newest(folder: Path) -> TrainState | None:
         if checkpoints.latest_step is None:
             return None
         saved = jax.device_get(checkpoints.restore_as_saved())
-    return TrainState(**saved | {"opt_state": None, "metrics": None})
+    return TrainState(**saved | {"opt_state": None})
 
 
 def choose(label: np.ndarray, count: int) -> np.ndarray:
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plot(flags: argparse.Namespace) -> str:
     """Draws what the flags say and returns what there is to print."""
     experiment, states = restore(flags.workdir)
-    config, test = experiment.config, experiment.test.split
+    config, test = experiment.config, experiment.data.test
     heads, most = flags.heads, config.methods[_METHOD].heads
     if heads is not None and not 1 <= heads <= most:
         raise ValueError(f"--heads={heads} is not from 1 to {most}")

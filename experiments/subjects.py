@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import distill, metrics, models, objective, optim, rngs, train_state
+from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.linalg import singular_vectors
@@ -158,12 +158,7 @@ class Setting:
         state = train_state.create(
             jax.tree.map(jnp.copy, self._variables["student"]), learned, optimizer
         )
-        found = jax.eval_shape(
-            demand, state.params, state.batch_stats, frozen, self.batch, self.key, 0
-        )
-        names = step_lib.metric_names(found.values)
-        state = state.replace(metrics=metrics.Sums.zeros(names))
-        train_step = step_lib.make_train_step(demand, optimizer, log_every=100)
+        train_step = step_lib.make_train_step(demand, optimizer)
         train_step = jax.jit(train_step, donate_argnums=0)
         count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
         prepared = [

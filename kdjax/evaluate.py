@@ -1,4 +1,4 @@
-"""Evaluation on a whole split: every example once, whatever the batch size."""
+"""Evaluation on a full split: every example once, for any batch size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from kdjax.data.pipeline.batches import EvalBatches
 
 
 class Evaluation(NamedTuple):
-    """What a network does on a split.
+    """The result of evaluating a network on a split.
 
     Attributes:
-      metrics: means over the examples: `loss` in nats, `accuracy`, and `agreement`,
-        the share of examples classified as the teacher does, if there is a teacher.
-      prediction: the class it gives each example, [N] int32.
+      metrics: means over the examples: `loss` in nats, `accuracy`, and with a teacher
+        `agreement`, the fraction of examples that it classifies as the teacher does.
+      prediction: the predicted class of each example, [N] int32.
     """
 
     metrics: dict[str, float]
@@ -44,7 +44,7 @@ class Evaluator:
           network: built for any batch size.
           split: what to evaluate on.
           devices: where to run.
-          teacher_prediction: the teacher's classes, [N], to compare with.
+          teacher_prediction: the classes that the teacher predicts, [N].
         """
         self._split = split
         self._network = network
@@ -86,6 +86,6 @@ class Evaluator:
             "loss": jnp.sum(mask * loss),
             "accuracy": jnp.sum(mask * (prediction == batch.label)),
         }
-        # Gathered, since with several processes each has a part only.
+        # Gathered, since each of several processes has only its own examples.
         prediction = jax.lax.all_gather(prediction, step_lib.DEVICES)
         return jax.lax.psum(sums, step_lib.DEVICES), prediction

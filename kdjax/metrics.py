@@ -1,81 +1,52 @@
-"""Sums of what a step measures, kept on the device until they are logged."""
+"""Means of a training step's metrics, accumulated on the host."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Any
 
-import flax.struct
-import jax
-import jax.numpy as jnp
-import numpy as np
 
-_NEVER = np.iinfo(np.int32).max
+class RunningMeans:
+    """Means over examples of what each step measured, in float64.
 
-
-@flax.struct.dataclass
-class Sums:
-    """Sums over examples, their count, and when a value first was not finite.
-
-    Attributes:
-      total: sum by name, float32.
-      count: examples summed.
-      nonfinite_step: by name, the first step whose value was infinite or NaN.
+    The sums are JSON (`state`), so that a checkpoint can hold them and a resumed run
+    logs the very numbers of an uninterrupted one.
     """
 
-    total: dict[str, jax.Array]
-    count: jax.Array
-    nonfinite_step: dict[str, jax.Array]
+    def __init__(self, state: Mapping[str, Any] | None = None):
+        """Starts empty, or from the `state` of earlier means."""
+        self._totals: dict[str, float] = dict(state["totals"]) if state else {}
+        self._count: int = state["count"] if state else 0
 
-    @classmethod
-    def zeros(cls, names: Iterable[str]) -> "Sums":
-        """Makes empty sums of the named values."""
-        names = sorted(names)
-        return cls(
-            total={name: jnp.zeros((), jnp.float32) for name in names},
-            count=jnp.zeros((), jnp.float32),
-            nonfinite_step={name: jnp.full((), _NEVER, jnp.int32) for name in names},
-        )
+    @property
+    def state(self) -> dict[str, Any]:
+        """Returns the sums and the number of examples."""
+        return {"totals": dict(self._totals), "count": self._count}
 
-    def reset_if(self, condition: jax.Array) -> "Sums":
-        """Empties the sums where the condition holds; never forgets a bad step."""
-        return self.replace(
-            total={k: jnp.where(condition, 0, v) for k, v in self.total.items()},
-            count=jnp.where(condition, 0, self.count),
-        )
+    def add(self, values: Mapping[str, float], *, count: int, step: int) -> None:
+        """Adds the means of one step over `count` examples.
 
-    def add(
-        self, totals: Mapping[str, jax.Array], count: int, step: jax.Array
-    ) -> "Sums":
-        """Adds one step's sums over `count` examples."""
-        return Sums(
-            total={k: v + totals[k].astype(v.dtype) for k, v in self.total.items()},
-            count=self.count + count,
-            nonfinite_step={
-                k: jnp.minimum(v, jnp.where(jnp.isfinite(totals[k]), _NEVER, step))
-                for k, v in self.nonfinite_step.items()
-            },
-        )
+        Args:
+          values: mean by name.
+          count: examples of the step's batch, over all devices.
+          step: updates made, this one included; named in the error.
 
+        Raises:
+          FloatingPointError: if a value is infinite or NaN; names all such values.
+        """
+        values = {name: float(value) for name, value in values.items()}
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad:
+            raise FloatingPointError(
+                f"{', '.join(sorted(bad))} not finite at step {step}"
+            )
+        for name, value in values.items():
+            self._totals[name] = self._totals.get(name, 0.0) + value * count
+        self._count += count
 
-def means(sums: Sums) -> dict[str, float]:
-    """Fetches the sums and divides them by their count.
+    def means(self) -> dict[str, float]:
+        """Returns the mean of each value since the last reset."""
+        return {name: total / self._count for name, total in self._totals.items()}
 
-    Raises:
-      FloatingPointError: if a value was infinite or NaN at some step; names the first
-        and the step.
-    """
-    sums = jax.device_get(sums)
-    bad = {k: int(v) for k, v in sums.nonfinite_step.items() if v != _NEVER}
-    if bad:
-        first = min(bad.values())
-        names = ", ".join(name for name, step in bad.items() if step == first)
-        raise FloatingPointError(f"{names} not finite at step {first}")
-    count = float(sums.count)
-    return {name: float(total) / count for name, total in sums.total.items()}
-
-
-def plain(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Turns numpy and JAX scalars of a record into Python numbers."""
-    return {
-        key: value.item() if hasattr(value, "item") else value
-        for key, value in record.items()
-    }
+    def reset(self) -> None:
+        """Forgets what was added."""
+        self._totals, self._count = {}, 0

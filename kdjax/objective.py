@@ -1,6 +1,6 @@
-"""What a batch asks of the parameters: the losses of each phase and their gradients.
+"""Losses and gradients of each training phase.
 
-Every objective is pure and sees one device's share of a batch.
+Every objective is pure and sees one device's part of a batch.
 """
 
 import functools
@@ -12,9 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdjax import rngs
 from kdjax.data.augment import mixup
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs
+
+Terms = dict[str, jax.Array]
 
 
 class Frozen(NamedTuple):
@@ -22,37 +25,37 @@ class Frozen(NamedTuple):
 
     Attributes:
       teacher: the teacher's variables; None without a teacher.
-      precomputed: what each method computed from the teacher, and under `pretrained`
-        what it learned on the teacher.
+      precomputed: what each method computed from the teacher before training, and under
+        `pretrained` what it learned on the teacher.
     """
 
     teacher: Any = None
     precomputed: Mapping[str, Any] = {}
 
 
-class Demand(NamedTuple):
-    """What a batch asks of the parameters, and what was measured on the way.
+class Gradients(NamedTuple):
+    """Losses and gradients of one batch.
 
     Attributes:
-      gradient: of the losses that are added up; a tree like the parameters.
-      clipped: gradient of the losses whose gradient is clipped to the student's first;
-        None if there are none.
+      summed: gradient of the losses that are added up; a tree like the parameters.
+      clipped: gradient of the losses whose gradient is clipped to the task's; None if
+        there are none.
       loss: sum of all losses, a scalar.
       batch_stats: new running statistics.
-      values: by name one value an example, [B]: terms of the loss, not weighted by
-        their method's weight, and `accuracy`.
+      values: by name one value an example, [B]: the terms of the loss, without their
+        method's weight, and `accuracy`.
     """
 
-    gradient: Any
+    summed: Any
     clipped: Any
     loss: jax.Array
     batch_stats: dict[str, Any]
-    values: dict[str, jax.Array]
+    values: Terms
 
 
-#: `(params, batch_stats, frozen, batch, key, epoch) -> Demand`, with the key of the
-#: step and the epochs before it.
-Objective = Callable[[Any, Any, Frozen, Batch, jax.Array, jax.Array], Demand]
+#: `(params, batch_stats, frozen, batch, key, epoch) -> Gradients`, with the key of the
+#: step and the number of complete epochs.
+Objective = Callable[[Any, Any, Frozen, Batch, jax.Array, jax.Array], Gradients]
 
 
 def forward(
@@ -70,8 +73,8 @@ def forward(
       variables: its `params` and `batch_stats`.
       image: [B, H, W, 3].
       train: batch norms use the statistics of the batch.
-      label: classes whose logits are to be differentiated by the images, [B]; None
-        leaves that out.
+      label: classes whose logits are differentiated with respect to the images, [B];
+        None computes no such gradient.
 
     Returns:
       Outputs and new `batch_stats`.
@@ -80,8 +83,8 @@ def forward(
 
         def true_logits(image):
             outputs, stats = forward(network, variables, image, train=train)
-            own = jnp.take_along_axis(outputs.logits, label[:, None], 1)
-            return jnp.sum(own), (outputs, stats)
+            true = jnp.take_along_axis(outputs.logits, label[:, None], 1)
+            return jnp.sum(true), (outputs, stats)
 
         gradient, (outputs, stats) = jax.grad(true_logits, has_aux=True)(image)
         return outputs._replace(input_gradient=gradient), stats
@@ -94,34 +97,6 @@ def forward(
     return Outputs(*outputs), updates.get("batch_stats", {})
 
 
-def _teacher_outputs(
-    teacher: nn.Module,
-    frozen: Frozen,
-    image: jax.Array,
-    *,
-    train: bool,
-    label: jax.Array | None = None,
-) -> Outputs:
-    # The teacher's running statistics go nowhere, and neither does a gradient.
-    outputs, _ = forward(teacher, frozen.teacher, image, train=train, label=label)
-    return jax.lax.stop_gradient(outputs)
-
-
-def _variables(params: Any, batch_stats: Any, name: str) -> dict[str, Any]:
-    """Returns what a method learns, by collection."""
-    return {
-        "params": params["methods"][name],
-        "batch_stats": batch_stats["methods"][name],
-    }
-
-
-def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
-    """Returns the factor on a method's terms in an epoch, counted from 0."""
-    if not method.warm_up:
-        return method.weight
-    return method.weight * jnp.minimum((epoch + 1) / method.warm_up, 1)
-
-
 def student_objective(
     student: nn.Module,
     teacher: nn.Module | None,
@@ -130,22 +105,22 @@ def student_objective(
     teacher_train: bool,
     task_weight: float = 1.0,
 ) -> Objective:
-    """Builds the objective of the student: the task and the methods' terms.
+    """Builds the student's objective: cross-entropy and the methods' terms.
 
-    The student's forward pass is run once. Its outputs are all that the losses see, so
-    that a second way for gradients to meet costs a second backward pass of the network
-    and nothing of the losses.
+    The student's forward pass runs once. The losses see its outputs only, so that
+    clipping a gradient costs a second backward pass of the network and nothing of the
+    losses.
 
-    Where images are mixed, cross-entropy and accuracy are mixtures of those by the two
+    Where images are mixed, cross-entropy and accuracy are mixtures of those of the two
     classes. Both networks see the mixed images, and the methods must not need labels.
 
     Args:
       student: the network that learns.
-      teacher: the network it learns from; None if no method needs one.
+      teacher: the network that it learns from; None if no method needs one.
       methods: terms of the loss by name.
-      teacher_train: batch norms of the teacher use the statistics of the batch.
-      task_weight: factor on the cross-entropy. With 0 there is no gradient to clip to,
-        and all methods' gradients are added up.
+      teacher_train: the teacher's batch norms use the statistics of the batch.
+      task_weight: weight of the cross-entropy. With 0 there is no task gradient to clip
+        to, and all gradients are added up.
     """
     combinations = {
         name: method.combination if task_weight else "sum"
@@ -156,73 +131,61 @@ def student_objective(
     def objective(params, batch_stats, frozen, batch, key, epoch):
         label = batch.label if input_gradient else None
 
-        def student_outputs(student_params):
+        def student_forward(student_params):
             variables = {
                 "params": student_params,
                 "batch_stats": batch_stats["student"],
             }
             return forward(student, variables, batch.image, train=True, label=label)
 
-        ours, pull_back, student_stats = jax.vjp(
-            student_outputs, params["student"], has_aux=True
+        outputs, pull_back, student_stats = jax.vjp(
+            student_forward, params["student"], has_aux=True
         )
-        theirs = None
+        teacher_outputs = None
         if teacher is not None and methods:
-            theirs = _teacher_outputs(
+            teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
-        keys = dict(zip(methods, jax.random.split(key, len(methods)), strict=True))
-        cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
-        def losses(ours, learned, combination):
-            """Adds up the losses whose gradients meet in one way."""
-            loss, terms, stats = jnp.zeros((), ours.logits.dtype), {}, {}
+        def losses(outputs, learned, combination):
+            """Adds up the losses whose gradients are combined in the same way."""
+            loss, terms, stats = jnp.zeros((), outputs.logits.dtype), {}, {}
             if combination == "sum":
-                terms["cross_entropy"] = mixup.mixed_loss(
-                    functools.partial(cross_entropy, ours.logits),
-                    batch.label,
-                    batch.mixed,
-                )
+                terms["cross_entropy"] = _cross_entropy(outputs.logits, batch)
                 loss += task_weight * jnp.mean(terms["cross_entropy"])
             for name, method in methods.items():
-                if combinations[name] != combination:
-                    continue
-                found, stats[name] = method.loss(
-                    _variables({"methods": learned}, batch_stats, name),
-                    frozen.precomputed[name],
-                    ours,
-                    theirs,
-                    Inputs(batch.image, batch.label, batch.index, keys[name]),
-                )
-                total = sum(jnp.mean(term) for term in found.values())
-                loss += _weight(method, epoch) * total
-                terms |= {f"{name}/{term}": value for term, value in found.items()}
+                if combinations[name] == combination:
+                    found, stats[name] = method.loss(
+                        _variables(learned, batch_stats, name),
+                        frozen.precomputed[name],
+                        outputs,
+                        teacher_outputs,
+                        _inputs(batch, key, name),
+                    )
+                    loss += _weight(method, epoch) * _total(found)
+                    terms |= _named(name, found)
             return loss, (terms, stats)
 
-        def demand(combination):
-            """Returns the losses' gradient, value, terms and statistics."""
-            (loss, (terms, stats)), (outputs, learned) = jax.value_and_grad(
+        def gradients(combination):
+            """Returns the gradient of these losses, their sum, terms and statistics."""
+            (loss, (terms, stats)), (outputs_gradient, learned) = jax.value_and_grad(
                 losses, argnums=(0, 1), has_aux=True
-            )(ours, params["methods"], combination)
-            (network,) = pull_back(outputs)
+            )(outputs, params["methods"], combination)
+            (network,) = pull_back(outputs_gradient)
             return {"student": network, "methods": learned}, loss, terms, stats
 
-        gradient, loss, terms, method_stats = demand("sum")
+        summed, loss, terms, method_stats = gradients("sum")
         clipped = None
         if "clip" in combinations.values():
-            clipped, more, more_terms, more_stats = demand("clip")
+            clipped, more, more_terms, more_stats = gradients("clip")
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
-        prediction = jnp.argmax(ours.logits, -1)
-        right = mixup.mixed_loss(
-            functools.partial(jnp.equal, prediction), batch.label, batch.mixed
-        )
-        return Demand(
-            gradient,
+        return Gradients(
+            summed,
             clipped,
             loss,
             {"student": student_stats, "methods": method_stats},
-            {"accuracy": right, **terms},
+            {"accuracy": _accuracy(outputs.logits, batch), **terms},
         )
 
     return objective
@@ -233,34 +196,88 @@ def pretraining_objective(
 ) -> Objective:
     """Builds the objective of what the methods learn on the teacher alone.
 
-    Nothing here reads a label, so mixed images are images like any other: those on
-    which the student is to be compared with the teacher.
+    Nothing here reads a label, so that mixed images need no special treatment.
 
     Args:
       teacher: the trained network.
       methods: those that pretrain, by name.
-      teacher_train: batch norms of the teacher use the statistics of the batch.
+      teacher_train: the teacher's batch norms use the statistics of the batch.
     """
 
     def objective(params, batch_stats, frozen, batch, key, epoch):
-        theirs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
-        keys = dict(zip(methods, jax.random.split(key, len(methods)), strict=True))
+        del epoch
+        outputs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
 
         def losses(learned):
             loss, terms, stats = 0, {}, {}
             for name, method in methods.items():
                 found, stats[name] = method.pretrain_loss(
-                    _variables({"methods": learned}, batch_stats, name),
-                    keys[name],
-                    theirs,
+                    _variables(learned, batch_stats, name),
+                    rngs.fold_in_name(key, name),
+                    outputs,
                 )
-                loss += sum(jnp.mean(term) for term in found.values())
-                terms |= {f"{name}/{term}": value for term, value in found.items()}
+                loss += _total(found)
+                terms |= _named(name, found)
             return loss, (terms, stats)
 
         (loss, (terms, stats)), gradient = jax.value_and_grad(losses, has_aux=True)(
             params["methods"]
         )
-        return Demand({"methods": gradient}, None, loss, {"methods": stats}, terms)
+        return Gradients({"methods": gradient}, None, loss, {"methods": stats}, terms)
 
     return objective
+
+
+def _teacher_outputs(
+    teacher: nn.Module,
+    frozen: Frozen,
+    image: jax.Array,
+    *,
+    train: bool,
+    label: jax.Array | None = None,
+) -> Outputs:
+    """Applies the teacher; drops its new running statistics and its gradient."""
+    outputs, _ = forward(teacher, frozen.teacher, image, train=train, label=label)
+    return jax.lax.stop_gradient(outputs)
+
+
+def _cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Returns the cross-entropy of each example, [B], a mixture for mixed images."""
+    of_label = functools.partial(
+        optax.softmax_cross_entropy_with_integer_labels, logits
+    )
+    return mixup.mixed_loss(of_label, batch.label, batch.mixed)
+
+
+def _accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
+    """Returns whether each example is classified right, [B], mixed likewise."""
+    is_predicted = functools.partial(jnp.equal, jnp.argmax(logits, -1))
+    return mixup.mixed_loss(is_predicted, batch.label, batch.mixed)
+
+
+def _inputs(batch: Batch, key: jax.Array, name: str) -> Inputs:
+    """Returns what a method sees of a batch; its key depends on its name."""
+    key = rngs.fold_in_name(key, name)
+    return Inputs(batch.image, batch.label, batch.index, key)
+
+
+def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:
+    """Returns what a method learns, by collection."""
+    return {"params": learned[name], "batch_stats": batch_stats["methods"][name]}
+
+
+def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
+    """Returns the weight of a method's terms in an epoch, counted from 0."""
+    if not method.warm_up:
+        return method.weight
+    return method.weight * jnp.minimum((epoch + 1) / method.warm_up, 1)
+
+
+def _total(terms: Terms) -> jax.Array:
+    """Returns the sum of the terms' means."""
+    return sum(jnp.mean(term) for term in terms.values())
+
+
+def _named(method: str, terms: Terms) -> Terms:
+    """Returns the terms of a method by their names in the metrics."""
+    return {f"{method}/{term}": value for term, value in terms.items()}

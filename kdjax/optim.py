@@ -12,7 +12,10 @@ import optax
 def drop_steps(
     lr_milestones: Sequence[float], epochs: int, steps_per_epoch: int
 ) -> tuple[int, ...]:
-    """Turns fractions of the training into the steps at which whole epochs start.
+    """Turns fractions of the training into the first steps of epochs.
+
+    A milestone that falls on the first step of the training, as in a very short one, is
+    left out: training starts at the full rate.
 
     Args:
       lr_milestones: fractions in (0, 1); 0.5 of 200 epochs is the start of epoch 100,
@@ -20,24 +23,25 @@ def drop_steps(
       epochs: length of the training.
       steps_per_epoch: updates in an epoch.
     """
-    # The epsilon keeps 0.3 * 100 at 30 whatever its last bit.
-    return tuple(
+    # The epsilon keeps 0.3 * 100 at 30, however it is rounded.
+    steps = (
         math.floor(fraction * epochs + 1e-9) * steps_per_epoch
         for fraction in lr_milestones
     )
+    return tuple(step for step in steps if step)
 
 
 def restart(
     inner: optax.GradientTransformation, at_steps: Sequence[int]
 ) -> optax.GradientTransformation:
-    """Empties the state of `inner` before the updates of the given steps.
+    """Resets the state of `inner` to zeros before the updates of the given steps.
 
     Source: the overhaul paper's CIFAR-100 loop builds a new optimizer at each drop of
-    the learning rate, which empties its momentum.
+    the learning rate, which resets its momentum.
 
     Args:
       inner: a transformation whose initial state is all zeros.
-      at_steps: counts of earlier updates at which to start afresh.
+      at_steps: numbers of earlier updates at which to reset it.
     """
 
     def init(params):
@@ -45,9 +49,9 @@ def restart(
 
     def update(updates, state, params=None):
         count, inner_state = state
-        fresh = jnp.isin(count, jnp.asarray(at_steps, jnp.int32))
+        reset = jnp.isin(count, jnp.asarray(at_steps, jnp.int32))
         inner_state = jax.tree.map(
-            lambda x: jnp.where(fresh, jnp.zeros_like(x), x), inner_state
+            lambda x: jnp.where(reset, jnp.zeros_like(x), x), inner_state
         )
         updates, inner_state = inner.update(updates, inner_state, params)
         return updates, (count + 1, inner_state)
@@ -73,7 +77,7 @@ def sgd(
       momentum: mu.
       nesterov: look ahead.
       weight_decay: wd.
-      restart_at: steps before which the momentum is emptied.
+      restart_at: steps before which the momentum is reset to zero.
     """
     momentum_rule = optax.trace(momentum, nesterov)
     return optax.chain(
@@ -88,8 +92,10 @@ def build(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Builds the optimizer and its schedule from `config.optimizer`."""
     drops = drop_steps(config.lr_milestones, epochs, steps_per_epoch)
+    # Several milestones of a short training may fall on one step.
     schedule = optax.piecewise_constant_schedule(
-        config.learning_rate, {step: config.lr_gamma for step in drops}
+        config.learning_rate,
+        {step: config.lr_gamma ** drops.count(step) for step in drops},
     )
     optimizer = sgd(
         schedule,

@@ -13,5 +13,9 @@ def key(seed: int, stream: str, step: int | jax.Array = 0) -> jax.Array:
       stream: what the key is for, for example "augment".
       step: counter within the stream; may be traced.
     """
-    stream_key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
-    return jax.random.fold_in(stream_key, step)
+    return jax.random.fold_in(fold_in_name(jax.random.key(seed), stream), step)
+
+
+def fold_in_name(key: jax.Array, name: str) -> jax.Array:
+    """Derives a key from another one by a name, whatever other names there are."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))

@@ -1,108 +1,95 @@
-"""The training step: pure, on one device's share of a batch, and how it is spread."""
+"""One update of everything that learns, and its data-parallel form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax import rngs
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.clipping import clip_to_task
-from kdjax.metrics import Sums
 from kdjax.objective import Frozen, Objective
 from kdjax.train_state import TrainState
 
-#: Name of the axis of devices in every collective.
+#: Name of the mapped device axis in every collective.
 DEVICES = "devices"
+
+Metrics = dict[str, jax.Array]
 
 
 def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    log_every: int,
     seed: int = 0,
     stream: str = "train",
     steps_per_epoch: int = 1,
     skip_params_without_gradient: bool = False,
     axis_name: str | None = None,
-) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Sums]]:
+) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]:
     """Builds one update of everything that learns.
 
     Args:
-      objective: what a batch asks of the parameters.
-      optimizer: takes the gradient of all parameters.
-      log_every: steps after which the sums of metrics start anew.
-      seed: of what the objective draws.
-      stream: name of these draws; another one for each phase.
+      objective: losses and gradients of a batch.
+      optimizer: updates all parameters.
+      seed: of the objective's random numbers.
+      stream: name of these random numbers; one for each phase.
       steps_per_epoch: length of the epochs that warm-ups and the clipping count.
-      skip_params_without_gradient: leaves alone, decay included, the parameters whose
-        gradient is zero
-        throughout: those that a loss below the logits does not reach.
+      skip_params_without_gradient: neither updates nor decays parameters whose gradient
+        is zero everywhere: those that a loss below the logits does not reach.
       axis_name: device axis over which gradients, running statistics and metrics are
         averaged; None on a single device.
 
     Returns:
-      `train_step(state, frozen, batch) -> (state, metrics)`, where metrics are the
-      sums in the new state once more, for a caller that donates the state.
+      `train_step(state, frozen, batch) -> (state, metrics)`, where metrics are means
+      over the batch of all devices: `loss`, `gradient_norm` and the objective's values.
     """
 
     def mean_over_devices(tree):
-        # Every device holds an equal share, so the mean of means is the mean.
+        # Each device has the same number of examples: the mean of means is the mean.
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
         key = rngs.key(seed, stream, state.step)
         epoch = state.step // steps_per_epoch
         found = objective(state.params, state.batch_stats, frozen, batch, key, epoch)
-        values = {name: jnp.mean(value) for name, value in found.values.items()}
-        values["loss"] = found.loss
-        gradient, clipped, batch_stats, values = mean_over_devices(
-            (found.gradient, found.clipped, found.batch_stats, values)
+        metrics = {name: jnp.mean(value) for name, value in found.values.items()}
+        metrics["loss"] = found.loss
+        gradient, clipped, batch_stats, metrics = mean_over_devices(
+            (found.summed, found.clipped, found.batch_stats, metrics)
         )
         if clipped is not None:
-            gradient = {
-                "student": clip_to_task(
-                    gradient["student"], clipped["student"], epoch=epoch
-                ),
-                # The task does not reach what the methods learn.
-                "methods": jax.tree.map(
-                    jnp.add, gradient["methods"], clipped["methods"]
-                ),
-            }
-        values["gradient_norm"] = optax.tree.norm(gradient)
+            gradient = _combine(gradient, clipped, epoch)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         params = state.params
         if skip_params_without_gradient:
-            # To the optimizer the others are zero: no gradient, no decay, no momentum.
+            # The optimizer sees zeros: no gradient, no decay, no momentum.
             params = jax.tree.map(
                 lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient
             )
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
-        count = batch.label.size
-        if axis_name is not None:
-            count *= jax.lax.axis_size(axis_name)
-        metrics = state.metrics.reset_if(state.step % log_every == 0).add(
-            {name: value * count for name, value in values.items()},
-            count,
-            state.step + 1,
-        )
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
-            metrics=metrics,
         )
         return state, metrics
 
     return train_step
 
 
-def metric_names(values: Mapping[str, Any]) -> list[str]:
-    """Lists what a training step measures, given the values of its objective."""
-    return ["loss", "gradient_norm", *values]
+def _combine(gradient: Any, clipped: Any, epoch: jax.Array) -> Any:
+    """Adds the gradients that are clipped to the student's task gradient."""
+    return {
+        "student": clip_to_task(gradient["student"], clipped["student"], epoch=epoch),
+        # The task does not reach what the methods learn.
+        "methods": jax.tree.map(jnp.add, gradient["methods"], clipped["methods"]),
+    }
 
 
 def data_parallel(
@@ -113,14 +100,14 @@ def data_parallel(
     out_axes: Any = None,
     donate: tuple[int, ...] = (),
 ) -> Callable:
-    """Runs a function of one device's share on all devices at once.
+    """Maps a per-device function over all devices with `jax.pmap`.
 
     Args:
       function: uses the axis `DEVICES` in its collectives.
       devices: where to run.
-      in_axes: per argument, None for what all devices share, 0 for what is split.
+      in_axes: per argument, None for replicated, 0 for sharded.
       out_axes: the same for the results.
-      donate: arguments whose memory the results may take.
+      donate: arguments whose memory the results may reuse.
     """
     return jax.pmap(
         function,
@@ -130,3 +117,13 @@ def data_parallel(
         donate_argnums=donate,
         devices=devices,
     )
+
+
+def replicated(devices: Sequence[jax.Device]) -> NamedSharding:
+    """Returns the sharding of arrays that every device of this process holds in full.
+
+    It is that of the mapped step's outputs: inputs placed otherwise would compile the
+    second step anew.
+    """
+    mesh = Mesh(np.asarray(devices), (DEVICES,))
+    return NamedSharding(mesh.local_mesh, PartitionSpec())

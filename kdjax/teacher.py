@@ -16,11 +16,12 @@ from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
+from kdjax.evaluate import Evaluation
 from kdjax.runs import trained
 
 
 class LoadedTeacher(NamedTuple):
-    """A trained network and its variables, on the host.
+    """A trained network and its variables.
 
     Attributes:
       network: takes images normalized as the student's are, whatever its own were
@@ -28,11 +29,13 @@ class LoadedTeacher(NamedTuple):
       local: the same for use on one device: statistics of a batch are never averaged
         over devices.
       variables: collections `params` and `batch_stats`.
+      evaluation: on the split that is evaluated on during training, once measured.
     """
 
     network: nn.Module
     local: nn.Module
     variables: dict[str, Any]
+    evaluation: Evaluation | None = None
 
 
 class Renormalized(nn.Module):
@@ -92,11 +95,13 @@ def load(
             f"{field} holds model={run.config['model']!r}, but "
             f"teacher.model={config.model!r}"
         )
-    own = Normalization(*(tuple(run.config["data"][name]) for name in ("mean", "std")))
+    trained_with = Normalization(
+        *(tuple(run.config["data"][name]) for name in ("mean", "std"))
+    )
 
     def build(axis_name: str | None) -> nn.Module:
         network = models.build(config.model, num_classes, axis_name=axis_name, **kwargs)
-        return _renormalized(network, given=normalization, own=own)
+        return _renormalized(network, given=normalization, wanted=trained_with)
 
     network = build(axis_name)
     _check_shapes(field, network, run.variables, image_shape)
@@ -104,14 +109,15 @@ def load(
 
 
 def _renormalized(
-    network: nn.Module, *, given: Normalization, own: Normalization
+    network: nn.Module, *, given: Normalization, wanted: Normalization
 ) -> nn.Module:
-    if own == given:
+    """Returns the network for images normalized with other constants than it wants."""
+    if wanted == given:
         return network
     mean, std = (np.asarray(constants, np.float64) for constants in given)
-    own_mean, own_std = (np.asarray(constants, np.float64) for constants in own)
+    wanted_mean, wanted_std = (np.asarray(c, np.float64) for c in wanted)
     return Renormalized(
-        network, tuple(std / own_std), tuple((mean - own_mean) / own_std)
+        network, tuple(std / wanted_std), tuple((mean - wanted_mean) / wanted_std)
     )
 
 
@@ -145,20 +151,20 @@ def _check_shapes(
 def check_above_chance(
     accuracy: float, num_classes: int, num_examples: int, split: str
 ) -> None:
-    """Refuses a teacher that knows nothing.
+    """Rejects a teacher at chance level.
 
     Args:
       accuracy: a fraction.
-      num_classes: chance is one in so many.
-      num_examples: evaluated on; sets how far above chance luck can lead.
-      split: name of theirs.
+      num_classes: chance level is 1 / num_classes.
+      num_examples: that it was evaluated on; sets the standard error of the accuracy.
+      split: name of the evaluated split.
 
     Raises:
       ValueError: if the accuracy is within three standard errors of chance.
     """
     chance = 1 / num_classes
-    luck = 3 * (chance * (1 - chance) / num_examples) ** 0.5
-    if accuracy <= chance + luck:
+    margin = 3 * (chance * (1 - chance) / num_examples) ** 0.5
+    if accuracy <= chance + margin:
         raise ValueError(
             f"teacher.checkpoint: the teacher's {split} accuracy is {accuracy:.2%}, "
             f"no better than chance ({chance:.2%}): it is not trained for this data set"
@@ -173,7 +179,9 @@ def outputs_on(
     batch_size: int,
     train: bool,
 ) -> Iterator[Outputs]:
-    """Walks over the images of a split in order, not augmented, on one device.
+    """Applies the teacher to the images of a split in order, on one device.
+
+    The images are not augmented.
 
     Args:
       teacher: the network; statistics of a batch are those of the one device.
@@ -188,12 +196,12 @@ def outputs_on(
     """
 
     @jax.jit
-    def outputs(image):
+    def outputs(variables, image):
         image = normalization.normalize(image, mean=config.mean, std=config.std)
-        return objective.forward(teacher.local, teacher.variables, image, train=train)[
-            0
-        ]
+        return objective.forward(teacher.local, variables, image, train=train)[0]
 
+    variables = jax.device_put(teacher.variables, jax.local_devices()[0])
     batch_size = min(batch_size, split.num_examples)
     for start in range(0, split.num_examples - batch_size + 1, batch_size):
-        yield outputs(split.pixels(np.arange(start, start + batch_size)))
+        image = split.pixels(np.arange(start, start + batch_size))
+        yield outputs(variables, image)

@@ -1,6 +1,6 @@
 """Everything that changes in training, and nothing else."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.struct
@@ -8,14 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.metrics import Sums
-
 
 @flax.struct.dataclass
 class TrainState:
     """The state of a run between two steps.
 
-    The teacher and what is read off it never change and are not here.
+    The teacher and what methods precompute from it never change and are not here.
 
     Attributes:
       step: updates made so far, int32.
@@ -23,30 +21,25 @@ class TrainState:
         `student` while the methods pretrain on the teacher alone.
       batch_stats: running statistics in the same layout.
       opt_state: the optimizer's state.
-      metrics: sums since the last logged step, so that a resumed run logs the very
-        numbers of an unbroken one.
     """
 
     step: jax.Array
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     opt_state: Any
-    metrics: Sums
 
 
 def create(
     student: Mapping[str, Any] | None,
     learned: Mapping[str, Mapping[str, Any]],
     optimizer: optax.GradientTransformation,
-    metric_names: Iterable[str] = (),
 ) -> TrainState:
-    """Makes the state before the first step.
+    """Returns the state before the first step.
 
     Args:
       student: variables of the student; None if it does not take part.
       learned: variables of each method; a missing collection is an empty one.
       optimizer: of all parameters.
-      metric_names: what the step measures.
     """
     params, batch_stats = (
         {"methods": {name: v.get(collection, {}) for name, v in learned.items()}}
@@ -58,5 +51,12 @@ def create(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        metrics=Sums.zeros(metric_names),
     )
+
+
+def student_variables(state: TrainState) -> dict[str, Any]:
+    """Returns the student's collections `params` and `batch_stats`."""
+    return {
+        "params": state.params["student"],
+        "batch_stats": state.batch_stats["student"],
+    }

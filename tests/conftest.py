@@ -43,7 +43,7 @@ def _forget_executables():
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def golden():
     """Returns a function that reads the arrays of a file under tests/golden."""
 

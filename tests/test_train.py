@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 
+from kdjax import phases as phases_lib
 from kdjax import recipes, train
 from kdjax.data.sources import digits
 from kdjax.evaluate import Evaluator
-from kdjax.experiment import Experiment
 from kdjax.runs import signals, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.train_state import TrainState
@@ -141,15 +141,12 @@ class StopAt:
 
     def __init__(self, monkeypatch, *steps):
         self.steps = [s if isinstance(s, tuple) else ("train", s) for s in steps]
-        take_order = Experiment.__init__
+        build_step = phases_lib.build_step
 
-        def init(experiment, config):
-            take_order(experiment, config)
-            self.done = None
-            for phase in experiment.phases:
-                phase.train_step = self.counted(phase.name, phase.train_step)
+        def build_counted_step(phase):
+            return self.counted(phase.name, build_step(phase))
 
-        monkeypatch.setattr(Experiment, "__init__", init)
+        monkeypatch.setattr(phases_lib, "build_step", build_counted_step)
         monkeypatch.setattr(signals, "stop_requests", self)
 
     def counted(self, name, step):
@@ -163,6 +160,7 @@ class StopAt:
         return self
 
     def __enter__(self):
+        self.done = None
         return lambda: bool(self.steps) and self.done == self.steps[0]
 
     def __exit__(self, *_):
@@ -352,18 +350,16 @@ def test_the_initialization_leaves_the_classifier_alone(
     unbroken_phases, teacher, tmp_path
 ):
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
-    experiment = Experiment(config)
-    _, initialize, task = experiment.phases
-    before = final_state(unbroken_phases / "pretrain")
-    before = TrainState(**{**before, "metrics": None})
-    start, _ = initialize.begin(before)
+    _, distill_first, task = phases_lib.plan(train.build_experiment(config))
+    before = TrainState(**final_state(unbroken_phases / "pretrain"))
+    start, _ = phases_lib.initial_state(distill_first, before)
     after = final_state(unbroken_phases / "distill_first")
     for path, value in jax.tree.leaves_with_path(after["params"]["student"]):
         untouched = np.array_equal(value, lookup(start.params["student"], path))
         assert untouched == ("classifier" in jax.tree_util.keystr(path))
     momentum = optax.tree.get(after["opt_state"], "trace")["student"]["classifier"]
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(momentum))
-    begun, _ = task.begin(TrainState(**{**after, "metrics": None}))
+    begun, _ = phases_lib.initial_state(task, TrainState(**after))
     assert_bitwise_equal(
         jax.device_get(begun.params),
         {"methods": {}, "student": after["params"]["student"]},
@@ -439,12 +435,10 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     tmp_path, monkeypatch, compilations, drop_remainder, first_steps
 ):
     compiling_steps = set()
-    original = Experiment.__init__
+    original = phases_lib.build_step
 
-    def init(experiment, config):
-        original(experiment, config)
-        (phase,) = experiment.phases
-        step = phase.train_step
+    def build_watched_step(phase):
+        step = original(phase)
 
         def watched(state, *args):
             number, before = int(state.step), len(compilations)
@@ -453,9 +447,9 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
                 compiling_steps.add(number)
             return result
 
-        phase.train_step = watched
+        return watched
 
-    monkeypatch.setattr(Experiment, "__init__", init)
+    monkeypatch.setattr(phases_lib, "build_step", build_watched_step)
     train.train_and_evaluate(tiny(**{"data.drop_remainder": drop_remainder}), tmp_path)
     assert compiling_steps == first_steps
 
@@ -498,8 +492,7 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path, teacher):
     assert "overhaul/stage_1" in str(error.value)
     assert str(error.value).endswith(f"{tmp_path} keeps the checkpoint of step 1")
     assert not (tmp_path / "result.json").exists()
-    for leaf in jax.tree.leaves(final_state(tmp_path)["metrics"]["total"]):
-        assert np.isfinite(leaf)
+    assert all(map(np.all, map(np.isfinite, jax.tree.leaves(final_state(tmp_path)))))
 
 
 def test_measured_margins_train_too(tmp_path, teacher):
@@ -519,6 +512,6 @@ def test_bfloat16_keeps_parameters_statistics_and_losses_in_float32(tmp_path, te
     config.epochs = 1
     train.train_and_evaluate(config, tmp_path)
     state = final_state(tmp_path)
-    for part in ("params", "batch_stats", "metrics"):
+    for part in ("params", "batch_stats"):
         types = {leaf.dtype for leaf in jax.tree.leaves(state[part])}
         assert types <= {np.dtype(np.float32), np.dtype(np.int32)}, part

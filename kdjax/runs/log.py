@@ -1,6 +1,7 @@
 """What a run says while it trains, and what it measured in the end."""
 
 import contextlib
+import copy
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -33,6 +34,7 @@ class RunLog:
         log_every: int,
         schedule: Callable[[int], Any],
         resume_step: int | None,
+        resume_state: Mapping[str, Any] | None = None,
     ):
         """Opens the writers.
 
@@ -43,13 +45,13 @@ class RunLog:
           total_steps: updates of the whole run.
           log_every: steps between two train records.
           schedule: learning rate over steps.
-          resume_step: step of the checkpoint that the run goes on from, or None.
+          resume_step: step of the checkpoint that the run resumes from, or None.
+          resume_state: the log's `state` in that checkpoint.
         """
         self._plan = plan
         self._total_steps = total_steps
         self._log_every = log_every
         self._schedule = schedule
-        self._path = workdir / writers.METRICS
         self._bar = writers.ProgressBar(
             description,
             total_images=plan.images_before(total_steps),
@@ -62,6 +64,9 @@ class RunLog:
                 writers.MetricsFile(workdir, resume_step=resume_step),
                 writers.TensorBoard(workdir, resume_step=resume_step),
             ]
+        resume_state = resume_state or {"means": None, "evaluations": {}}
+        self._means = metrics.RunningMeans(resume_state["means"])
+        self._evaluations = copy.deepcopy(dict(resume_state["evaluations"]))
         self._first_step = True
         self._last_look = time.monotonic()
         self._images, self._seconds = 0, 0.0
@@ -76,13 +81,32 @@ class RunLog:
             for writer in self._writers:
                 every.callback(writer.close)
 
-    def step_done(self, step: int, sums: metrics.Sums) -> None:
-        """Waits for a step and logs it if its turn has come.
+    @property
+    def state(self) -> dict[str, Any]:
+        """Returns, as JSON, what a resumed run needs to log the same numbers."""
+        return {"means": self._means.state, "evaluations": self.evaluations}
+
+    @property
+    def evaluations(self) -> dict[str, Any]:
+        """Returns the `last` and the `best` evaluation of each split.
+
+        Either has `step` and `accuracy`. Ties go to the later step, as among
+        checkpoints.
+        """
+        return copy.deepcopy(self._evaluations)
+
+    def step_done(self, step: int, values: Mapping[str, jax.Array]) -> None:
+        """Waits for a step, adds up its metrics, and logs them every `log_every` steps.
+
+        Args:
+          step: updates made, this one included.
+          values: mean of each metric over the step's batch, on the devices.
 
         Raises:
-          FloatingPointError: if it is time to look and something is not finite.
+          FloatingPointError: if a value is not finite.
         """
-        jax.block_until_ready(sums)
+        values = jax.device_get(values)
+        self._means.add(values, count=self._plan.size(step - 1), step=step)
         if self._first_step:
             self._first_step = False
             self._bar.say(f"first step {process.age_s():.1f} s after the start")
@@ -93,10 +117,12 @@ class RunLog:
             self._clock = self._plan.images_before(step), now
         if step % self._log_every == 0 or step == self._total_steps:
             rate = float(self._schedule(step - 1))
-            self._write("train", step, {**metrics.means(sums), "learning_rate": rate})
+            means = self._means.means()
+            self._means.reset()
+            self._write("train", step, {**means, "learning_rate": rate})
         elif now - self._last_look > _REFRESH_S:
             self._last_look = now
-            self._bar.show("train", metrics.means(sums))
+            self._bar.show("train", self._means.means())
 
     def pause(self, step: int) -> None:
         """Stops the clock of images/s while something else than training goes on."""
@@ -112,20 +138,20 @@ class RunLog:
         return self._images / self._seconds if self._seconds else None
 
     def evaluated(self, split: str, step: int, found: Mapping[str, float]) -> None:
-        """Logs an evaluation: "test" or "validation" of the network trained.
+        """Logs an evaluation.
 
-        And the same of the teacher: "teacher_test", "teacher_validation".
+        Args:
+          split: "test" or "validation" for the student, "teacher_test" or
+            "teacher_validation" for the teacher.
+          step: updates made.
+          found: the metrics, `accuracy` among them.
         """
         self._write(split, step, found)
-
-    def records(self, split: str) -> list[dict[str, Any]]:
-        """Returns the records of a split so far.
-
-        There are none in a process that does not write.
-        """
-        if not multihost.is_main_process():
-            return []
-        return [r for r in writers.read(self._path) if r["split"] == split]
+        last = {"step": step, "accuracy": found["accuracy"]}
+        kept = self._evaluations.setdefault(split, {"best": last})
+        kept["last"] = last
+        if last["accuracy"] >= kept["best"]["accuracy"]:
+            kept["best"] = last
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
         epoch = step / self._plan.steps_per_epoch

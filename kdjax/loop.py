@@ -1,0 +1,235 @@
+"""The training loop of one phase, with its log and its checkpoints."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+
+from kdjax import phases, setup
+from kdjax import step as step_lib
+from kdjax.evaluate import Evaluator
+from kdjax.phases import Phase
+from kdjax.results import Outcome, count_parameters
+from kdjax.runs import workdirs
+from kdjax.runs.checkpoint import Checkpoints
+from kdjax.runs.log import RunLog
+from kdjax.setup import Experiment
+from kdjax.train_state import TrainState, student_variables
+
+
+class PhaseRun:
+    """One phase on its way: its state, log and checkpoints.
+
+    Attributes:
+      state: after the newest step.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        phase: Phase,
+        folder: pathlib.Path,
+        previous: TrainState | None,
+    ):
+        """Initializes the phase, or restores its newest checkpoint.
+
+        Args:
+          experiment: that the phase belongs to.
+          phase: what to run.
+          folder: gets metrics and checkpoints.
+          previous: final state of the phase before.
+
+        Raises:
+          ValueError: if the checkpoint was trained on another data set.
+        """
+        self._experiment, self._phase, self._folder = experiment, phase, folder
+        self._evaluates = phase.name == phases.TRAIN
+        self.state, self._frozen = phases.initial_state(phase, previous)
+        config = experiment.config
+        self._checkpoints = Checkpoints(
+            folder,
+            keep_last=config.checkpoint.keep_last,
+            keep_best=config.checkpoint.keep_best if self._evaluates else 0,
+        )
+        self._made_with = {
+            **workdirs.provenance(),
+            "config": workdirs.as_json(config),
+        }
+        self._started = time.monotonic()
+        self._metadata: dict[str, Any] = {}
+        if (resume_step := self._checkpoints.latest_step) is not None:
+            self.state, self._metadata = self._checkpoints.restore(self.state)
+            _check_images(
+                folder, self._metadata.get("images"), experiment.data.num_images
+            )
+            # Counts the wall time of earlier processes too.
+            self._started -= self._metadata["wall_s"]
+        self._resume_step = resume_step
+        self._log = RunLog(
+            folder,
+            description=config.model
+            if self._evaluates
+            else f"{config.model}: {phase.name}",
+            plan=phase.batches.plan,
+            total_steps=phase.total_steps,
+            log_every=config.log_every_steps,
+            schedule=phase.schedule,
+            resume_step=resume_step,
+            resume_state=self._metadata.get("log"),
+        )
+        if experiment.teacher and resume_step is None:
+            self._log.evaluated(
+                f"teacher_{experiment.data.eval_name}",
+                0,
+                experiment.teacher.evaluation.metrics,
+            )
+
+    def train(self, stop_requested: Callable[[int], bool]) -> bool:
+        """Trains to the end of the phase, or until a stop is requested.
+
+        Args:
+          stop_requested: tells whether to stop before a step.
+
+        Returns:
+          Whether the end was reached; if not, the state is saved where it stopped.
+
+        Raises:
+          FloatingPointError: if a loss is not finite; names what is kept.
+        """
+        batches = self._phase.batches.batches(
+            int(self.state.step), self._phase.total_steps
+        )
+        with self._log, self._checkpoints, contextlib.closing(batches):
+            try:
+                return self._loop(batches, stop_requested)
+            except FloatingPointError as error:
+                step = self._checkpoints.latest_step
+                kept = "no checkpoint"
+                if step is not None:
+                    kept = f"the checkpoint of step {step}"
+                raise FloatingPointError(
+                    f"{error}; {self._folder} keeps {kept}"
+                ) from None
+
+    def _loop(self, batches: Iterator, stop_requested: Callable[[int], bool]) -> bool:
+        """Evaluates, saves, takes a batch, steps, and logs the step before."""
+        config, total_steps = self._experiment.config, self._phase.total_steps
+        steps_per_epoch = self._phase.batches.plan.steps_per_epoch
+        evaluate_every = config.evaluate_every_epochs * steps_per_epoch
+        save_every = config.checkpoint.every_steps
+        train_step = phases.build_step(self._phase)
+        evaluate = self._evaluator() if self._evaluates else None
+        first = step = int(self.state.step)
+        # Metrics of the newest step, which may still be running.
+        pending: step_lib.Metrics | None = None
+        while True:
+            at_end = step == total_steps
+            evaluation_due = at_end or step % evaluate_every == 0
+            save_due = evaluation_due or (save_every and step % save_every == 0)
+            stop = stop_requested(step)
+            if step > first and (save_due or stop):
+                # A state is saved only after every loss that led to it proved finite
+                # and the records of its steps are written.
+                self._log.step_done(step, pending)
+                pending = None
+                self._log.pause(step)
+                accuracy = None
+                if evaluation_due and evaluate:
+                    accuracy = self._evaluate(evaluate, step, at_end=at_end)
+                self._save(step, accuracy)
+            if at_end or stop:
+                return at_end
+            self.state, metrics = train_step(self.state, self._frozen, *next(batches))
+            if pending is not None:
+                self._log.step_done(step, pending)
+            pending = metrics
+            step += 1
+
+    def _evaluator(self) -> Evaluator:
+        """Returns what evaluates the student on the split watched during training."""
+        teacher = self._experiment.teacher
+        return Evaluator(
+            self._experiment.student,
+            self._experiment.data.eval_batches,
+            jax.devices(),
+            teacher_prediction=teacher and teacher.evaluation.prediction,
+        )
+
+    def _evaluate(self, evaluate: Evaluator, step: int, *, at_end: bool) -> float:
+        """Evaluates and logs; returns the accuracy that ranks checkpoints."""
+        variables = student_variables(self.state)
+        metrics = evaluate(variables).metrics
+        self._log.evaluated(self._experiment.data.eval_name, step, metrics)
+        if at_end and self._experiment.data.eval_name != "test":
+            for split, values in evaluate_on_test(self._experiment, variables).items():
+                self._log.evaluated(split, step, values)
+        return metrics["accuracy"]
+
+    def _save(self, step: int, accuracy: float | None) -> None:
+        """Starts saving the state with what a resumed run needs to know."""
+        self._metadata = {
+            "wall_s": time.monotonic() - self._started,
+            "images": self._experiment.data.num_images,
+            "log": self._log.state,
+            **self._made_with,
+        }
+        self._checkpoints.save(step, self.state, self._metadata, accuracy)
+
+    def outcome(self) -> Outcome:
+        """Sums up the finished phase."""
+        params = self.state.params
+        return Outcome(
+            steps=self._phase.total_steps,
+            wall_s=self._metadata["wall_s"],
+            images_per_s=self._log.images_per_s,
+            evaluations=self._log.evaluations,
+            student_parameters=count_parameters(params.get("student")),
+            method_parameters={
+                name: count_parameters(tree) for name, tree in params["methods"].items()
+            },
+        )
+
+
+def evaluate_on_test(
+    experiment: Experiment, variables: Mapping[str, Any]
+) -> dict[str, dict[str, float]]:
+    """Evaluates teacher and student on the test split.
+
+    Args:
+      experiment: whose test split was not evaluated on during training.
+      variables: of the student.
+
+    Returns:
+      Metrics of "teacher_test", if there is a teacher, and of "test".
+    """
+    batches = setup.eval_batches(experiment.config, experiment.data.test)
+    found, prediction = {}, None
+    if experiment.teacher:
+        teacher = Evaluator(experiment.teacher.network, batches, jax.devices())
+        found["teacher_test"], prediction = teacher(experiment.teacher.variables)
+    student = Evaluator(
+        experiment.student, batches, jax.devices(), teacher_prediction=prediction
+    )
+    return found | {"test": student(variables).metrics}
+
+
+def _check_images(
+    folder: pathlib.Path, before: dict[str, int] | None, now: dict[str, int]
+) -> None:
+    """Rejects another number of images, as of a folder that has changed.
+
+    The batches depend on how many images there are.
+
+    Args:
+      folder: of the phase.
+      before: images of each split when the checkpoint was made, if that is known.
+      now: images of each split now.
+    """
+    if before not in (None, now):
+        raise ValueError(
+            f"{folder}: its checkpoint was trained on a data set of {before} images, "
+            f"which has {now} now"
+        )

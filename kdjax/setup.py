@@ -1,0 +1,218 @@
+"""Builds data, networks, methods and the teacher from a config."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from kdjax import distill, models
+from kdjax import step as step_lib
+from kdjax import teacher as teacher_lib
+from kdjax.data import datasets, pipeline
+from kdjax.data.normalization import Normalization
+from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
+from kdjax.data.split import LazySplit, Split
+from kdjax.distill import Method, Outputs, compatibility
+from kdjax.evaluate import Evaluator
+from kdjax.teacher import LoadedTeacher
+
+
+class Data(NamedTuple):
+    """The splits of a data set, and the batches of those that training uses.
+
+    Attributes:
+      num_classes: number of labels, K.
+      train: the training split.
+      train_batches: shuffled and augmented batches of it.
+      eval_name: name of the split that is evaluated on during training: "validation" if
+        a part of the training images was held out, else "test".
+      eval_batches: of that split.
+      test: the test split.
+      num_images: by the name of the split.
+      skipped: by the name of the split, files left out because they cannot be decoded.
+    """
+
+    num_classes: int
+    train: Split | LazySplit
+    train_batches: TrainBatches
+    eval_name: str
+    eval_batches: EvalBatches
+    test: Split | LazySplit
+    num_images: dict[str, int]
+    skipped: Mapping[str, int]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Returns [H, W, 3]."""
+        return self.train_batches.image_shape
+
+
+class Experiment(NamedTuple):
+    """Everything of a run that does not change while it trains.
+
+    Attributes:
+      config: of the run.
+      data: splits and batches.
+      student: the network that is trained, with or without a teacher.
+      methods: terms of the distillation loss, by name.
+      teacher: the trained network that the methods use; None if none needs one.
+      precomputed: what each method computed from the teacher, by name.
+    """
+
+    config: ml_collections.ConfigDict
+    data: Data
+    student: nn.Module
+    methods: Mapping[str, Method]
+    teacher: LoadedTeacher | None
+    precomputed: Mapping[str, Any]
+
+
+def device_mesh() -> Mesh:
+    """Returns all devices as a mesh with one axis."""
+    return Mesh(np.asarray(jax.devices()), (step_lib.DEVICES,))
+
+
+def load_data(config: ml_collections.ConfigDict) -> Data:
+    """Loads the splits and puts training and evaluation data where they are used.
+
+    Raises:
+      ValueError: if the splits cannot be cut into batches as the config asks.
+      FileNotFoundError: if the data set is not prepared.
+    """
+    loaded = datasets.load(config.data)
+    splits = {
+        "train": loaded.train,
+        "validation": loaded.validation,
+        "test": loaded.test,
+    }
+    eval_name = "test" if loaded.validation is None else "validation"
+    return Data(
+        num_classes=datasets.describe(config.data).num_classes,
+        train=loaded.train,
+        train_batches=pipeline.train_batches(
+            loaded.train,
+            config.data,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            mesh=device_mesh(),
+        ),
+        eval_name=eval_name,
+        eval_batches=eval_batches(config, splits[eval_name]),
+        test=loaded.test,
+        num_images={
+            name: split.num_examples
+            for name, split in splits.items()
+            if split is not None
+        },
+        skipped=loaded.skipped,
+    )
+
+
+def eval_batches(
+    config: ml_collections.ConfigDict, split: Split | LazySplit
+) -> EvalBatches:
+    """Returns the batches of a split to evaluate on."""
+    return pipeline.eval_batches(
+        split, config.data, batch_size=config.batch_size, mesh=device_mesh()
+    )
+
+
+def build_student(config: ml_collections.ConfigDict, data: Data) -> nn.Module:
+    """Builds the network that is trained."""
+    return models.build(
+        config.model,
+        data.num_classes,
+        dtype=jnp.dtype(config.dtype),
+        axis_name=_batch_norm_axis(config),
+    )
+
+
+def build_methods(config: ml_collections.ConfigDict, data: Data) -> dict[str, Method]:
+    """Builds the terms of the distillation loss, by name."""
+    return distill.build(
+        config.methods,
+        dtype=jnp.dtype(config.dtype),
+        batch_norm_axis=_batch_norm_axis(config),
+        data_axis=step_lib.DEVICES,
+        num_classes=data.num_classes,
+        num_examples=data.train.num_examples,
+    )
+
+
+def load_teacher(
+    config: ml_collections.ConfigDict, data: Data, methods: Mapping[str, Method]
+) -> LoadedTeacher | None:
+    """Loads the teacher, evaluates it and rejects one at chance level.
+
+    Returns:
+      The teacher with its variables on the devices, or None if no method needs one.
+
+    Raises:
+      ValueError: if the directory holds no such trained network, or its accuracy is no
+        better than chance.
+    """
+    if not any(method.needs_teacher for method in methods.values()):
+        return None
+    teacher = teacher_lib.load(
+        config.teacher,
+        data.num_classes,
+        data.image_shape,
+        normalization=Normalization(tuple(config.data.mean), tuple(config.data.std)),
+        dtype=jnp.dtype(config.dtype),
+        axis_name=_batch_norm_axis(config),
+    )
+    # Once, instead of with every batch.
+    variables = jax.device_put(teacher.variables, step_lib.replicated(jax.devices()))
+    teacher = teacher._replace(variables=variables)
+    evaluate = Evaluator(teacher.network, data.eval_batches, jax.devices())
+    teacher = teacher._replace(evaluation=evaluate(variables))
+    teacher_lib.check_above_chance(
+        teacher.evaluation.metrics["accuracy"],
+        data.num_classes,
+        data.eval_batches.num_examples,
+        data.eval_name,
+    )
+    return teacher
+
+
+def precompute(
+    config: ml_collections.ConfigDict,
+    data: Data,
+    teacher: LoadedTeacher | None,
+    methods: Mapping[str, Method],
+) -> dict[str, Any]:
+    """Computes what each method needs of the teacher and keeps fixed, by name."""
+    if teacher is None:
+        return {name: {} for name in methods}
+    view = distill.Teacher(
+        name=config.teacher.model,
+        variables=teacher.variables,
+        outputs=lambda: teacher_lib.outputs_on(
+            teacher,
+            data.train,
+            config.data,
+            batch_size=config.batch_size,
+            train=config.teacher.batch_norm == "batch",
+        ),
+        label=lambda: data.train.label,
+    )
+    return {name: method.precompute(view) for name, method in methods.items()}
+
+
+def output_shapes(experiment: Experiment) -> tuple[Outputs, Outputs | None]:
+    """Returns shapes and types of the student's and the teacher's outputs."""
+    config, data = experiment.config, experiment.data
+    student, teacher = (
+        compatibility.outputs(name, data.num_classes, data.image_shape)
+        for name in (config.model, config.teacher.model or config.model)
+    )
+    return student, experiment.teacher and teacher
+
+
+def _batch_norm_axis(config: ml_collections.ConfigDict) -> str | None:
+    return step_lib.DEVICES if config.batch_norm == "synchronized" else None
