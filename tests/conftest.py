@@ -20,8 +20,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Many tests build the same step; they share what they compile, and so do the processes
 # that they start.
-CACHE = tempfile.mkdtemp(prefix="kdjax_test_cache_")
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
+# JAX_COMPILATION_CACHE_DIR keeps it from one session to the next.
+CACHE = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+if not CACHE:
+    CACHE = tempfile.mkdtemp(prefix="kdjax_test_cache_")
+    atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE
