@@ -67,7 +67,7 @@ class SecondBackward(distill.Method):
     """Costs what a clipped gradient costs, and next to nothing of its own."""
 
     name = "second_backward"
-    combination = "clip"
+    gradient_combination = "clip"
     taxonomy = distill.Taxonomy(*[""] * 5)
 
     def loss(self, variables, precomputed, student, teacher, inputs):
@@ -230,7 +230,7 @@ def subjects(
         num_classes=setting.outputs["student"].logits.shape[1],
         num_examples=len(setting.batch.label),
     ).values()
-    clips = method.combination == "clip"
+    clips = method.gradient_combination == "clip"
     found = {
         "distillation": setting.step({name: method}),
         "student": setting.floor(clips),

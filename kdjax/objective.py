@@ -123,7 +123,7 @@ def student_objective(
         to, and all gradients are added up.
     """
     combinations = {
-        name: method.combination if task_weight else "sum"
+        name: method.gradient_combination if task_weight else "sum"
         for name, method in methods.items()
     }
     input_gradient = any(method.needs_input_gradient for method in methods.values())

@@ -1,10 +1,12 @@
-"""How a distillation gradient meets the task gradient when it must not outweigh it.
+"""Clips the distillation gradient to the norm of the task gradient.
 
-Source: the code of KD-SVD and MHGD, sseung0703/KD_methods_with_TF: each variable's
-distillation gradient is clipped to the norm of its task gradient, times a ramp over the
-epochs. (The papers' posters print another formula, which taken literally never clips.)
+Source: the code of KD-SVD and MHGD, sseung0703/KD_methods_with_TF: the distillation
+gradient of each variable is clipped to the norm of its task gradient, times a ramp over
+the epochs. (The papers' posters print another formula, which taken literally never
+clips.)
 """
 
+import collections
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 
 
 def clip_to_task(task: Any, distillation: Any, *, epoch: jax.Array) -> Any:
-    """Adds to each task gradient its distillation gradient, clipped to its norm.
+    """Adds the distillation gradient to the task gradient, clipped to its norm.
 
     g = g_task + g_distillation n / max(|g_distillation|, n), where
     n = sigmoid(epoch) |g_task|, variable by variable. Weight decay stays outside: it
@@ -24,16 +26,38 @@ def clip_to_task(task: Any, distillation: Any, *, epoch: jax.Array) -> Any:
     Args:
       task: gradients of the task loss.
       distillation: gradients of the distillation loss, a tree of the same structure.
-      epoch: whole epochs since distillation started.
+      epoch: completed epochs since distillation started.
 
     Returns:
       A tree of the same structure.
     """
+    ramp = jax.nn.sigmoid(jnp.asarray(epoch, float))
 
-    def clip(task: jax.Array, distillation: jax.Array) -> jax.Array:
-        ramp = jax.nn.sigmoid(jnp.asarray(epoch, task.dtype))
-        bound = ramp * jnp.linalg.norm(task.ravel())
-        largest = jnp.maximum(jnp.linalg.norm(distillation.ravel()), bound)
+    def clip(
+        task: jax.Array,
+        distillation: jax.Array,
+        task_norm: jax.Array,
+        distillation_norm: jax.Array,
+    ) -> jax.Array:
+        bound = ramp.astype(task.dtype) * task_norm
+        largest = jnp.maximum(distillation_norm, bound)
         return task + distillation * (bound / jnp.where(largest > 0, largest, 1))
 
-    return jax.tree.map(clip, task, distillation)
+    return jax.tree.map(clip, task, distillation, _norms(task), _norms(distillation))
+
+
+def _norms(tree: Any) -> Any:
+    """Computes the norm of every leaf, one reduction for all leaves of a shape.
+
+    A network has some sixty variables of a dozen shapes, and a GPU launches a kernel
+    for each reduction.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    by_kind = collections.defaultdict(list)
+    for index, leaf in enumerate(leaves):
+        by_kind[leaf.shape, leaf.dtype].append(index)
+    norms = {}
+    for indices in by_kind.values():
+        stacked = jnp.stack([leaves[index].ravel() for index in indices])
+        norms |= dict(zip(indices, jnp.linalg.norm(stacked, axis=1), strict=True))
+    return jax.tree.unflatten(structure, [norms[i] for i in range(len(leaves))])

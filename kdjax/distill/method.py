@@ -89,7 +89,7 @@ class Method(abc.ABC):
     Attributes:
       name: under which the method stands in a configuration.
       taxonomy: the method's row in the table of methods.
-      combination: how its gradient meets the task's: "sum" adds it, "clip" clips it
+      gradient_combination: "sum" adds its gradient to the task's; "clip" clips it
         first, variable by variable, to the norm of the task's.
       pretrains: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
@@ -105,7 +105,7 @@ class Method(abc.ABC):
 
     name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy]
-    combination: ClassVar[Literal["sum", "clip"]] = "sum"
+    gradient_combination: ClassVar[Literal["sum", "clip"]] = "sum"
     pretrains: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True

@@ -37,7 +37,7 @@ class PointVectorMethod(Method):
         convolution and batch norm, or "refuse" them, as the original does.
     """
 
-    combination = "clip"
+    gradient_combination = "clip"
 
     student_vectors: int = 4
     route: str = "subspace"
