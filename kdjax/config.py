@@ -207,7 +207,7 @@ def check(config: ml_collections.ConfigDict) -> None:
                 f"{part}.lr_milestones={lr_milestones} must be fractions in [0, 1)"
             )
     description = datasets.describe(config.data)
-    datasets.pipeline(config.data, description)
+    datasets.check_pipeline(config.data, description)
     classes = description.num_classes
     _check_network("model", config.model, classes)
     # How many examples there are is not known before they are loaded, nor does it

@@ -1,4 +1,4 @@
-"""Data sets, and batches of them on the device."""
+"""Data sets, input pipelines and augmentation."""
 
 from kdjax import installation
 

@@ -1,30 +1,32 @@
-"""Data sets by name, and the part of one that a configuration asks for.
+"""Data sets by name.
 
 `data.name` is one of
 
 - `digits`, which scikit-learn ships;
 - `cifar10`, `cifar100` and `tiny_imagenet`, prepared by `kdjax.data.prepare`;
-- `imagenet`, TFDS's imagenet2012, whose split `validation` is the test;
-- `tfds:NAME`, any set of TFDS that is prepared in ArrayRecord format; where it has no
-  split `test`, its split `validation` is the test;
-- `folder`, a user's own images, laid out as `kdjax.data.sources.folder` says.
+- `imagenet`, TFDS's imagenet2012, tested on its split `validation`;
+- `tfds:NAME`, any TFDS data set that is prepared in ArrayRecord format and has images
+  and labels; without a split `test` it is tested on its split `validation`;
+- `folder`, a folder of images laid out as `kdjax.data.sources.folder` describes.
 
-What fits is decoded once and lies on the devices; the rest stays where it is stored and
-is read while training: `pipeline` decides.
+A data set that fits is decoded once and kept in device memory; any other one is read
+from storage during training, see `choose_pipeline`.
 """
 
+import importlib
 from collections.abc import Mapping
+from types import ModuleType
 from typing import NamedTuple, TypeVar
 
+import jax
 import ml_collections
 import numpy as np
-from sklearn import model_selection
+from jax.experimental import multihost_utils
 
 from kdjax.data import augment
-from kdjax.data.sources import digits, folder, tfds_source
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
-#: Sets that are described without being read.
+#: Data sets that are described without being read.
 _KNOWN = {
     "digits": Description(10, (8, 8, 3), 1_797),
     "cifar10": Description(10, (32, 32, 3), 60_000),
@@ -34,17 +36,18 @@ _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
 _TFDS = "tfds:"
 
-#: Where the images of a data set are while training, by the name in `data.pipeline`.
+#: Values of `data.pipeline`.
 PIPELINES = ("auto", "in_memory", "streaming")
 
-#: Most bytes of pixels that lie on every device by default. Beside them it holds the
-#: networks and what they compute.
+#: Part of a device's memory that the pixels of a data set may take by default, and the
+#: bytes on devices that do not tell their memory, such as CPUs.
+_DEVICE_FRACTION = 1 / 3
 _DEVICE_BYTES = 4 * 2**30
 
-#: What `data.name` may be, in words.
+#: Values of `data.name`, in words.
 NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
 
-#: What may be done with images that cannot be decoded.
+#: Values of `data.bad_images`: what is done with images that cannot be decoded.
 BAD_IMAGES = ("error", "skip")
 
 
@@ -52,13 +55,13 @@ _AnySplit = TypeVar("_AnySplit", Split, LazySplit)
 
 
 class Data(NamedTuple):
-    """What a configuration trains and is measured on.
+    """The splits of a run.
 
     Attributes:
-      train: what is left of the training split.
-      test: the whole test split.
-      validation: the part set aside from the training split, if there is one.
-      skipped: files left out of "train" and "test" because they could not be decoded.
+      train: the training images.
+      test: the test images.
+      validation: images held out from the training split, or None.
+      skipped: number of files of "train" and "test" that could not be decoded.
     """
 
     train: Split | LazySplit
@@ -68,7 +71,7 @@ class Data(NamedTuple):
 
 
 def describe(config: ml_collections.ConfigDict) -> Description:
-    """Tells how many classes and what images the data set has, without reading it.
+    """Returns the metadata of a data set without reading its images.
 
     Args:
       config: the `data` part of a configuration.
@@ -78,7 +81,7 @@ def describe(config: ml_collections.ConfigDict) -> Description:
       FileNotFoundError: if it is not prepared; names the command that prepares it.
     """
     if config.name == "folder":
-        return folder.describe(config.data_dir, config.image_size)
+        return _source("folder").describe(config.data_dir, config.image_size)
     tfds_name = _tfds_name(config)
     if config.name in _KNOWN:
         if config.image_size:
@@ -90,26 +93,23 @@ def describe(config: ml_collections.ConfigDict) -> Description:
     if config.name == _IMAGENET and config.image_size:
         # Known before it is prepared.
         return Description(1000, (config.image_size, config.image_size, 3), 1_331_167)
-    return tfds_source.describe(tfds_name, config.data_dir or None, config.image_size)
+    return _source("tfds_source").describe(
+        tfds_name, config.data_dir or None, config.image_size
+    )
 
 
-def pipeline(config: ml_collections.ConfigDict, description: Description) -> str:
-    """Decides where the images are while training: "in_memory" or "streaming".
+def check_pipeline(config: ml_collections.ConfigDict, description: Description) -> None:
+    """Checks that `data.pipeline` can do what the other fields ask for.
 
     Args:
       config: the `data` part of a configuration.
       description: of the data set.
 
     Raises:
-      ValueError: if what is asked for can only be had on the other pipeline.
+      ValueError: if a field needs the other pipeline, or images of another shape.
     """
     height, width, _ = description.image_shape
-    for field, asked in (
-        ("crop", config.crop == augment.RANDOM_RESIZED),
-        ("eval_crop", config.eval_crop != 1),
-    ):
-        if not asked:
-            continue
+    for field in _streaming_fields(config):
         if config.pipeline == "in_memory":
             raise ValueError(
                 f"data.pipeline='in_memory' but data.{field}={config[field]!r}: only"
@@ -120,65 +120,97 @@ def pipeline(config: ml_collections.ConfigDict, description: Description) -> str
                 f"data.{field}={config[field]!r} makes square images, and these have"
                 f" {width}x{height} pixels: set data.image_size"
             )
+
+
+def choose_pipeline(config: ml_collections.ConfigDict, description: Description) -> str:
+    """Returns the pipeline of a run: "in_memory" or "streaming".
+
+    "auto" keeps a data set in memory whose pixels take at most a third of the memory of
+    each device, or 4 GiB where the device does not report its memory.
+
+    Args:
+      config: the `data` part of a configuration.
+      description: of the data set.
+
+    Raises:
+      ValueError: as `check_pipeline`.
+    """
+    check_pipeline(config, description)
     if config.pipeline != "auto":
         return config.pipeline
-    only_host = config.crop == augment.RANDOM_RESIZED or config.eval_crop != 1
-    pixels = description.num_images * height * width * 3
-    return "streaming" if only_host or pixels > _DEVICE_BYTES else "in_memory"
+    if _streaming_fields(config):
+        return "streaming"
+    height, width, _ = description.image_shape
+    fits = description.num_images * height * width * 3 <= _device_bytes()
+    if jax.process_count() > 1:
+        # The memory of devices may differ between processes.
+        fits = bool(multihost_utils.broadcast_one_to_all(np.int32(fits)))
+    return "in_memory" if fits else "streaming"
 
 
 def load(config: ml_collections.ConfigDict) -> Data:
-    """Loads or opens what `config.data` asks for; arguments and errors as `describe`.
+    """Loads or opens a data set; arguments and errors as for `describe`.
 
-    The validation part is set aside after `train_fraction` has been taken, each class
-    in proportion and the same in every run.
+    The validation split is held out after `train_fraction` has been applied. Both are
+    stratified and the same in every run.
     """
     description = describe(config)
     num_classes = description.num_classes
-    if pipeline(config, description) == "in_memory":
-        splits, skipped = _in_memory(config)
+    if choose_pipeline(config, description) == "in_memory":
+        splits, skipped = _load_in_memory(config)
     else:
-        splits, skipped = _stored(config, description.image_shape)
+        splits, skipped = _open(config, description.image_shape)
     train = stratified(splits["train"], config.train_fraction, num_classes)
-    train, validation = set_aside(train, config.validation_fraction, num_classes)
+    train, validation = hold_out(train, config.validation_fraction, num_classes)
     return Data(train, splits["test"], validation, skipped)
 
 
-def _in_memory(
-    config: ml_collections.ConfigDict,
-) -> tuple[dict[str, Split], dict[str, int]]:
-    """Decodes everything; returns the splits and what was skipped of each."""
-    if config.name == "folder":
-        return folder.load(config.data_dir, config.image_size, config.bad_images)
-    if config.name == "digits":
-        splits = digits.load()
-    else:
-        splits = tfds_source.load(
-            _tfds_name(config), config.data_dir or None, config.image_size
-        )
-    return splits, dict.fromkeys(splits, 0)
+def stratified(split: _AnySplit, fraction: float, num_classes: int) -> _AnySplit:
+    """Returns a fraction of a split, stratified and the same in every run.
+
+    Args:
+      split: the full split.
+      fraction: in (0, 1].
+      num_classes: the result has at least as many images.
+
+    Raises:
+      ValueError: if the fraction, or what it leaves out, is fewer images than classes.
+    """
+    if fraction == 1:
+        return split
+    kept, _ = _divide(split, "train_fraction", fraction, num_classes)
+    return kept
 
 
-def _stored(
-    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
-) -> tuple[dict[str, LazySplit], dict[str, int]]:
-    """Opens everything; returns the splits and what is skipped of each."""
-    skipped = {"train": 0, "test": 0}
-    if config.name == "folder":
-        images, skipped = folder.stored(config.data_dir, config.bad_images)
-    elif config.name == "digits":
-        images = {name: ArraySource(split) for name, split in digits.load().items()}
-    else:
-        images = tfds_source.stored(_tfds_name(config), config.data_dir or None)
-    splits = {
-        name: LazySplit(found, range(len(found)), image_shape)
-        for name, found in images.items()
-    }
-    return splits, skipped
+def hold_out(
+    split: _AnySplit, fraction: float, num_classes: int
+) -> tuple[_AnySplit, _AnySplit | None]:
+    """Divides a training split into training and validation images.
+
+    Args:
+      split: the full split.
+      fraction: of validation images, in [0, 1).
+      num_classes: each part has at least as many images.
+
+    Returns:
+      The training images, and the validation images; None for a fraction of 0.
+
+    Raises:
+      ValueError: if a part has fewer images than there are classes.
+    """
+    if not fraction:
+        return split, None
+    validation, train = _divide(split, "validation_fraction", fraction, num_classes)
+    return train, validation
+
+
+def _source(module: str) -> ModuleType:
+    """Imports a data source on first use: TFDS and scikit-learn take seconds."""
+    return importlib.import_module(f"kdjax.data.sources.{module}")
 
 
 def _tfds_name(config: ml_collections.ConfigDict) -> str:
-    """Returns what TFDS calls a set; nothing for those it does not know.
+    """Returns the name of a data set in TFDS, or "" for the digits.
 
     Raises:
       ValueError: if there is no such data set.
@@ -193,62 +225,82 @@ def _tfds_name(config: ml_collections.ConfigDict) -> str:
     return name
 
 
-def stratified(split: _AnySplit, fraction: float, num_classes: int) -> _AnySplit:
-    """Keeps a fraction of a split, the same in every run, each class in proportion.
-
-    Args:
-      split: the whole.
-      fraction: in (0, 1].
-      num_classes: at least one image of each must stay.
-
-    Raises:
-      ValueError: if the fraction, or what it leaves out, is fewer images than classes.
-    """
-    if fraction == 1:
-        return split
-    kept, _ = _divide(split, "train_fraction", fraction, num_classes)
-    return kept
+def _streaming_fields(config: ml_collections.ConfigDict) -> list[str]:
+    """Returns the fields whose values only the streaming pipeline implements."""
+    crops = {
+        "crop": config.crop == augment.RANDOM_RESIZED,
+        "eval_crop": config.eval_crop != 1,
+    }
+    return [field for field, is_set in crops.items() if is_set]
 
 
-def set_aside(
-    split: _AnySplit, fraction: float, num_classes: int
-) -> tuple[_AnySplit, _AnySplit | None]:
-    """Divides a training split into what is trained on and a part to validate on.
+def _device_bytes() -> float:
+    """Returns the bytes of pixels that may be kept on each device."""
+    memory = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in memory:
+        return _DEVICE_BYTES
+    return memory["bytes_limit"] * _DEVICE_FRACTION
 
-    Args:
-      split: the whole.
-      fraction: of the part, in [0, 1).
-      num_classes: each part must have as many images.
 
-    Returns:
-      What is left, and the part; None for a fraction of 0.
+def _load_in_memory(
+    config: ml_collections.ConfigDict,
+) -> tuple[dict[str, Split], dict[str, int]]:
+    """Decodes everything; returns the splits and the number of skipped files."""
+    if config.name == "folder":
+        return _source("folder").load(
+            config.data_dir, config.image_size, config.bad_images
+        )
+    if config.name == "digits":
+        splits = _source("digits").load()
+    else:
+        splits = _source("tfds_source").load(
+            _tfds_name(config), config.data_dir or None, config.image_size
+        )
+    return splits, dict.fromkeys(splits, 0)
 
-    Raises:
-      ValueError: if a part is left with fewer images than classes.
-    """
-    if not fraction:
-        return split, None
-    part, left = _divide(split, "validation_fraction", fraction, num_classes)
-    return left, part
+
+def _open(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+) -> tuple[dict[str, LazySplit], dict[str, int]]:
+    """Opens everything; returns the splits and the number of skipped files."""
+    skipped = {"train": 0, "test": 0}
+    if config.name == "folder":
+        sources, skipped = _source("folder").open_sources(
+            config.data_dir, config.bad_images
+        )
+    elif config.name == "digits":
+        splits = _source("digits").load()
+        sources = {name: ArraySource(split) for name, split in splits.items()}
+    else:
+        sources = _source("tfds_source").open_sources(
+            _tfds_name(config), config.data_dir or None
+        )
+    splits = {
+        name: LazySplit(source, range(len(source)), image_shape)
+        for name, source in sources.items()
+    }
+    return splits, skipped
 
 
 def _divide(
     split: _AnySplit, field: str, fraction: float, num_classes: int
 ) -> tuple[_AnySplit, _AnySplit]:
-    """Divides a split into a fraction of it and the others, both in its order."""
+    """Divides a split into a fraction of it and the rest, both in its order."""
+    from sklearn import model_selection  # Slow to import.
+
     total = len(split.label)
-    chosen = round(fraction * total)
-    if min(chosen, total - chosen) < num_classes:
+    size = round(fraction * total)
+    if min(size, total - size) < num_classes:
         raise ValueError(
-            f"data.{field}={fraction} divides {total} images into {chosen} and "
-            f"{total - chosen}, fewer than the {num_classes} classes"
+            f"data.{field}={fraction} divides {total} images into {size} and "
+            f"{total - size}, fewer than the {num_classes} classes"
         )
     _, counts = np.unique(split.label, return_counts=True)
     if counts.min() < 2:
         raise ValueError(
             f"data.{field}={fraction}: a class of one training image cannot be divided"
         )
-    indices = model_selection.train_test_split(
-        np.arange(total), train_size=chosen, stratify=split.label, random_state=0
+    parts = model_selection.train_test_split(
+        np.arange(total), train_size=size, stratify=split.label, random_state=0
     )
-    return tuple(split.select(np.sort(places)) for places in indices)
+    return tuple(split.select(np.sort(indices)) for indices in parts)

@@ -1,8 +1,9 @@
-"""Measures the mean and standard deviation of a data set's training images.
+"""Measures the mean and standard deviation of the colors of a data set.
 
     python -m kdjax.data.measure --name=folder --data_dir=DIR --image_size=64
 
-prints them by color, of pixels from 0 to 255, as overrides to paste behind a command.
+Prints those of the training images, in units of pixels 0..255, as overrides of
+`config.data.mean` and `config.data.std` for the command line of a training.
 """
 
 import argparse
@@ -17,34 +18,52 @@ from kdjax.data import datasets
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 
-_BLOCK = 1000  # Images squared at a time, in float64.
+_BLOCK = 1000  # Images converted to float64 at once.
 
 
 def measure(split: Split | LazySplit) -> Normalization:
     """Returns the mean and standard deviation of each color over all pixels."""
     total, squares = np.zeros(3), np.zeros(3)
     for start in range(0, split.num_examples, _BLOCK):
-        places = np.arange(start, min(start + _BLOCK, split.num_examples))
-        pixels = split.pixels(places).reshape(-1, 3).astype(np.float64)
+        indices = np.arange(start, min(start + _BLOCK, split.num_examples))
+        pixels = split.pixels(indices).reshape(-1, 3).astype(np.float64)
         total += pixels.sum(0)
         squares += (pixels**2).sum(0)
     count = split.num_examples * math.prod(split.image_shape[:2])
     mean = total / count
-    # Rounding may leave less than nothing of images of one color.
+    # Rounding may give a negative variance for images of one color.
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return Normalization(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status, 2 where the user erred."""
+    """Runs the command; returns the exit status, 2 after an error of the user."""
     parser = argparse.ArgumentParser(
-        prog="measure", description="Measures mean and std of the training images."
+        prog="python -m kdjax.data.measure",
+        description="Measures the mean and standard deviation of the colors of the"
+        " training images and prints them as overrides of a configuration.",
+        epilog="example: python -m kdjax.data.measure --name=folder --data_dir=DIR"
+        " --image_size=64",
     )
     add = parser.add_argument
-    add("--name", required=True, help=f"as data.name: {', '.join(datasets.NAMES)}")
-    add("--data_dir", default="", help="as data.data_dir")
-    add("--image_size", type=int, default=0, help="as data.image_size")
-    add("--bad_images", choices=datasets.BAD_IMAGES, default="error")
+    add("--name", required=True, help=f"data set: {', '.join(datasets.NAMES)}")
+    add(
+        "--data_dir",
+        default="",
+        help="folder of images, or of prepared data sets (default: that of TFDS)",
+    )
+    add(
+        "--image_size",
+        type=int,
+        default=0,
+        help="height and width after cropping and resizing; 0 keeps the stored size",
+    )
+    add(
+        "--bad_images",
+        choices=datasets.BAD_IMAGES,
+        default="error",
+        help="what to do with files of a folder that cannot be decoded",
+    )
     args = parser.parse_args(argv)
     data = config_lib.default().data
     data.update(vars(args))

@@ -1,6 +1,6 @@
-"""Means and standard deviations of colors that published networks were trained with.
+"""Normalization of images, with the means and deviations of published networks.
 
-All in units of the pixels 0..255, in the order of the channels they are applied to.
+All values are in units of pixels 0..255 and in the order of the channels.
 """
 
 from typing import NamedTuple
@@ -11,13 +11,13 @@ import numpy as np
 
 
 class Normalization(NamedTuple):
-    """The network sees `(pixel - mean) / std`, by color."""
+    """Mean and standard deviation of each color."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
 
-#: By whose code has them.
+#: Published values by their source.
 PRESETS = {
     # clovaai/overhaul-distillation: measured on CIFAR-10, used on CIFAR-100.
     "overhaul": Normalization((125.3, 123.0, 113.9), (63.0, 62.1, 66.7)),
@@ -36,12 +36,12 @@ PRESETS = {
 def normalize(
     image: jax.Array, *, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> jax.Array:
-    """Turns uint8 [B, H, W, 3] into float32 (x - mean) / std.
+    """Returns (image - mean) / std, float32 [B, H, W, 3].
 
     Args:
-      image: pixels from 0 to 255.
-      mean: of each color, in the same units.
-      std: of each color, in the same units.
+      image: uint8 [B, H, W, 3].
+      mean: of each color, in units of pixels 0..255.
+      std: of each color, in units of pixels 0..255.
     """
     mean = np.asarray(mean, np.float32)[None, None, None]
     std = np.asarray(std, np.float32)[None, None, None]

@@ -1,12 +1,12 @@
-"""Prepares a data set for training, once, on disk.
+"""Prepares a data set for training, once.
 
     python -m kdjax.data.prepare cifar100 --archive=cifar-100-binary.tar.gz
     python -m kdjax.data.prepare tiny_imagenet --archive=tiny-imagenet-200.zip
-    python -m kdjax.data.prepare cifar100 --data_dir=DIR
+    python -m kdjax.data.prepare mnist --data_dir=DIR
 
-The first two read an archive downloaded before; the third downloads any set of TFDS,
-through its stock builder, which needs TensorFlow. Either way the set then lies in DIR
-as a TFDS set in ArrayRecord format, for `kdjax.data.sources.tfds_source`.
+With --archive the published archive is read from disk. Without it the data set is
+downloaded and prepared by TFDS, which needs TensorFlow. Either way it is stored in DIR
+as a TFDS data set in ArrayRecord format, and training reads it without TensorFlow.
 """
 
 import argparse
@@ -24,8 +24,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
 from kdjax.data.sources import tfds_source
 
-#: The sets that can do without a download: how to read their published archives, and
-#: what prepares them from it.
+#: Data sets prepared from a published archive: how to read it, and the builder.
 _FROM_ARCHIVE: dict[str, tuple[Callable, type[tfds.core.DatasetBuilder]]] = {
     "cifar10": (
         lambda path: cifar.read_archive(path, cifar.CIFAR10),
@@ -38,52 +37,68 @@ _FROM_ARCHIVE: dict[str, tuple[Callable, type[tfds.core.DatasetBuilder]]] = {
     "tiny_imagenet": (tiny_imagenet.read_archive, tiny_imagenet.TinyImagenet),
 }
 
-#: Sets that TFDS cannot download, and where they are.
+#: Data sets that TFDS cannot download, and where their archives are.
 _ONLY_FROM_ARCHIVE = {
     "tiny_imagenet": "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 }
 
 
 def prepare(name: str, archive: str | None = None, data_dir: str | None = None) -> str:
-    """Prepares a set, unless it is there already.
+    """Prepares a data set, unless it is already prepared.
 
     Args:
-      name: a TFDS set.
-      archive: a published archive of the set, where it is known how to read it; None
-        to download the set.
-      data_dir: the folder that holds prepared sets; None for TFDS's own default,
+      name: of the data set in TFDS, or "tiny_imagenet".
+      archive: path of the published archive; None downloads the data set.
+      data_dir: the folder of prepared data sets; None for TFDS's own default,
         ~/tensorflow_datasets or the environment variable TFDS_DATA_DIR.
 
     Returns:
-      One line that says what lies where.
+      One line with the folder and the numbers of images.
 
     Raises:
-      ValueError: in one line, where the set cannot be prepared. What was in data_dir
-        before is as it was.
+      ValueError: in one line, if the data set cannot be prepared. Existing files in
+        data_dir are not changed.
     """
     builder = tfds_source.find_builder(name, data_dir)
     if tfds_source.is_prepared(builder):
-        return f"{_describe(builder)}; it was there before and is left as it is"
+        return f"{_describe(builder)}; it was already prepared"
     if builder.data_path.exists():
-        raise ValueError(f"{builder.data_dir} is there, but no prepared set: remove it")
+        raise ValueError(
+            f"{builder.data_dir} exists, but is not a prepared data set: remove it"
+        )
     if archive is None:
         _download(builder)
     elif builder.name in _FROM_ARCHIVE:
         _prepare_from_archive(builder.name, archive, os.fspath(builder.data_dir_root))
     else:
         known = ", ".join(_FROM_ARCHIVE)
-        raise ValueError(f"--archive is known for {known} only, not for {name}")
+        raise ValueError(f"--archive is only supported for {known}, not for {name}")
     return _describe(tfds_source.find_builder(name, data_dir))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status, 2 where the user erred."""
+    """Runs the command; returns the exit status, 2 after an error of the user."""
     parser = argparse.ArgumentParser(
-        prog="prepare", description="Prepares a data set for training, once, on disk."
+        prog="python -m kdjax.data.prepare",
+        description="Prepares a data set for training, once.",
+        epilog="example: python -m kdjax.data.prepare cifar100"
+        " --archive=cifar-100-binary.tar.gz --data_dir=DIR",
     )
-    parser.add_argument("name", help="the data set, for instance cifar100")
-    parser.add_argument("--archive", help="published archive to read; else downloaded")
-    parser.add_argument("--data_dir", help="where prepared sets lie; else TFDS's own")
+    parser.add_argument(
+        "name",
+        help=f"{', '.join(_FROM_ARCHIVE)} or any other image classification data set"
+        " of TFDS, such as mnist or imagenet2012",
+    )
+    parser.add_argument(
+        "--archive",
+        help=f"published archive, for {', '.join(_FROM_ARCHIVE)}; without it TFDS"
+        " downloads the data set, which needs TensorFlow",
+    )
+    parser.add_argument(
+        "--data_dir",
+        help="folder of prepared data sets, later given as --config.data.data_dir;"
+        " default: TFDS_DATA_DIR or ~/tensorflow_datasets",
+    )
     args = parser.parse_args(argv)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
@@ -96,25 +111,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _prepare_from_archive(name: str, archive: str, data_dir: str) -> None:
-    """Reads and checks the whole archive, and only then writes."""
+    """Reads and checks the full archive before anything is written."""
     read_archive, make_builder = _FROM_ARCHIVE[name]
     content = read_archive(os.path.expanduser(archive))
     try:
         builder = make_builder(
             archive=content, data_dir=data_dir, file_format="array_record"
         )
-        # TFDS always makes a download folder, and always says that it downloads.
+        # TFDS always makes a download folder and prints that it downloads.
         with (
             tempfile.TemporaryDirectory() as unused,
             contextlib.redirect_stdout(io.StringIO()),
         ):
             builder.download_and_prepare(download_dir=unused)
-    except (OSError, RuntimeError) as error:  # The latter from ArrayRecord's writer.
+    except (OSError, RuntimeError) as error:  # RuntimeError: ArrayRecord's writer.
         raise ValueError(f"cannot write to {data_dir}: {error}") from error
 
 
 def _download(builder: tfds.core.DatasetBuilder) -> None:
-    """Downloads and prepares a set the stock way, which opens files by TensorFlow."""
+    """Downloads and prepares a data set by TFDS, which needs TensorFlow."""
     if builder.name in _ONLY_FROM_ARCHIVE:
         raise ValueError(
             f"{builder.name} is prepared from {_ONLY_FROM_ARCHIVE[builder.name]}:"
@@ -135,11 +150,11 @@ def _download(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def _describe(builder: tfds.core.DatasetBuilder) -> str:
-    """Says in one line what lies where."""
+    """Returns one line with the folder and the numbers of images."""
     counts = " and ".join(
         f"{split.num_examples} {name}" for name, split in builder.info.splits.items()
     )
-    return f"{builder.info.full_name} lies in {builder.data_dir}: {counts} images"
+    return f"{builder.info.full_name} is in {builder.data_dir}: {counts} images"
 
 
 if __name__ == "__main__":

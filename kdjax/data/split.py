@@ -1,16 +1,20 @@
 """Interfaces of data sources: a description, and splits in memory or lazily read."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
 
 from kdjax.data.augment import crop_resize
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Description(NamedTuple):
@@ -46,7 +50,7 @@ class Split(NamedTuple):
     def image_shape(self) -> tuple[int, int, int]:
         return self.image.shape[1:]
 
-    def select(self, indices: np.ndarray) -> "Split":
+    def select(self, indices: np.ndarray) -> Split:
         """Returns a subset of the examples."""
         return Split(self.image[indices], self.label[indices])
 
@@ -94,7 +98,7 @@ class LazySplit:
         """Class of every example, int32 [N]; the first access may be slow."""
         return self.source.labels()[np.asarray(self.indices)]
 
-    def select(self, indices: np.ndarray) -> "LazySplit":
+    def select(self, indices: np.ndarray) -> LazySplit:
         """Returns a subset of the examples."""
         chosen = np.asarray(self.indices)[indices]
         return dataclasses.replace(self, indices=chosen)
@@ -138,6 +142,8 @@ class ArraySource:
         return self.split.num_examples
 
     def read(self, index: int) -> tuple[Image.Image, int]:
+        from PIL import Image  # Only where images are decoded.
+
         return Image.fromarray(self.split.image[index]), int(self.split.label[index])
 
     def labels(self) -> np.ndarray:

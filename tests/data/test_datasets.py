@@ -48,16 +48,16 @@ def test_too_small_a_fraction_is_refused():
         datasets.stratified(labeled(40, 80, 20), 0.01, 3)
 
 
-def test_a_validation_part_is_set_aside_in_proportion_and_nothing_is_lost():
+def test_validation_images_are_stratified_and_none_is_lost():
     split = labeled(40, 80, 20)
-    left, part = datasets.set_aside(split, 0.25, 3)
+    left, part = datasets.hold_out(split, 0.25, 3)
     np.testing.assert_array_equal(np.bincount(part.label), [10, 20, 5])
     np.testing.assert_array_equal(np.bincount(left.label), [30, 60, 15])
     both = np.concatenate([left.image, part.image]).ravel()
     np.testing.assert_array_equal(np.sort(both), np.arange(140))
-    again, _ = datasets.set_aside(split, 0.25, 3)
+    again, _ = datasets.hold_out(split, 0.25, 3)
     np.testing.assert_array_equal(again.image, left.image)
-    assert datasets.set_aside(split, 0.0, 3) == (split, None)
+    assert datasets.hold_out(split, 0.0, 3) == (split, None)
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_a_validation_part_is_set_aside_in_proportion_and_nothing_is_lost():
         ((40, 1, 20), 0.5, "=0.5: a class of one training image cannot be divided"),
     ],
 )
-def test_a_part_that_cannot_be_set_aside_is_refused(counts, fraction, message):
+def test_a_validation_split_that_is_too_small_is_rejected(counts, fraction, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        datasets.set_aside(labeled(*counts), fraction, 3)
+        datasets.hold_out(labeled(*counts), fraction, 3)
     assert str(error.value).startswith("data.validation_fraction")
 
 
@@ -110,15 +110,19 @@ def test_unknown_data_sets_are_refused(name):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tfds:no_such_set", "TFDS knows no data set 'no_such_set'"),
+        ("tfds:no_such_set", "TFDS has no data set 'no_such_set'"),
         (
             "tfds:cifar100/no_such_config",
             "TFDS cannot make data set 'cifar100/no_such_co",
         ),
+        (
+            "tfds:cifar100:9.9.9",
+            "data set 'cifar100:9.9.9': Dataset cifar100 cannot be loaded at version",
+        ),
         ("tfds:a b:c", "TFDS cannot make data set 'a b:c': Parsing"),
     ],
 )
-def test_sets_that_tfds_does_not_know_are_refused(name, message, tmp_path):
+def test_data_sets_that_tfds_does_not_have_are_rejected(name, message, tmp_path):
     config = recipes.digits().data
     config.name, config.data_dir = name, str(tmp_path)
     with pytest.raises(ValueError, match=message) as error:

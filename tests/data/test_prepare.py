@@ -72,8 +72,7 @@ def test_what_is_prepared_is_what_is_loaded(archive, tmp_path, capfd):
         == 0
     )
     assert capfd.readouterr() == (
-        f"cifar100/3.0.2 lies in {data_dir}/cifar100/3.0.2:"
-        " 6 train and 4 test images\n",
+        f"cifar100/3.0.2 is in {data_dir}/cifar100/3.0.2: 6 train and 4 test images\n",
         "",
     )
     # Nothing else: no downloads, nothing incomplete.
@@ -100,7 +99,7 @@ def test_leaves_alone_what_is_prepared_already(archive, tmp_path, capsys):
     said = capsys.readouterr().out
     assert prepare.main(argv) == 0
     assert prepare.main(["cifar100", f"--data_dir={data_dir}"]) == 0
-    again = said.replace("\n", "; it was there before and is left as it is\n")
+    again = said.replace("\n", "; it was already prepared\n")
     assert capsys.readouterr() == (again * 2, "")
     assert contents(data_dir) == before
 
@@ -121,10 +120,10 @@ def write_evil(path):
 
 BAD_ARCHIVES = {
     "missing": (lambda path: None, "cannot be read: No such file or directory"),
-    "no tar": (lambda path: path.write_bytes(b"hello"), "not a whole tar archive: "),
+    "no tar": (lambda path: path.write_bytes(b"hello"), "not a complete tar archive: "),
     "cut": (
         lambda path: os.truncate(write_archive(path), 9000),
-        "not a whole tar archive: Compressed file ended before",
+        "not a complete tar archive: Compressed file ended before",
     ),
     "too few images": (
         write_archive,
@@ -182,7 +181,7 @@ def test_refuses_folder_that_is_no_prepared_set(archive, tmp_path, capsys):
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("precious")
     said = refusal(capsys, f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}")
-    assert said == f"{folder} is there, but no prepared set: remove it"
+    assert said == f"{folder} exists, but is not a prepared data set: remove it"
     assert (folder / "notes.txt").read_text() == "precious"
 
 
@@ -201,8 +200,8 @@ def test_refuses_archive_of_another_set(archive, tmp_path, capsys):
     argv = ["mnist", f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
     assert prepare.main(argv) == 2
     message = (
-        "prepare: --archive is known for cifar10, cifar100, tiny_imagenet only, not"
-        " for mnist\n"
+        "prepare: --archive is only supported for cifar10, cifar100, tiny_imagenet,"
+        " not for mnist\n"
     )
     assert capsys.readouterr() == ("", message)
 
@@ -274,4 +273,4 @@ sys.exit(prepare.main(sys.argv[1:]))
 def test_unknown_set_ends_with_status_2():
     result = run("cifar1000")
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "prepare: TFDS knows no data set 'cifar1000'\n"
+    assert result.stderr == "prepare: TFDS has no data set 'cifar1000'\n"

@@ -1,4 +1,4 @@
-"""Pickles of numpy arrays, read without running anything they name."""
+"""Reads pickles of NumPy arrays without running code from them."""
 
 import io
 import math
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 
-class _Kept:
-    """Keeps what a pickle says of a numpy array or of its type.
+class _Record:
+    """Records the arguments and the state of a pickled NumPy array or dtype.
 
-    Stands in for numpy's own classes, which believe the type flags and the object
-    pointers they find in a pickle, and so are no safer than running it.
+    Replaces NumPy's own classes, which trust the type flags and object pointers in a
+    pickle and are therefore not safe.
     """
 
     state: Any = None
@@ -24,48 +24,48 @@ class _Kept:
         self.state = state
 
 
-_ADMITTED = {
-    "numpy.core.multiarray._reconstruct": _Kept,
-    "numpy._core.multiarray._reconstruct": _Kept,  # Its name since numpy 2.
-    "numpy.ndarray": _Kept,
-    "numpy.dtype": _Kept,
-    # How Python 3 writes bytes in protocol 2.
+_ALLOWED = {
+    "numpy.core.multiarray._reconstruct": _Record,
+    "numpy._core.multiarray._reconstruct": _Record,  # Since NumPy 2.
+    "numpy.ndarray": _Record,
+    "numpy.dtype": _Record,
+    # Bytes, as Python 3 pickles them in protocol 2.
     "_codecs.encode": lambda text, encoding: text.encode("latin1"),
 }
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads plain containers and numpy arrays, and runs nothing a pickle names."""
+    """Reads built-in containers and NumPy arrays; everything else is rejected."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in of an admitted global, and refuses all others."""
+        """Returns the replacement of an allowed global; rejects all others."""
         full_name = f"{module}.{name}"
-        if full_name not in _ADMITTED:
+        if full_name not in _ALLOWED:
             raise pickle.UnpicklingError(
-                f"it asks for {full_name!r}, and only numpy arrays are admitted"
+                f"it asks for {full_name!r}, and only NumPy arrays are allowed"
             )
-        return _ADMITTED[full_name]
+        return _ALLOWED[full_name]
 
 
 def read_dict(name: str, content: bytes) -> dict[Any, Any]:
-    """Reads a pickled dict whose strings are bytes, as Python 2 wrote them.
+    """Reads a pickled dict; strings of Python 2 become bytes.
 
     Args:
-      name: what to call the pickle in an error.
+      name: of the pickle, for errors.
       content: the pickle.
 
     Returns:
-      The dict; arrays in it are for `uint8_array`.
+      The dict; pass its arrays to `uint8_array`.
 
     Raises:
-      ValueError: in one line, where it is damaged, is no dict or asks for code.
+      ValueError: in one line, if it is damaged, is not a dict or refers to code.
     """
     try:
         result = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # A damaged pickle raises nearly anything.
+    except Exception as error:  # Damaged pickles raise many types.
         raise ValueError(f"{name} is not a readable pickle: {error}") from error
     if not isinstance(result, dict):
-        raise ValueError(f"{name} holds no dict")
+        raise ValueError(f"{name} is not a dict")
     return result
 
 
@@ -73,19 +73,19 @@ def uint8_array(name: str, array: Any, expected: tuple[int, ...]) -> np.ndarray:
     """Rebuilds a pickled array from its bytes.
 
     Args:
-      name: what to call the array in an error.
-      array: what `read_dict` returned in its place.
-      expected: shape that it must have.
+      name: of the array, for errors.
+      array: from the dict that `read_dict` returned.
+      expected: shape of the array.
 
     Raises:
-      ValueError: in one line, where it is no uint8 array of that shape.
+      ValueError: in one line, if it is not a uint8 array of that shape.
     """
     match array:
-        case _Kept(
-            state=(_, shape, _Kept(args=("u1" | b"u1", *_)), order, bytes() as raw)
+        case _Record(
+            state=(_, shape, _Record(args=("u1" | b"u1", *_)), order, bytes() as raw)
         ):
             if shape != expected or len(raw) != math.prod(expected):
                 raise ValueError(f"{name} has shape {shape}, expected {expected}")
             pixels = np.frombuffer(raw, np.uint8)
             return pixels.reshape(expected, order="F" if order else "C")
-    raise ValueError(f"{name} is no uint8 array")
+    raise ValueError(f"{name} is not a uint8 array")

@@ -1,16 +1,16 @@
-"""CIFAR-10 and CIFAR-100 as published.
+"""Reads the published CIFAR-10 and CIFAR-100.
 
-Four of the archives of https://www.cs.toronto.edu/~kriz/cifar.html are read, in
-memory, nothing of them ever being unpacked to disk or run:
+Four of the archives of https://www.cs.toronto.edu/~kriz/cifar.html can be read. They
+are read in memory; nothing is unpacked to disk, and no code in them is run.
 
-- cifar-10-binary.tar.gz and cifar-100-binary.tar.gz: files of records of 3073 or 3074
-  bytes: the labels (of CIFAR-100 coarse, then fine), then 32x32 pixels as a red, a
-  green and a blue plane; and text files with the names of the classes, one a line.
-- cifar-10-python.tar.gz and cifar-100-python.tar.gz: Python 2 pickles of a dict with
-  `data` (uint8 [N, 3072], the same planes) and labels (lists of N ints); and one of
-  the names, as lists.
+- cifar-10-binary.tar.gz and cifar-100-binary.tar.gz: records of 3073 or 3074 bytes, the
+  labels (coarse and fine for CIFAR-100), then 32x32 pixels as a red, a green and a blue
+  plane; and text files with the names of the classes, one a line.
+- cifar-10-python.tar.gz and cifar-100-python.tar.gz: Python 2 pickles of dicts with
+  `data` (uint8 [N, 3072], the same planes) and labels (lists of N ints); and a pickle
+  with lists of the names.
 
-CIFAR-10 comes in six files, five of them for training; CIFAR-100 in two.
+CIFAR-10 has five files of training images and one of test images, CIFAR-100 one each.
 """
 
 import lzma
@@ -25,23 +25,23 @@ import numpy as np
 
 from kdjax.data.archives import array_pickle
 
-#: Of either set.
+#: Number of images in each split, for both data sets.
 NUM_RECORDS = {"train": 50_000, "test": 10_000}
 _NUM_PIXEL_BYTES = 3 * 32 * 32
 
-# tarfile's own errors, and those of the decompressors that it lets through.
+# Errors of tarfile, and of the decompressors below it.
 _DAMAGED = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError)
 
 
 class Labels(NamedTuple):
-    """Where one kind of label stands in the archives.
+    """One kind of label and where it is in the archives.
 
     Attributes:
-      feature: what TFDS calls it.
-      num_classes: labels are from 0 to one less.
-      key: of the pickled dicts of images.
-      names_file: of the binary archive.
-      names_key: of the pickled dict of names.
+      feature: its name in TFDS.
+      num_classes: labels are from 0 to num_classes - 1.
+      key: in the pickled dicts of images.
+      names_file: with the names of the classes, in the binary archive.
+      names_key: in the pickled dict of names.
     """
 
     feature: str
@@ -52,14 +52,14 @@ class Labels(NamedTuple):
 
 
 class Published(NamedTuple):
-    """How one of the two sets is published.
+    """The layout of the archives of one data set.
 
     Attributes:
-      binary: folder of the binary archive.
-      python: folder of the python archive.
-      files: of each split, in order; those of the binary archive end in `.bin`.
+      binary: folder in the binary archive.
+      python: folder in the python archive.
+      files: of each split, in order; with `.bin` appended in the binary archive.
       meta: the pickle of the names.
-      labels: in the order in which they stand in a binary record.
+      labels: in their order in a binary record.
     """
 
     binary: str
@@ -70,7 +70,7 @@ class Published(NamedTuple):
 
     @property
     def members(self) -> tuple[set[str], set[str]]:
-        """Returns what the binary and the python archive must hold."""
+        """Returns the files of the binary and of the python archive."""
         files = [file for files in self.files.values() for file in files]
         names = {labels.names_file for labels in self.labels}
         return (
@@ -111,11 +111,11 @@ CIFAR100 = Published(
 
 
 class Records(NamedTuple):
-    """One split as published, in the published order.
+    """One split in the published order.
 
     Attributes:
       image: uint8 [N, 32, 32, 3].
-      labels: integers [N] by feature; of CIFAR-100 `label`, the fine class, and
+      labels: integers [N] by feature; CIFAR-100 has `label`, the fine class, and
         `coarse_label`, the superclass.
     """
 
@@ -124,11 +124,11 @@ class Records(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """All that a published archive holds.
+    """The content of a published archive.
 
     Attributes:
-      records: 'train' and 'test'.
-      class_names: the names of the classes of each kind of label.
+      records: of the splits "train" and "test".
+      class_names: names of the classes, by feature.
     """
 
     records: dict[str, Records]
@@ -140,15 +140,15 @@ def read_archive(
     published: Published,
     num_records: Mapping[str, int] = NUM_RECORDS,
 ) -> Archive:
-    """Reads a published archive of either kind, told apart by what it holds.
+    """Reads a published archive, binary or python.
 
     Args:
-      path: a tar archive, plain or compressed.
-      published: which of the two sets it must be.
-      num_records: how many images 'train' and 'test' must hold.
+      path: of a tar archive, compressed or not.
+      published: the expected data set.
+      num_records: the expected number of images in "train" and "test".
 
     Raises:
-      ValueError: in one line, where the file is missing, damaged or not that set.
+      ValueError: in one line, if the file is missing, damaged or another data set.
     """
     binary, python = published.members
     try:
@@ -166,24 +166,22 @@ def read_archive(
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
-def _read_members(
-    path: str | os.PathLike[str], of_interest: Set[str]
-) -> dict[str, bytes]:
-    """Returns the contents of the members of interest by 'folder/name'."""
+def _read_members(path: str | os.PathLike[str], wanted: Set[str]) -> dict[str, bytes]:
+    """Returns the content of the wanted members by 'folder/name'."""
     members = {}
     try:
         with tarfile.open(path) as tar:
             for info in tar:
                 name = pathlib.PurePosixPath(info.name).as_posix()  # Drops a leading ./
-                if info.isfile() and name in of_interest:
+                if info.isfile() and name in wanted:
                     members[name] = tar.extractfile(info).read()
-            # The tar ends before the compressed file does, whose last bytes are the
-            # checksum: it is only compared when they are read.
+            # The tar ends before the compressed file, whose checksum comes last and is
+            # only verified when it is read.
             while tar.fileobj.read(1 << 20):
                 pass
     except _DAMAGED as error:
         reason = str(error).partition("\n")[0].rstrip(":")
-        raise ValueError(f"not a whole tar archive: {reason}") from error
+        raise ValueError(f"not a complete tar archive: {reason}") from error
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
     return members
@@ -192,7 +190,7 @@ def _read_members(
 def _parse_binary(
     members: dict[str, bytes], published: Published, num_records: Mapping[str, int]
 ) -> Archive:
-    """Takes the members of the binary archive apart."""
+    """Parses the members of the binary archive."""
     columns = len(published.labels)
     size = columns + _NUM_PIXEL_BYTES
     records = {}
@@ -209,7 +207,7 @@ def _parse_binary(
             table = np.frombuffer(members[name], np.uint8).reshape(num, size)
             labels = table[:, :columns].T
             parts.append(_records(name, published, table[:, columns:], labels))
-        records[split] = _joined(parts)
+        records[split] = _concatenate(parts)
     class_names = {}
     for labels in published.labels:
         name = f"{published.binary}/{labels.names_file}"
@@ -220,20 +218,20 @@ def _parse_binary(
 def _parse_python(
     members: dict[str, bytes], published: Published, num_records: Mapping[str, int]
 ) -> Archive:
-    """Takes the members of the python archive apart."""
+    """Parses the members of the python archive."""
     records = {}
     for split, files in published.files.items():
         num, parts = num_records[split] // len(files), []
         for file in files:
             name = f"{published.python}/{file}"
-            # Popped: the pixels take 150 MB wherever they stand.
+            # Popped, since the pixels take 150 MB in each representation.
             content = array_pickle.read_dict(name, members.pop(name))
             planes = array_pickle.uint8_array(
                 f"{name}: data", content.pop(b"data", None), (num, _NUM_PIXEL_BYTES)
             )
             labels = [_label_list(name, content, x.key, num) for x in published.labels]
             parts.append(_records(name, published, planes, labels))
-        records[split] = _joined(parts)
+        records[split] = _concatenate(parts)
     name = f"{published.python}/{published.meta}"
     meta = array_pickle.read_dict(name, members[name])
     class_names = {
@@ -246,7 +244,7 @@ def _parse_python(
 def _records(
     name: str, published: Published, planes: np.ndarray, columns: Iterable[np.ndarray]
 ) -> Records:
-    """Puts planes [N, 3072] and columns of labels together, the labels checked."""
+    """Makes records of planes [N, 3072] and columns of labels; checks the labels."""
     found = {}
     for labels, values in zip(published.labels, columns, strict=True):
         wrong = np.flatnonzero((values < 0) | (values >= labels.num_classes))
@@ -255,14 +253,14 @@ def _records(
                 f"{name}: record {wrong[0]} has {labels.feature} {values[wrong[0]]},"
                 f" expected 0..{labels.num_classes - 1}"
             )
-        # Copies, so that nothing keeps the archive's own bytes alive.
+        # Copied so that the bytes of the archive are freed.
         found[labels.feature] = values.copy()
     image = planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return Records(np.ascontiguousarray(image), found)
 
 
-def _joined(parts: list[Records]) -> Records:
-    """Puts the files of one split together."""
+def _concatenate(parts: list[Records]) -> Records:
+    """Concatenates the files of one split."""
     if len(parts) == 1:
         return parts[0]
     return Records(
@@ -275,10 +273,10 @@ def _joined(parts: list[Records]) -> Records:
 
 
 def _names(name: str, names: Any, labels: Labels) -> list[str]:
-    """Returns class names as text, refused where they are not one for each class."""
+    """Returns class names as text; checks that there is one for each class."""
     feature, expected = labels.feature, labels.num_classes
     if not isinstance(names, list) or not all(isinstance(n, bytes) for n in names):
-        raise ValueError(f"{name} holds no list of names for {feature}")
+        raise ValueError(f"{name} does not have a list of names for {feature}")
     found = len(set(names))
     if found != expected or len(names) != expected:
         raise ValueError(
@@ -291,7 +289,7 @@ def _label_list(name: str, content: dict[Any, Any], key: bytes, num: int) -> np.
     """Returns a pickled list of num ints as int64 [num]."""
     labels = content.get(key)
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{name}: {key.decode()} is no list of ints")
+        raise ValueError(f"{name}: {key.decode()} is not a list of ints")
     if len(labels) != num:
         raise ValueError(f"{name} holds {len(labels)} {key.decode()}, expected {num}")
     return np.array(labels)

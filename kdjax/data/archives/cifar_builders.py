@@ -10,15 +10,15 @@ from kdjax.data.archives.cifar import Archive, Records
 
 
 class _FromArchive:
-    """Makes a stock builder of TFDS prepare from an archive read beforehand.
+    """Makes a stock builder of TFDS read an archive in memory.
 
-    Name, version, features, keys and hence the order of the examples are those of the
-    stock builder: what it writes, the stock builder reads. It stays out of TFDS's
-    registry, so that `tfds.builder` goes on meaning the stock one.
+    Name, version, features, keys and the order of the examples are those of the stock
+    builder, which can read what this one writes. It is not registered with TFDS:
+    `tfds.builder` still returns the stock builder.
     """
 
     def __init__(self, *, archive: Archive, **kwargs: Any):
-        """Binds the archive; the other arguments are those of any TFDS builder."""
+        """Takes the archive; the other arguments are those of any TFDS builder."""
         super().__init__(**kwargs)
         self._archive = archive
 
@@ -39,7 +39,7 @@ class _FromArchive:
         for index, image in enumerate(records.image):
             example = {
                 "id": f"{split_prefix}{index:05d}",
-                # TFDS encodes an array with TensorFlow, but this with Pillow.
+                # TFDS encodes arrays with TensorFlow, but Pillow images with Pillow.
                 "image": Image.fromarray(image),
             }
             for feature, values in records.labels.items():
@@ -48,10 +48,10 @@ class _FromArchive:
 
 
 class Cifar10(_FromArchive, tfds.image_classification.Cifar10, skip_registration=True):
-    """Prepares CIFAR-10 from an archive, without TensorFlow."""
+    """TFDS builder of CIFAR-10, from an archive in memory."""
 
 
 class Cifar100(
     _FromArchive, tfds.image_classification.Cifar100, skip_registration=True
 ):
-    """Prepares CIFAR-100 from an archive, without TensorFlow."""
+    """TFDS builder of CIFAR-100, from an archive in memory."""

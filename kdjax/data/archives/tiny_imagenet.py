@@ -1,15 +1,15 @@
-"""TinyImageNet as published, and a TFDS builder that prepares it without TensorFlow.
+"""Reads the published TinyImageNet and prepares it for TFDS without TensorFlow.
 
-`tiny-imagenet-200.zip` of http://cs231n.stanford.edu is read in memory; nothing of it
-is unpacked to disk. It holds, in the folder `tiny-imagenet-200`,
+The archive is `tiny-imagenet-200.zip` of http://cs231n.stanford.edu. It is read in
+memory and never unpacked to disk. Its folder `tiny-imagenet-200` holds
 
-- `wnids.txt`, the classes, one a line; a class's number is its place there;
+- `wnids.txt`, the WordNet IDs of the classes, one a line, in the order of the labels;
 - `train/<wnid>/images/*.JPEG`;
 - `val/images/*.JPEG` and `val/val_annotations.txt`, whose lines begin with the name of
   an image and its class.
 
-The images of `test/` have no published labels and are left out: the split `val` is the
-"test" of the prepared set. A cut of the archive with fewer classes is as good.
+The images of `test/` have no published labels and are ignored: `val` becomes the split
+"test" of the prepared data set. Archives with fewer classes can be read too.
 """
 
 import io
@@ -36,9 +36,9 @@ class Example(NamedTuple):
     """One image.
 
     Attributes:
-      name: of its file.
-      image: the JPEG file, gray or colored.
-      label: number of its class.
+      name: of the file.
+      image: the JPEG file, grayscale or RGB.
+      label: class of the image, from 0.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Example(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """All that the archive holds.
+    """The content of the archive.
 
     Attributes:
-      wnids: the classes in order, as WordNet numbers them.
-      examples: of 'train' and 'test'.
+      wnids: WordNet IDs of the classes, in the order of the labels.
+      examples: of the splits "train" and "test".
     """
 
     wnids: list[str]
@@ -59,34 +59,37 @@ class Archive(NamedTuple):
 
 
 def read_archive(path: str | os.PathLike[str]) -> Archive:
-    """Reads the published archive, and decodes every image once to see that it can be.
+    """Reads the published archive; decodes every image once to check it.
+
+    Args:
+      path: of the zip file.
 
     Raises:
-      ValueError: in one line, where it is missing, damaged or not TinyImageNet.
+      ValueError: in one line, if the file is missing, damaged or not TinyImageNet.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise ValueError(
-            f"{os.fspath(path)}: not a whole zip archive: {error}"
+            f"{os.fspath(path)}: not a complete zip archive: {error}"
         ) from error
     except OSError as error:
         raise ValueError(
             f"{os.fspath(path)}: cannot be read: {error.strerror or error}"
         ) from error
-    # The last: an archive that asks for a password.
+    # RuntimeError: the archive is encrypted.
     except (ValueError, RuntimeError) as error:
         raise ValueError(f"{os.fspath(path)}: {error}") from error
 
 
-class TinyImagenet(tfds.core.GeneratorBasedBuilder):
-    """Prepares TinyImageNet from an archive read beforehand."""
+class TinyImagenet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """TFDS builder of TinyImageNet, from an archive in memory."""
 
     VERSION = tfds.core.Version("1.0.0")
 
     def __init__(self, *, archive: Archive | None = None, **kwargs: Any):
-        """Binds the archive, None to read what is prepared; the rest are TFDS's own."""
+        """Takes the archive, None to read a prepared data set; kwargs are TFDS's."""
         super().__init__(**kwargs)
         self._archive = archive
 
@@ -94,8 +97,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         features = {
             "id": tfds.features.Text(),
             "image": tfds.features.Image(shape=(*_SIZE, 3), encoding_format="jpeg"),
-            # As many as the archive has.
-            "label": tfds.features.ClassLabel(),
+            "label": tfds.features.ClassLabel(),  # As many as the archive has.
         }
         return tfds.core.DatasetInfo(
             builder=self,
@@ -118,7 +120,7 @@ class TinyImagenet(tfds.core.GeneratorBasedBuilder):
         self, examples: list[Example]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for name, image, label in examples:
-            # A file is stored as it is.
+            # The JPEG file is stored as it is.
             yield name, {"id": name, "image": io.BytesIO(image), "label": label}
 
 
@@ -133,7 +135,7 @@ def _read(archive: zipfile.ZipFile) -> Archive:
         raise ValueError(
             f"{_CLASSES} names {len(wnids)} classes, {different} of them different"
         )
-    number = {wnid: place for place, wnid in enumerate(wnids)}
+    number = {wnid: index for index, wnid in enumerate(wnids)}
     members = {"train": {}, "test": _annotated(archive, names)}
     for name in sorted(names):
         if match := _TRAIN_IMAGE.fullmatch(name):
@@ -154,12 +156,14 @@ def _read(archive: zipfile.ZipFile) -> Archive:
 
 
 def _annotated(archive: zipfile.ZipFile, names: set[str]) -> dict[str, str]:
-    """Returns the class of every image of the split `val`, by the image's member."""
+    """Returns the classes of the images of `val` by their names in the archive."""
     classes = {}
     for number, line in enumerate(archive.read(_ANNOTATIONS).decode().splitlines(), 1):
         fields = line.split()
         if len(fields) < 2:
-            raise ValueError(f"{_ANNOTATIONS}: line {number} names no image and class")
+            raise ValueError(
+                f"{_ANNOTATIONS}: line {number} does not name an image and its class"
+            )
         name = f"{_VAL_IMAGES}/{fields[0]}"
         if name in classes:
             raise ValueError(f"{_ANNOTATIONS} names {fields[0]} twice")
@@ -174,12 +178,12 @@ def _annotated(archive: zipfile.ZipFile, names: set[str]) -> dict[str, str]:
 
 
 def _image(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Returns a JPEG file, refused where it is none of 64x64 pixels."""
+    """Returns a JPEG file; rejects other files and other sizes than 64x64."""
     content = archive.read(name)
     try:
         with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
             image.load()
-    except Exception as error:  # A damaged image raises nearly anything.
+    except Exception as error:  # Pillow raises many types for damaged images.
         raise ValueError(f"{name} cannot be decoded") from error
     if image.size != _SIZE:
         raise ValueError(f"{name} has {image.width}x{image.height} pixels, not 64x64")

@@ -1,9 +1,14 @@
 """Crop and resize on the host."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Ranges of a random crop: its area over the image's, and its width over its height.
 _AREA = (0.08, 1.0)
@@ -76,4 +81,6 @@ def random_crop_box(image_size: tuple[int, int], rng: np.random.Generator) -> _B
 
 
 def _resize(image: Image.Image, size: int, box: _Box) -> Image.Image:
+    from PIL import Image  # Only where images are decoded.
+
     return image.resize((size, size), Image.Resampling.BILINEAR, box=box)

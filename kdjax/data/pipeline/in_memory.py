@@ -1,7 +1,7 @@
 """Batches gathered from a split kept in device memory."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -38,9 +38,9 @@ class InMemoryTrainBatches(TrainBatches):
         self._split = jax.device_put(split, _replicated(mesh))
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Split, jax.Array]]:
-        shuffle = jax.jit(
-            functools.partial(_shuffle, self.plan, self._local_slice),
-            out_shardings=self._sharding,
+        devices = self._local_slice
+        shuffle = _compile_shuffle(
+            self.plan, devices.start, devices.stop, self._sharding
         )
         order = None
         for step in range(start, stop):
@@ -85,6 +85,16 @@ def _gather(split: Split, index: jax.Array) -> RawBatch:
 
 def _replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh.local_mesh, PartitionSpec())
+
+
+@functools.lru_cache(maxsize=8)
+def _compile_shuffle(
+    plan: BatchPlan, start: int, stop: int, sharding: NamedSharding
+) -> Callable[[np.int32], _Order]:
+    """Compiles `_shuffle` for the devices from `start` to `stop - 1`."""
+    return jax.jit(
+        functools.partial(_shuffle, plan, slice(start, stop)), out_shardings=sharding
+    )
 
 
 def _shuffle(plan: BatchPlan, local_slice: slice, epoch: jax.Array) -> _Order:

@@ -6,6 +6,8 @@ devices compute the previous one. Flips, padded crops and the normalization run 
 devices, as for data in memory: uint8 images are a quarter of the bytes to transfer.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import functools
@@ -15,13 +17,11 @@ import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import numpy as np
 from absl import flags
-from PIL import Image
 
 from kdjax.data import augment
 from kdjax.data.augment import crop_resize
@@ -29,8 +29,14 @@ from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.pipeline.batches import EvalBatches, RawBatch, TrainBatches
 from kdjax.data.split import LazySplit
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 #: Batches that each worker process may prepare ahead.
 _BUFFER = 2
+
+#: A flag of Grain that it reads when it starts worker processes.
+_GRAIN_FLAG = "grain_enable_multiprocess_worker_profiling"
 
 
 class StreamingTrainBatches(TrainBatches):
@@ -159,9 +165,11 @@ def _read(
       steps: to read.
       workers: number of reader processes; 0 for threads of this one.
     """
-    if not flags.FLAGS.is_parsed():
-        # Grain has flags of its own and asks for them.
-        flags.FLAGS.mark_as_parsed()
+    import grain  # Slow to import.
+
+    if not flags.FLAGS.is_parsed() and _GRAIN_FLAG in flags.FLAGS:
+        # Lets Grain read its default in a program that does not parse absl flags.
+        flags.FLAGS[_GRAIN_FLAG].present = True
     threads = 1 if workers else os.cpu_count()
     dataset = (
         grain.MapDataset.range(steps.start, steps.stop)

@@ -1,17 +1,16 @@
-"""Image files of any common kind, decoded to what networks see: RGB of eight bits.
+"""Decodes image files of all common kinds to 8-bit RGB.
 
-What is well defined is converted:
+Well-defined kinds are converted:
 
-- grayscale and black and white: three equal channels;
-- grayscale of 16 bits: scaled, 65535 becoming 255; colors of 16 bits: their upper
-  eight (Pillow's own doing);
-- palette: the colors it stands for;
-- CMYK: by Pillow's conversion, which knows the inverted files of Adobe;
-- alpha, in any of these: laid over black.
+- grayscale and black-and-white: three equal channels;
+- 16-bit grayscale: scaled, 65535 becomes 255; 16-bit colors: their upper eight bits, by
+  Pillow;
+- palette: its colors;
+- CMYK: by Pillow, which handles the inverted files of Adobe;
+- alpha, with any of these: blended over black.
 
-Everything else is refused: files that are damaged or cut short, or no images at all,
-and several images in one file (but the second one that cameras put into a JPEG is left
-alone).
+Everything else is rejected: damaged or truncated files, files that are not images, and
+files of several images (except for the second image that cameras write into a JPEG).
 """
 
 import os
@@ -22,7 +21,7 @@ from PIL import Image, ImageOps
 
 from kdjax.data.augment import crop_resize
 
-#: What may be opened, whatever a file is called.
+#: Formats that are opened, whatever the name of the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 
 _WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -35,7 +34,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     Args:
       path: the file.
       size: height and width of the result, see `crop_resize.center_crop_resize`; 0
-        for the image as it is.
+        keeps the image as it is.
 
     Returns:
       uint8 [H, W, 3].
@@ -47,7 +46,7 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
 
 
 def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
-    """Decodes an image file to RGB, the right way up by what its EXIF data say.
+    """Decodes an image file to RGB, rotated as its EXIF data say.
 
     Raises:
       ValueError: in one line without the path, if it cannot be decoded.
@@ -55,7 +54,7 @@ def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     try:
         with Image.open(file, formats=FORMATS) as image:
             frames = getattr(image, "n_frames", 1)
-            # What cameras write is a JPEG of this kind, the picture first.
+            # MPO: a JPEG of a camera, with the picture first.
             if frames > 1 and image.format != "MPO":
                 raise ValueError(f"holds {frames} images")
             image.load()
@@ -63,25 +62,25 @@ def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     except MemoryError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"is no {', '.join(FORMATS)}") from error
-    except Exception as error:  # A damaged image raises nearly anything.
+        raise ValueError(f"is not one of {', '.join(FORMATS)}") from error
+    except Exception as error:  # Pillow raises many types for damaged images.
         raise ValueError(_one_line(error)) from error
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Converts a decoded image to RGB, as the top of this file says.
+    """Converts a decoded image to RGB, see the docstring of this module.
 
     Raises:
-      ValueError: if it is not defined how.
+      ValueError: for a mode whose conversion is not well defined.
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    # Before Pillow 11, "I" is what 16 bits of a PNG were read as.
+    # Pillow before 11 reads 16-bit PNG files as "I".
     if image.mode == "I" or image.mode.startswith("I;16"):
         gray = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((gray + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.mode in _WITH_ALPHA or (
-        # Of a palette, or one color that stands for nothing.
+        # Transparency of a palette, or of one color.
         image.mode in _WITHOUT_ALPHA and "transparency" in image.info
     ):
         image = image.convert("RGBA")

@@ -1,7 +1,6 @@
 """The 1,797 handwritten digits that scikit-learn ships, 8x8 pixels."""
 
 import numpy as np
-from sklearn import datasets, model_selection
 
 from kdjax.data.split import Split
 
@@ -10,11 +9,13 @@ _TEST_IMAGES = 797
 
 
 def load() -> dict[str, Split]:
-    """Loads the digits as 8x8 color images with equal channels.
+    """Loads the digits as 8x8 RGB images with equal channels.
 
     Returns:
-      Splits "train" (1,000 images) and "test" (797), each class in equal proportion.
+      Splits "train" (1,000 images) and "test" (797), stratified.
     """
+    from sklearn import datasets, model_selection  # Slow to import.
+
     image, label = datasets.load_digits(return_X_y=True)
     # 17 gray levels from 0 to 16.
     image = np.rint(image.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)

@@ -1,8 +1,7 @@
-"""A user's own images: DIR/train/<class>/*.jpg and so on, and DIR/test or DIR/val.
+"""A folder of images: DIR/train/<class>/*.jpg and so on, and DIR/test or DIR/val.
 
-The classes are the names of the folders under `train`, sorted; a class's number is its
-place among them. Where there are both `test` and `val`, `test` is the test. Files and
-folders whose names begin with a dot are nobody's.
+The classes are the sorted names of the folders under `train`, labeled from 0. If there
+are both `test` and `val`, `test` is used. Hidden files and folders are ignored.
 """
 
 import concurrent.futures
@@ -20,22 +19,23 @@ from kdjax.data.augment import crop_resize
 from kdjax.data.sources import decode
 from kdjax.data.split import Description, Split
 
+#: Extensions of image files, in any case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 _TESTS = ("test", "val")
-_NAMED = 5  # Files that a line names; of the others it gives the number.
-_Kept = TypeVar("_Kept")
-_BLOCK = 1024  # Images that wait in memory for their place in the array.
+_NAMED = 5  # Files named in an error; the others are counted.
+_Result = TypeVar("_Result")
+_BLOCK = 1024  # Images decoded ahead.
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderImages:
-    """The files of one split, seen as stored images.
+class FolderSource:
+    """The files of one split as an `ImageSource`.
 
     Attributes:
-      root: the folder that holds the splits.
-      names: the files below it, sorted within each class, the classes in order; they
-        may still turn out to be no images.
-      label: number of each file's class, int32.
+      root: the folder of the splits.
+      names: of the files relative to `root`, sorted by class and name; not all of them
+        need be images.
+      label: class of each file, int32 [N].
     """
 
     root: pathlib.Path
@@ -45,82 +45,89 @@ class FolderImages:
     def __len__(self) -> int:
         return len(self.names)
 
-    def read(self, place: int) -> tuple[Image.Image, int]:
+    def read(self, index: int) -> tuple[Image.Image, int]:
         try:
-            return self._decoded(place), int(self.label[place])
+            return self._decode(index), int(self.label[index])
         except ValueError as error:
             raise ValueError(
-                f"{_setting(self.root)}: {self.names[place]} cannot be used ({error});"
+                f"{_setting(self.root)}: {self.names[index]} cannot be used ({error});"
                 " data.bad_images='skip' leaves it out"
             ) from error
 
     def labels(self) -> np.ndarray:
         return self.label
 
-    def select(self, places: list[int]) -> "FolderImages":
-        """Returns some of the files."""
-        chosen = [self.names[place] for place in places]
-        return FolderImages(self.root, chosen, self.label[places])
+    def select(self, indices: list[int]) -> "FolderSource":
+        """Returns a subset of the files."""
+        chosen = [self.names[index] for index in indices]
+        return FolderSource(self.root, chosen, self.label[indices])
 
-    def read_all(self, keep: Callable[[Image.Image], _Kept]) -> Iterator[_Kept | str]:
-        """Decodes all in order, by several threads.
+    def decode_all(
+        self, transform: Callable[[Image.Image], _Result]
+    ) -> Iterator[_Result | str]:
+        """Decodes all files in order with a pool of threads.
 
         Args:
-          keep: makes of an image what is wanted of it.
+          transform: applied to each image.
 
         Yields:
-          That, or why a file cannot be decoded.
+          The transformed image, or the reason why a file cannot be decoded.
         """
 
-        def decoded(place: int) -> _Kept | str:
+        def decode_one(index: int) -> _Result | str:
             try:
-                return keep(self._decoded(place))
+                return transform(self._decode(index))
             except ValueError as error:
                 return str(error)
 
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(self), _BLOCK):
                 yield from pool.map(
-                    decoded, range(start, min(start + _BLOCK, len(self)))
+                    decode_one, range(start, min(start + _BLOCK, len(self)))
                 )
 
-    def _decoded(self, place: int) -> Image.Image:
-        path = self.root / self.names[place]
+    def _decode(self, index: int) -> Image.Image:
+        path = self.root / self.names[index]
         if path.suffix.lower() not in EXTENSIONS or not path.is_file():
-            raise ValueError(f"is no {', '.join(EXTENSIONS)} file")
+            raise ValueError(f"is not a {', '.join(EXTENSIONS)} file")
         return decode.load(path)
 
 
 class Loaded(NamedTuple):
-    """What a folder holds.
+    """The splits of a folder.
 
     Attributes:
-      splits: "train" and "test", in memory or stored.
-      skipped: files left out of each split because they could not be decoded.
+      splits: "train" and "test", in memory or as sources.
+      skipped: number of files of each split that could not be decoded.
     """
 
-    splits: dict[str, Split] | dict[str, FolderImages]
+    splits: dict[str, Split] | dict[str, FolderSource]
     skipped: dict[str, int]
 
 
 def describe(data_dir: str, image_size: int = 0) -> Description:
-    """Describes a folder by its listing and, without a size, its first good image.
+    """Returns the metadata of a folder, from its listing and its first image.
+
+    Args:
+      data_dir: the folder.
+      image_size: height and width of the images after cropping and resizing; 0 for the
+        size of the first image that can be decoded.
 
     Raises:
-      ValueError: in one line, if the folder is not laid out as the top of this file
-        says, or no image can be decoded.
+      ValueError: in one line, if the folder does not have the layout of this module's
+        docstring, or no image can be decoded.
     """
     root = _root(data_dir)
     num_classes = len(_classes(root))
-    train = _list(root, "train")
-    num_images = len(train) + len(_list(root, _test(root)))
+    train = _list_files(root, "train")
+    num_images = len(train) + len(_list_files(root, _test_folder(root)))
     if image_size:
         return Description(num_classes, (image_size, image_size, 3), num_images)
-    for place in range(len(train)):
+    for index in range(len(train)):
         try:
-            image, _ = train.read(place)
+            image, _ = train.read(index)
         except ValueError:
-            continue  # Refused or skipped when all are read.
+            continue  # Reported when the images are loaded.
         return Description(num_classes, (image.height, image.width, 3), num_images)
     raise ValueError(f"{_setting(data_dir)}: none of the images can be decoded")
 
@@ -130,93 +137,96 @@ def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loade
 
     Args:
       data_dir: the folder.
-      image_size: height and width to bring them to; 0 if they all have one size.
+      image_size: height and width of the images after cropping and resizing; 0 if they
+        all have one size.
       bad_images: "error" raises for files that cannot be decoded; "skip" leaves them
         out and says so in one line on stderr.
 
     Raises:
-      ValueError: in one line, which names the first of the files that do not fit.
+      ValueError: in one line that names the first files that cannot be used.
     """
     shape = describe(data_dir, image_size).image_shape
     splits, bad = {}, {}
-    for split, images in _both(data_dir).items():
-        splits[split], bad[split] = _in_memory(images, shape, image_size)
+    for split, source in _list_splits(data_dir).items():
+        splits[split], bad[split] = _load_split(source, shape, image_size)
     label = {split: found.label for split, found in splits.items()}
-    return Loaded(splits, _judge(data_dir, bad_images, label, bad))
+    return Loaded(splits, _report_bad(data_dir, bad_images, label, bad))
 
 
-def stored(data_dir: str, bad_images: str = "error") -> Loaded:
+def open_sources(data_dir: str, bad_images: str = "error") -> Loaded:
     """Opens both splits; arguments and errors as for `load`.
 
-    Only to find out what to skip is everything decoded, once; a file that is refused
-    is found when its turn comes.
+    "skip" decodes every file once; with "error" a bad file raises when it is read.
     """
-    splits, bad = _both(data_dir), {"train": {}, "test": {}}
+    splits, bad = _list_splits(data_dir), {"train": {}, "test": {}}
     if bad_images == "skip":
-        for split, images in splits.items():
-            splits[split], bad[split] = _without_bad(images)
+        for split, source in splits.items():
+            splits[split], bad[split] = _without_bad(source)
     label = {split: found.label for split, found in splits.items()}
-    return Loaded(splits, _judge(data_dir, bad_images, label, bad))
+    return Loaded(splits, _report_bad(data_dir, bad_images, label, bad))
 
 
-def _both(data_dir: str) -> dict[str, FolderImages]:
-    """Lists the files of training and test."""
+def _list_splits(data_dir: str) -> dict[str, FolderSource]:
+    """Lists the files of the training and test splits."""
     root = _root(data_dir)
-    return {"train": _list(root, "train"), "test": _list(root, _test(root))}
+    return {
+        "train": _list_files(root, "train"),
+        "test": _list_files(root, _test_folder(root)),
+    }
 
 
-def _in_memory(
-    images: FolderImages, shape: tuple[int, int, int], image_size: int
+def _load_split(
+    source: FolderSource, shape: tuple[int, int, int], image_size: int
 ) -> tuple[Split, dict[str, str]]:
-    """Decodes a split; returns it, and by their names why files are missing."""
+    """Decodes a split; returns it, and the reason for each bad file by its name."""
 
-    def framed(image: Image.Image) -> np.ndarray:
+    def resized(image: Image.Image) -> np.ndarray:
         return np.asarray(crop_resize.center_crop_resize(image, image_size))
 
-    image = np.empty((len(images), *shape), np.uint8)
+    image = np.empty((len(source), *shape), np.uint8)
     good, bad = [], {}
-    for place, found in enumerate(images.read_all(framed)):
+    for index, found in enumerate(source.decode_all(resized)):
         if isinstance(found, str):
-            bad[images.names[place]] = found
+            bad[source.names[index]] = found
             continue
         if found.shape != shape:
             raise ValueError(
-                f"{_setting(images.root)}: {images.names[place]} has"
+                f"{_setting(source.root)}: {source.names[index]} has"
                 f" {_size(found.shape)} pixels and others {_size(shape)}: set"
                 " data.image_size"
             )
         image[len(good)] = found
-        good.append(place)
-    return Split(image[: len(good)], images.label[good]), bad
+        good.append(index)
+    return Split(image[: len(good)], source.label[good]), bad
 
 
-def _without_bad(images: FolderImages) -> tuple[FolderImages, dict[str, str]]:
-    """Decodes a split to see what can be; returns that, and why files are missing."""
+def _without_bad(source: FolderSource) -> tuple[FolderSource, dict[str, str]]:
+    """Returns the files that can be decoded, and the reason for each other one."""
     good, bad = [], {}
-    for place, reason in enumerate(images.read_all(lambda _: None)):
+    for index, reason in enumerate(source.decode_all(lambda _: None)):
         if reason is None:
-            good.append(place)
+            good.append(index)
         else:
-            bad[images.names[place]] = reason
-    return images.select(good), bad
+            bad[source.names[index]] = reason
+    return source.select(good), bad
 
 
-def _judge(
+def _report_bad(
     data_dir: str,
     bad_images: str,
     label: dict[str, np.ndarray],
     bad: dict[str, dict[str, str]],
 ) -> dict[str, int]:
-    """Refuses files that cannot be decoded, or says what is skipped.
+    """Raises for bad files, or reports them on stderr, as `bad_images` says.
 
     Args:
       data_dir: the folder.
       bad_images: as for `load`.
       label: of the good images of each split.
-      bad: the others by name, and why.
+      bad: reasons by name of the bad files of each split.
 
     Returns:
-      How many are skipped of each split.
+      The number of skipped files of each split.
     """
     lines = [f"{name} ({why})" for found in bad.values() for name, why in found.items()]
     if lines:
@@ -248,19 +258,19 @@ def _root(data_dir: str) -> pathlib.Path:
 
 
 def _classes(root: pathlib.Path) -> list[str]:
-    """Returns the classes in order; refuses none, and a folder without a test."""
-    _test(root)
+    """Returns the classes in order; rejects folders without classes or test split."""
+    _test_folder(root)
     classes = _folders(root, "train")
     if len(classes) < 2:
         raise ValueError(
-            f"{_setting(root)}: {root / 'train'} holds {len(classes)} folders,"
+            f"{_setting(root)}: {root / 'train'} has {len(classes)} folders,"
             " expected one for each of at least 2 classes"
         )
     return classes
 
 
-def _test(root: pathlib.Path) -> str:
-    """Returns the name of the folder to test on."""
+def _test_folder(root: pathlib.Path) -> str:
+    """Returns the name of the folder of the test split."""
     present = [name for name in _TESTS if (root / name).is_dir()]
     if not present or not (root / "train").is_dir():
         raise ValueError(
@@ -277,13 +287,13 @@ def _folders(root: pathlib.Path, split: str) -> list[str]:
     )
 
 
-def _list(root: pathlib.Path, folder: str) -> FolderImages:
-    """Lists the files of a split; they may still turn out to be no images."""
+def _list_files(root: pathlib.Path, folder: str) -> FolderSource:
+    """Lists the files of a split, images or not."""
     classes = _classes(root)
     if unknown := sorted(set(_folders(root, folder)) - set(classes)):
         raise ValueError(
-            f"{_setting(root)}: {folder} holds {len(unknown)} classes that train does"
-            f" not: {_some(unknown)}"
+            f"{_setting(root)}: {folder} has {len(unknown)} classes that train does not"
+            f" have: {_some(unknown)}"
         )
     names, label = [], []
     for number, name in enumerate(classes):
@@ -297,8 +307,8 @@ def _list(root: pathlib.Path, folder: str) -> FolderImages:
         names.extend(f"{folder}/{name}/{file}" for file in found)
         label.extend([number] * len(found))
     if not names:
-        raise ValueError(f"{_setting(root)}: {root / folder} holds no images")
-    return FolderImages(root, names, np.asarray(label, np.int32))
+        raise ValueError(f"{_setting(root)}: {root / folder} has no images")
+    return FolderSource(root, names, np.asarray(label, np.int32))
 
 
 def _setting(data_dir: str | pathlib.Path) -> str:
@@ -306,7 +316,7 @@ def _setting(data_dir: str | pathlib.Path) -> str:
 
 
 def _some(names: list[str]) -> str:
-    """Names the first few."""
+    """Joins the first few names and counts the others."""
     more = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 

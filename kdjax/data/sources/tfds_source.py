@@ -1,8 +1,9 @@
-"""Reads a prepared TFDS set of images, without TensorFlow."""
+"""Reads prepared TFDS data sets of images, without TensorFlow."""
 
 import dataclasses
 import io
 import os
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,105 +12,104 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-# Registers its builder with TFDS.
-from kdjax.data.archives import tiny_imagenet  # noqa: F401
+from kdjax.data.archives import tiny_imagenet
 from kdjax.data.augment import crop_resize
 from kdjax.data.sources import decode
 from kdjax.data.split import Description, Split
 
-#: Sets whose split 'test' has no labels, by how their names begin.
+#: Data sets whose split "test" has no labels, by the beginning of their names.
 _UNLABELED_TESTS = ("imagenet2012",)
 
-_BLOCK = 1000  # RawBatch fetched at a time: one by one takes more than twice as long.
+_BLOCK = 1000  # Examples fetched at once; one by one takes more than twice as long.
 
 
 def describe(
     name: str, data_dir: str | None = None, image_size: int = 0
 ) -> Description:
-    """Reads the description of a prepared set; arguments and errors as for `load`."""
-    return _describe(_prepared(name, data_dir), image_size)
+    """Returns the metadata of a prepared data set; arguments and errors as `load`."""
+    return _describe(_find_prepared(name, data_dir), image_size)
 
 
 def load(
     name: str, data_dir: str | None = None, image_size: int = 0
 ) -> dict[str, Split]:
-    """Decodes the splits 'train' and 'test' of a prepared set, in the order on disk.
+    """Decodes the splits "train" and "test" of a prepared data set, in stored order.
 
-    A set without a split 'test', or with one that lacks labels, is tested on its split
-    'validation'.
+    Where there is no split "test", or it has no labels, "validation" stands in for it.
 
     Args:
-      name: a TFDS set with features `image` and `label`.
-      data_dir: the folder that holds prepared sets; None for TFDS's own default,
+      name: a TFDS data set with features `image` and `label`.
+      data_dir: the folder of prepared data sets; None for TFDS's own default,
         ~/tensorflow_datasets or the environment variable TFDS_DATA_DIR.
-      image_size: height and width to bring the images to; 0 if they all have one size.
+      image_size: height and width of the images after cropping and resizing; 0 if they
+        all have one size.
 
     Raises:
-      FileNotFoundError: in one line, where it is not prepared; with the command that
-        prepares it.
-      ValueError: in one line, where there is no such set, or it has other splits or
-        features, or is prepared in another file format.
+      FileNotFoundError: in one line, if the data set is not prepared; names the command
+        that prepares it.
+      ValueError: in one line, if there is no such data set, or it has other splits or
+        features, or it is prepared in another file format.
     """
     shape = describe(name, data_dir, image_size).image_shape
     return {
-        split: images.decoded(shape, image_size)
-        for split, images in stored(name, data_dir).items()
+        split: source.decode_all(shape, image_size)
+        for split, source in open_sources(name, data_dir).items()
     }
 
 
-def stored(name: str, data_dir: str | None = None) -> dict[str, "TfdsImages"]:
+def open_sources(name: str, data_dir: str | None = None) -> dict[str, "TfdsSource"]:
     """Opens both splits without reading them; arguments and errors as for `load`."""
-    builder = _prepared(name, data_dir)
-    # Without OpenCV, TFDS decodes with Pillow too, but complains about it in every run.
+    builder = _find_prepared(name, data_dir)
+    # Without OpenCV, TFDS decodes with Pillow too, but warns about it in every run.
     decoders = {"image": tfds.decode.SkipDecoding()}
     return {
-        split: TfdsImages(
-            f"{builder.name}: its split {stands_for}",
-            builder.as_data_source(stands_for, decoders=decoders),
+        split: TfdsSource(
+            f"{builder.name}: its split {tfds_split}",
+            builder.as_data_source(tfds_split, decoders=decoders),
         )
-        for split, stands_for in (("train", "train"), ("test", _test_split(builder)))
+        for split, tfds_split in (("train", "train"), ("test", _test_split(builder)))
     }
 
 
 @dataclasses.dataclass(frozen=True)
-class TfdsImages:
-    """One split as it lies on disk, seen as stored images.
+class TfdsSource:
+    """One prepared split as an `ImageSource`.
 
     Attributes:
-      name: of set and split.
-      source: the examples, by place; one or several at once.
+      name: of the data set and the split, for errors.
+      examples: with encoded images; also several at once by `__getitems__`.
     """
 
     name: str
-    source: Sequence[dict[str, Any]]
+    examples: Sequence[dict[str, Any]]
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.examples)
 
-    def read(self, place: int) -> tuple[Image.Image, int]:
-        return self._decoded(place, self.source[place])
+    def read(self, index: int) -> tuple[Image.Image, int]:
+        return self._decode(index, self.examples[index])
 
     def labels(self) -> np.ndarray:
         label = np.empty(len(self), np.int32)
-        for place, example in self._walk():
-            label[place] = self._label(example)
+        for index, example in self._enumerate():
+            label[index] = self._label(example)
         return label
 
-    def decoded(self, image_shape: tuple[int, int, int], image_size: int) -> Split:
-        """Decodes all into arrays made beforehand."""
+    def decode_all(self, image_shape: tuple[int, int, int], image_size: int) -> Split:
+        """Decodes the split into preallocated arrays."""
         image = np.empty((len(self), *image_shape), np.uint8)
         label = np.empty(len(self), np.int32)
-        for place, example in self._walk():
-            decoded, label[place] = self._decoded(place, example)
-            image[place] = crop_resize.center_crop_resize(decoded, image_size)
+        for index, example in self._enumerate():
+            decoded, label[index] = self._decode(index, example)
+            image[index] = crop_resize.center_crop_resize(decoded, image_size)
         return Split(image, label)
 
-    def _walk(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _enumerate(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for start in range(0, len(self), _BLOCK):
             block = range(start, min(start + _BLOCK, len(self)))
-            yield from zip(block, self.source.__getitems__(block), strict=True)
+            yield from zip(block, self.examples.__getitems__(block), strict=True)
 
-    def _decoded(self, place: int, example: dict[str, Any]) -> tuple[Image.Image, int]:
+    def _decode(self, index: int, example: dict[str, Any]) -> tuple[Image.Image, int]:
         label = self._label(example)
         try:
             with Image.open(io.BytesIO(example["image"])) as encoded:
@@ -117,21 +117,62 @@ class TfdsImages:
                 return decode.as_rgb(encoded), label
         except MemoryError:
             raise
-        except Exception as error:  # A damaged image raises nearly anything.
+        except Exception as error:  # Pillow raises many types for damaged images.
             raise ValueError(
-                f"{self.name}: image {place} cannot be used:"
+                f"{self.name}: image {index} cannot be used:"
                 f" {' '.join(str(error).split())}"
             ) from error
 
     def _label(self, example: dict[str, Any]) -> int:
-        # Some sets keep the labels of their test images to themselves.
+        # Some data sets withhold the labels of their test images.
         if example["label"] < 0:
             raise ValueError(f"{self.name} has images without labels")
         return example["label"]
 
 
-def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """Finds a prepared set."""
+def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Finds the TFDS builder of a data set, prepared or not.
+
+    Raises:
+      ValueError: in one line, if TFDS has no such data set or version, or if it is
+        prepared in a file format without random access.
+    """
+    if data_dir is not None:
+        data_dir = os.path.expanduser(data_dir)
+    try:
+        if name == "tiny_imagenet":  # TFDS does not have it.
+            builder = tiny_imagenet.TinyImagenet(data_dir=data_dir)
+        else:
+            builder = tfds.builder(name, data_dir=data_dir)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(f"TFDS has no data set {name!r}") from error
+    # Malformed names; unknown versions and configurations; missing packages.
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        AssertionError,
+    ) as error:
+        reason = str(error).partition("\n")[0]
+        reason = re.sub(r"^Failed to construct dataset .*?}\": ", "", reason)
+        raise ValueError(f"TFDS cannot make data set {name!r}: {reason}") from error
+    file_format = builder.info.file_format
+    if is_prepared(builder) and file_format != tfds.core.FileFormat.ARRAY_RECORD:
+        raise ValueError(
+            f"{builder.data_dir} holds {name} in the file format {file_format.value},"
+            " expected array_record: remove it, or choose another data.data_dir"
+        )
+    return builder
+
+
+def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
+    """Tells whether a data set is prepared; incomplete ones have no splits in TFDS."""
+    return bool(builder.info.splits)
+
+
+def _find_prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
+    """Finds the builder of a prepared data set; errors as for `load`."""
     builder = find_builder(name, data_dir)
     if not is_prepared(builder):
         root = os.fspath(builder.data_dir_root)
@@ -146,7 +187,7 @@ def _prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
 
 
 def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description:
-    """Describes a set that can be trained on, and refuses others."""
+    """Returns the metadata of a data set; rejects those that cannot be trained on."""
     name, features = builder.name, builder.info.features
     splits = set(builder.info.splits)
     if "train" not in splits or not splits & {"test", "validation"}:
@@ -155,7 +196,7 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
             f"{name} has the splits {found}, expected train, and test or validation"
         )
     if not {"image", "label"} <= set(features):
-        raise ValueError(f"{name} does not hold images, each with a label")
+        raise ValueError(f"{name} does not have the features image and label")
     if not isinstance(features["image"], tfds.features.Image) or (
         features["image"].np_dtype not in (np.uint8, np.uint16)
     ):
@@ -167,8 +208,7 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
         height = width = image_size
     if height is None or width is None:
         raise ValueError(
-            f"{name} holds images of several sizes: set data.image_size, to which they"
-            " are resized"
+            f"{name} has images of different sizes: set data.image_size to resize them"
         )
     return Description(
         features["label"].num_classes,
@@ -183,34 +223,3 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
 def _test_split(builder: tfds.core.DatasetBuilder) -> str:
     labeled = not builder.name.startswith(_UNLABELED_TESTS)
     return "test" if labeled and "test" in builder.info.splits else "validation"
-
-
-def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
-    """Finds the TFDS builder of a set, prepared or not.
-
-    Raises:
-      ValueError: in one line, where TFDS knows no such set, or where it is prepared
-        in a file format without random access.
-    """
-    if data_dir is not None:
-        data_dir = os.path.expanduser(data_dir)
-    try:
-        builder = tfds.builder(name, data_dir=data_dir)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(f"TFDS knows no data set {name!r}") from error
-    # Of names that are none, of versions and configurations, and of missing packages.
-    except (ValueError, TypeError, AttributeError, ImportError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"TFDS cannot make data set {name!r}: {reason}") from error
-    file_format = builder.info.file_format
-    if is_prepared(builder) and file_format != tfds.core.FileFormat.ARRAY_RECORD:
-        raise ValueError(
-            f"{builder.data_dir} holds {name} in the file format {file_format.value},"
-            " expected array_record: remove it, or choose another data.data_dir"
-        )
-    return builder
-
-
-def is_prepared(builder: tfds.core.DatasetBuilder) -> bool:
-    """Tells whether a set lies on disk: TFDS gives it its name when it is whole."""
-    return bool(builder.info.splits)

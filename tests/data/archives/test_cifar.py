@@ -252,11 +252,11 @@ BAD_MEMBERS = {
     ),
     "labels missing": (
         lambda: changed("train", b"fine_labels", None),
-        "cifar-100-python/train: fine_labels is no list of ints",
+        "cifar-100-python/train: fine_labels is not a list of ints",
     ),
     "labels not ints": (
         lambda: changed("train", b"fine_labels", [0.5] * 7),
-        "cifar-100-python/train: fine_labels is no list of ints",
+        "cifar-100-python/train: fine_labels is not a list of ints",
     ),
     "too few labels": (
         lambda: changed("train", b"coarse_labels", [1] * 6),
@@ -264,19 +264,19 @@ BAD_MEMBERS = {
     ),
     "pixels missing": (
         lambda: changed("train", b"data", None),
-        "cifar-100-python/train: data is no uint8 array",
+        "cifar-100-python/train: data is not a uint8 array",
     ),
     "pixels not uint8": (
         lambda: changed("train", b"data", np.zeros((7, 3072), np.int8)),
-        "cifar-100-python/train: data is no uint8 array",
+        "cifar-100-python/train: data is not a uint8 array",
     ),
     "pixels as objects": (
         lambda: changed("train", b"data", np.full((7, 3072), None)),
-        "cifar-100-python/train: data is no uint8 array",
+        "cifar-100-python/train: data is not a uint8 array",
     ),
     "pixels as a list": (
         lambda: changed("train", b"data", ListArray(), python3_dumps),
-        "cifar-100-python/train: data is no uint8 array",
+        "cifar-100-python/train: data is not a uint8 array",
     ),
     "wrong shape": (
         lambda: changed("train", b"data", np.zeros((14, 1536), np.uint8)),
@@ -288,11 +288,11 @@ BAD_MEMBERS = {
     ),
     "names missing": (
         lambda: changed("meta", b"fine_label_names", None),
-        "cifar-100-python/meta holds no list of names for label",
+        "cifar-100-python/meta does not have a list of names for label",
     ),
     "no dict": (
         lambda: python_members(train=[1, 2]),
-        "cifar-100-python/train holds no dict",
+        "cifar-100-python/train is not a dict",
     ),
     "cut pickle": (
         lambda: python_members(dumps=lambda value: python2_dumps(value)[:-9]),
@@ -338,7 +338,7 @@ def test_refuses_missing_file_and_folder(tmp_path):
 def test_refuses_what_is_no_tar(tmp_path, content):
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
-    assert refusal(path).startswith("not a whole tar archive: ")
+    assert refusal(path).startswith("not a complete tar archive: ")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -346,7 +346,7 @@ def test_refuses_what_is_no_tar(tmp_path, content):
 def test_refuses_cut_archive(tmp_path, mode, fraction):
     path = write_tar(tmp_path / "a.tar.gz", binary_members(), mode)
     os.truncate(path, int(path.stat().st_size * fraction))
-    assert refusal(path).startswith("not a whole tar archive: ")
+    assert refusal(path).startswith("not a complete tar archive: ")
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
@@ -388,7 +388,7 @@ def test_runs_nothing_that_a_pickle_asks_for(tmp_path, member):
     assert not trace.exists()
     assert message == (
         f"cifar-100-python/{member} is not a readable pickle: it asks for"
-        f" '{os.system.__module__}.system', and only numpy arrays are admitted"
+        f" '{os.system.__module__}.system', and only NumPy arrays are allowed"
     )
     # The same pickle does run where nothing stops it.
     pickle.loads(dumps(evil), encoding="bytes")

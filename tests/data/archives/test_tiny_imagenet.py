@@ -4,7 +4,6 @@ import zipfile
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
 from kdjax.data import prepare
@@ -56,7 +55,7 @@ def test_what_is_prepared_is_what_is_loaded(tmp_path, capfd):
     assert prepare.main(argv) == 0
     where = tmp_path / "sets" / "tiny_imagenet" / "1.0.0"
     assert capfd.readouterr() == (
-        f"tiny_imagenet/1.0.0 lies in {where}: 6 train and 3 test images\n",
+        f"tiny_imagenet/1.0.0 is in {where}: 6 train and 3 test images\n",
         "",
     )
     found = tfds_source.describe("tiny_imagenet", str(tmp_path / "sets"))
@@ -72,7 +71,7 @@ def test_what_is_prepared_is_what_is_loaded(tmp_path, capfd):
         # The class is the place among the wnids, in steps of 20 levels.
         numbers = [0, 1, 2] if name == "test" else [0, 0, 1, 1, 2, 2]
         np.testing.assert_array_equal(label[order], numbers)
-    builder = tfds.builder("tiny_imagenet", data_dir=tmp_path / "sets")
+    builder = tfds_source.find_builder("tiny_imagenet", str(tmp_path / "sets"))
     assert builder.info.features["label"].names == WNIDS
 
 
@@ -126,7 +125,7 @@ BAD_MEMBERS = {
     ),
     "half a line": (
         lambda: with_member("val/val_annotations.txt", b"val_0.JPEG\n"),
-        "val_annotations.txt: line 1 names no image and class",
+        "val_annotations.txt: line 1 does not name an image and its class",
     ),
     "no image": (
         lambda: with_member("train/n01/images/n01_0.JPEG", b"hello"),
@@ -168,8 +167,8 @@ def test_refuses_what_is_no_whole_zip(tmp_path, capsys):
     path = write_zip(tmp_path / "b.zip", published())
     content = path.read_bytes()
     os.truncate(path, 5000)
-    assert "not a whole zip archive: " in refusal(path, capsys)
+    assert "not a complete zip archive: " in refusal(path, capsys)
     damaged = bytearray(content)
     damaged[content.index(b"n03\nn01")] ^= 1
     path.write_bytes(damaged)
-    assert "not a whole zip archive: Bad CRC-32" in refusal(path, capsys)
+    assert "not a complete zip archive: Bad CRC-32" in refusal(path, capsys)

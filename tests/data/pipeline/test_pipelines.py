@@ -201,7 +201,7 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
 )
 def test_the_road_is_chosen_by_what_is_asked_for(fields, expected):
     config = data_config(**fields)
-    assert datasets.pipeline(config, datasets.describe(config)) == expected
+    assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
     stored = isinstance(datasets.load(config).train, LazySplit)
     assert stored == (expected == "streaming")
 
@@ -209,9 +209,9 @@ def test_the_road_is_chosen_by_what_is_asked_for(fields, expected):
 def test_the_road_is_chosen_by_size():
     config = recipes.STUDENT["imagenet"]().data
     config.crop, config.eval_crop = "per_image", 1.0
-    assert datasets.pipeline(config, datasets.describe(config)) == "streaming"
+    assert datasets.choose_pipeline(config, datasets.describe(config)) == "streaming"
     config.image_size = 24
-    assert datasets.pipeline(config, datasets.describe(config)) == "in_memory"
+    assert datasets.choose_pipeline(config, datasets.describe(config)) == "in_memory"
 
 
 @pytest.mark.parametrize(
@@ -238,4 +238,4 @@ def test_what_a_road_cannot_do_is_refused(fields, shape, message):
     config = data_config(**fields)
     description = datasets.describe(config)._replace(image_shape=shape)
     with pytest.raises(ValueError, match=message):
-        datasets.pipeline(config, description)
+        datasets.check_pipeline(config, description)

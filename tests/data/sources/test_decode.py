@@ -152,9 +152,9 @@ def several():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: b"", "is no JPEG, PNG, WEBP, BMP"),
-        (lambda: b"<html>404</html>", "is no JPEG, PNG, WEBP, BMP"),
-        (lambda: encoded("GIF"), "is no JPEG, PNG, WEBP, BMP"),
+        (lambda: b"", "is not one of JPEG, PNG, WEBP, BMP"),
+        (lambda: b"<html>404</html>", "is not one of JPEG, PNG, WEBP, BMP"),
+        (lambda: encoded("GIF"), "is not one of JPEG, PNG, WEBP, BMP"),
         (lambda: encoded("JPEG")[:-300], "truncated"),
         (lambda: encoded("PNG")[:-300], "(?i)truncated"),
         (lambda: encoded("BMP")[:-300], "truncated"),

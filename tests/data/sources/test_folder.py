@@ -88,9 +88,9 @@ def test_bad_images_are_refused_and_named(damaged):
     assert folder.describe(damaged) == (3, (5, 6, 3), 20)
     message = (
         f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
-        " train/Wasps/0.png (is no JPEG, PNG, WEBP, BMP),"
-        " train/bees/9.tif (is no .jpg, .jpeg, .png, .webp, .bmp file),"
-        " test/ants/more (is no .jpg, .jpeg, .png, .webp, .bmp file);"
+        " train/Wasps/0.png (is not one of JPEG, PNG, WEBP, BMP),"
+        " train/bees/9.tif (is not a .jpg, .jpeg, .png, .webp, .bmp file),"
+        " test/ants/more (is not a .jpg, .jpeg, .png, .webp, .bmp file);"
         " data.bad_images='skip' leaves them out"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -142,16 +142,16 @@ def remove(path):
         (lambda root: remove(root / "train"), "does not hold the folders train, and t"),
         (
             lambda root: [remove(root / "train" / name) for name in CLASSES[1:]],
-            "train holds 1 folders, expected one for each of at least 2 classes",
+            "train has 1 folders, expected one for each of at least 2 classes",
         ),
         (lambda root: (root / "train" / "flies").mkdir(), "train/flies is empty"),
         (
             lambda root: write(root / "test" / "flies" / "0.png", 1),
-            "test holds 1 classes that train does not: flies",
+            "test has 1 classes that train does not have: flies",
         ),
         (
             lambda root: [remove(root / "test" / name) for name in CLASSES],
-            "test holds no images",
+            "test has no images",
         ),
     ],
 )

@@ -156,8 +156,7 @@ def test_describes_a_set_without_reading_it(prepared, tmp_path):
     [
         (
             {"shape": (None, None, 1)},
-            "blobs holds images of several sizes: set data.image_size, to which they"
-            " are resized",
+            "blobs has images of different sizes: set data.image_size to resize them",
         ),
         (
             {"splits": ("train", "other")},
@@ -165,7 +164,7 @@ def test_describes_a_set_without_reading_it(prepared, tmp_path):
             " validation",
         ),
         ({"label": tfds.features.Text()}, "blobs: its feature label does not hold cla"),
-        ({"label": None}, "blobs does not hold images, each with a label"),
+        ({"label": None}, "blobs does not have the features image and label"),
     ],
 )
 def test_refuses_other_sets(tmp_path, kwargs, message):
@@ -218,7 +217,7 @@ def test_falls_back_on_the_default_folder(tmp_path, monkeypatch):
 
 
 def test_refuses_unknown_set(tmp_path):
-    with pytest.raises(ValueError, match=r"^TFDS knows no data set 'cifar1000'$"):
+    with pytest.raises(ValueError, match=r"^TFDS has no data set 'cifar1000'$"):
         tfds_source.load("cifar1000", str(tmp_path))
 
 
