@@ -1,64 +1,48 @@
-"""Times a distillation step against the least it can cost, in one run.
+"""Times a distillation step beside the least that it can cost.
 
     python -m experiments.benchmark --teacher=wrn_16_2 --student=wrn_16_1 \\
         --method=overhaul --batch=64
 
 prints one JSON line: milliseconds and images/s of the distillation step, of the
-student's own training step and of the teacher's forward pass, medians over rounds in
-which they take turns, and `overhead` = distillation step / (student's step + teacher's
-forward pass). The batch lies on the device and is never augmented. For a method whose
-gradient is clipped to the task's, the student's step has the second backward pass that
-this takes.
+student's training step without distillation and of the teacher's forward pass, medians
+over rounds in which they take turns, and `overhead` = distillation step / lower bound,
+where the lower bound is the student's step + the teacher's forward pass. Images are
+synthetic, stay on the device and are not augmented. If a method's gradient is clipped
+to the task's, the student's step of the lower bound has a second backward pass, too.
+
+`--examples` is the number of training images, by which the memory of CRD is as large as
+in training; the default is that of CIFAR-100.
 
 For a method that compresses feature maps to singular vectors, `compress_ROUTE_ms` are
-the milliseconds of that part alone by each route: all points of both networks, and the
-gradient to the student's. `--hyperparameter=route=svd` has the step take another one.
+the milliseconds of that part alone by each algorithm: all stages of both networks, and
+the gradient to the student's. `--hyperparameter=route=svd` chooses that of the step.
 
 `--method=all`, or several with commas, prints such a line for each and then a table:
-milliseconds, overhead, parameters that are learned beside the student's, and the most
-memory that the compiler reserves for the step.
+milliseconds, lower bound, overhead, auxiliary parameters, and the most memory that the
+compiler reserves for the step.
 
-`--anchor=NAME=COMMAND` runs another program in every round, too. The last line it
-prints is a JSON object with `images_per_s`; `vs_NAME` is ours divided by its own, the
-median over the rounds.
+`--reference=NAME=COMMAND` runs another implementation in every round, too. The last
+line it prints is a JSON object with `images_per_s`; `vs_NAME` is the images/s of the
+distillation step divided by that, the median over the rounds.
 """
 
+import argparse
 import json
 import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import tabulate
-from absl import app, flags, logging
 
 from kdjax import distill
 
-from .subjects import Setting, subjects
+from .workloads import Setup, Workload, workloads
 
-_TEACHER = flags.DEFINE_string("teacher", "wrn_16_2", "Network that teaches.")
-_STUDENT = flags.DEFINE_string("student", "wrn_16_1", "Network that learns.")
-_METHOD = flags.DEFINE_string(
-    "method", "overhaul", "Method that joins them; several with commas, or all."
-)
-_HYPERPARAMETERS = flags.DEFINE_multi_string(
-    "hyperparameter", [], "NAME=VALUE of the method, other than the default."
-)
-_BATCH = flags.DEFINE_integer("batch", 64, "Images in a step, on one device.", 1)
-_CLASSES = flags.DEFINE_integer("classes", 100, "Classes.", 2)
-_SIZE = flags.DEFINE_integer("image_size", 32, "Height and width of an image.", 1)
-_DTYPE = flags.DEFINE_enum(
-    "dtype", "float32", ["float32", "bfloat16"], "Type of the computation."
-)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; medians are over them.", 1)
-_STEPS = flags.DEFINE_integer("steps", 4, "Steps of each kind in a round.", 1)
-_ANCHORS = flags.DEFINE_multi_string("anchor", [], "NAME=COMMAND to compare with.")
-
-
-#: Methods that cannot do without something that is set here.
+#: Methods with a hyperparameter that has no default.
 _REQUIRED = ("mutual_learning",)
 
 _BOOLEANS = {"true": True, "True": True, "false": False, "False": False}
@@ -82,11 +66,11 @@ def hyperparameters(method: str, given: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def anchor_speed(command: str) -> float:
-    """Runs another program and returns the images/s in its last line.
+def reference_speed(command: str) -> float:
+    """Runs another implementation and returns the images/s in its last line.
 
     Raises:
-      ValueError: if it fails or says nothing of the kind.
+      ValueError: if it fails or prints no images/s.
     """
     done = subprocess.run(
         shlex.split(command), stdout=subprocess.PIPE, text=True, check=False
@@ -95,100 +79,163 @@ def anchor_speed(command: str) -> float:
         return float(json.loads(done.stdout.splitlines()[-1])["images_per_s"])
     except (IndexError, KeyError, TypeError, ValueError):
         raise ValueError(
-            f"anchor {command!r} ended with status {done.returncode} and printed no "
+            f"reference {command!r} ended with status {done.returncode} and printed no "
             "images_per_s"
         ) from None
 
 
-def main(argv: list[str]) -> None:
-    """Times everything in turns and prints a JSON line for each method."""
-    logging.set_verbosity(logging.WARNING)
-    names = _METHOD.value.split(",")
+def _parser() -> argparse.ArgumentParser:
+    """Returns the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    text, number = parser.add_argument, _positive
+    text("--teacher", default="wrn_16_2", help="teacher network")
+    text("--student", default="wrn_16_1", help="student network")
+    text("--method", default="overhaul", help="method; several with commas, or all")
+    text(
+        "--hyperparameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the method, other than the default; may be repeated",
+    )
+    text("--batch", type=number, default=64, help="images in a step, on one device")
+    text("--examples", type=number, default=50_000, help="training images")
+    text("--classes", type=number, default=100)
+    text("--image_size", type=number, default=32, help="height and width of an image")
+    text("--dtype", choices=("float32", "bfloat16"), default="float32")
+    text("--rounds", type=number, default=5, help="rounds, whose medians are printed")
+    text("--steps", type=number, default=4, help="steps of each kind in a round")
+    text(
+        "--reference",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another implementation to compare with; may be repeated",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    """Reads a number of at least 1."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
+_positive.__name__ = "positive int"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints a JSON line for each method; returns the exit status."""
+    flags = _parser().parse_args(arguments)
+    names = flags.method.split(",")
     if names == ["all"]:
         names = [name for name in sorted(distill.METHODS) if name not in _REQUIRED]
         names += [name for name in sorted(_REQUIRED) if name in distill.METHODS]
     reports = []
     try:
-        setting = Setting(
-            teacher=_TEACHER.value,
-            student=_STUDENT.value,
-            batch_size=_BATCH.value,
-            num_classes=_CLASSES.value,
-            image_size=_SIZE.value,
-            dtype=_DTYPE.value,
+        setup = Setup(
+            teacher=flags.teacher,
+            student=flags.student,
+            batch_size=flags.batch,
+            examples=flags.examples,
+            num_classes=flags.classes,
+            image_size=flags.image_size,
+            dtype=flags.dtype,
         )
         for name in names:
-            reports.append(measure(setting, name))
+            reports.append(measure(setup, name, flags))
             print(json.dumps(reports[-1]), flush=True)
     except ValueError as error:
         print(f"benchmark: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     if len(reports) > 1:
         print(tabulate.tabulate(map(_row, reports), headers="keys"))
+    return 0
 
 
 def _row(report: dict[str, Any]) -> dict[str, object]:
-    """Returns the line of the table for a method."""
+    """Returns the table row of a method."""
     return {
         "method": report["method"],
         "step, ms": f"{report['distillation_ms']:.1f}",
-        "floor, ms": f"{report['student_ms'] + report['teacher_ms']:.1f}",
+        "lower bound, ms": f"{report['student_ms'] + report['teacher_ms']:.1f}",
         "overhead": f"{report['overhead']:.3f}",
-        "learned": f"{report['learned_parameters']:,}",
+        "auxiliary parameters": f"{report['auxiliary_parameters']:,}",
         "memory, MB": f"{report['peak_bytes'] / 1e6:.0f}",
     }
 
 
-def measure(setting: Setting, method: str) -> dict[str, object]:
-    """Does what the flags say for one method and returns the figures."""
-    anchors = {}
-    for anchor in _ANCHORS.value:
-        name, equals, command = anchor.partition("=")
-        if not equals:
-            raise ValueError(f"anchor={anchor!r} is not NAME=COMMAND")
-        anchors[name] = command
-    given = hyperparameters(method, _HYPERPARAMETERS.value)
-    required = {"peer": _TEACHER.value} if method in _REQUIRED else {}
-    timed = subjects(setting, method, required | given)
-    for subject in timed.values():
-        # Floors are shared by the methods; the rounds of this one count.
-        subject.seconds.clear()
-    ratios: dict[str, list[float]] = {name: [] for name in anchors}
-    for _ in range(_ROUNDS.value):
-        for subject in timed.values():
-            subject.run(_STEPS.value)
-        ours = _BATCH.value / timed["distillation"].seconds[-1]
-        for name, command in anchors.items():
-            ratios[name].append(ours / anchor_speed(command))
+def measure(setup: Setup, method: str, flags: argparse.Namespace) -> dict[str, Any]:
+    """Times one method as the flags say and returns the JSON line.
 
-    floor = [
-        s + t
-        for s, t in zip(timed["student"].seconds, timed["teacher"].seconds, strict=True)
-    ]
-    overhead = [
-        d / f for d, f in zip(timed["distillation"].seconds, floor, strict=True)
-    ]
-    report = {
-        "teacher": _TEACHER.value,
-        "student": _STUDENT.value,
+    Raises:
+      ValueError: if a hyperparameter or a reference makes no sense.
+    """
+    references = {}
+    for reference in flags.reference:
+        name, equals, command = reference.partition("=")
+        if not equals:
+            raise ValueError(f"reference={reference!r} is not NAME=COMMAND")
+        references[name] = command
+    given = hyperparameters(method, flags.hyperparameter)
+    required = {"peer": flags.teacher} if method in _REQUIRED else {}
+    timed = workloads(setup, method, required | given)
+    for workload in timed.values():
+        # Methods share the lower bound; only the rounds of this one count.
+        workload.seconds.clear()
+    ratios: dict[str, list[float]] = {name: [] for name in references}
+    for _ in range(flags.rounds):
+        for workload in timed.values():
+            workload.run(flags.steps)
+        speed = flags.batch / timed["distillation"].seconds[-1]
+        for name, command in references.items():
+            ratios[name].append(speed / reference_speed(command))
+    return {
+        "teacher": flags.teacher,
+        "student": flags.student,
         "method": method,
         **({"hyperparameters": given} if given else {}),
-        "batch": _BATCH.value,
-        "dtype": _DTYPE.value,
+        "batch": flags.batch,
+        "examples": flags.examples,
+        "dtype": flags.dtype,
         "device": jax.devices()[0].device_kind,
         "jax": jax.__version__,
+        **figures(timed, flags.batch),
+        **{f"vs_{name}": _median(ratio) for name, ratio in ratios.items()},
     }
-    for name, subject in timed.items():
-        report[f"{name}_ms"] = round(1e3 * subject.median_s, 3)
+
+
+def figures(timed: Mapping[str, Workload], batch: int) -> dict[str, float]:
+    """Returns milliseconds, images/s, overhead, parameters and memory.
+
+    Args:
+      timed: `distillation`, `student`, `teacher` and parts, after as many rounds.
+      batch: images in a step.
+    """
+    found: dict[str, float] = {}
+    for name, workload in timed.items():
+        found[f"{name}_ms"] = round(1e3 * workload.median_s, 3)
         if not name.startswith("compress"):
-            report[f"{name}_images_per_s"] = round(_BATCH.value / subject.median_s, 1)
-    report["learned_parameters"] = timed["distillation"].learned
-    report["peak_bytes"] = timed["distillation"].peak_bytes
-    report["overhead"] = round(statistics.median(overhead), 3)
-    for name, ratio in ratios.items():
-        report[f"vs_{name}"] = round(statistics.median(ratio), 3)
-    return report
+            found[f"{name}_images_per_s"] = round(batch / workload.median_s, 1)
+    found["auxiliary_parameters"] = timed["distillation"].auxiliary
+    found["peak_bytes"] = timed["distillation"].peak_bytes
+    rounds = zip(
+        *(timed[name].seconds for name in ("distillation", "student", "teacher")),
+        strict=True,
+    )
+    found["overhead"] = _median([step / (s + t) for step, s, t in rounds])
+    return found
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(statistics.median(values), 3)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

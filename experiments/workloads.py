@@ -1,4 +1,4 @@
-"""What a benchmark times: steps, forward passes and parts of them."""
+"""Workloads of the benchmark: training steps, forward passes, parts of methods."""
 
 import functools
 import statistics
@@ -17,38 +17,38 @@ from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.singular_vector_method import PointVectorMethod
 
 
-class Subject:
-    """Something that is done again and again, and timed."""
+class Workload:
+    """A compiled function that is run repeatedly and timed."""
 
-    def __init__(self, function: Callable, *arguments, learned: int = 0):
-        """Compiles the function; its first result is its next first argument, if any.
+    def __init__(self, function: Callable, *arguments, auxiliary: int = 0):
+        """Compiles the function and runs it twice.
 
         Args:
-          function: jitted; returns a state to carry on, or None, and something to wait
-            for.
+          function: jitted; returns the next first argument, or None, and an array to
+            wait for.
           *arguments: of the first call.
-          learned: parameters that are learned in it beside the student's.
+          auxiliary: number of auxiliary parameters of the method.
         """
         self._function = function.lower(*arguments).compile()
         self._arguments = arguments
-        self.learned = learned
+        self.auxiliary = auxiliary
         self.seconds: list[float] = []
         self.run(2)
         self.seconds.clear()
 
     def run(self, steps: int) -> None:
-        """Runs some steps and notes how long one took."""
+        """Runs some steps and appends the seconds of one to `seconds`."""
         start = time.perf_counter()
         for _ in range(steps):
-            carried, result = self._function(*self._arguments)
-            if carried is not None:
-                self._arguments = (carried, *self._arguments[1:])
+            state, result = self._function(*self._arguments)
+            if state is not None:
+                self._arguments = (state, *self._arguments[1:])
         jax.block_until_ready(result)
         self.seconds.append((time.perf_counter() - start) / steps)
 
     @property
     def peak_bytes(self) -> int:
-        """Returns what the compiler reserves: arguments, results, and between them."""
+        """Memory that the compiler reserves: arguments, results and temporaries."""
         memory = self._function.memory_analysis()
         return (
             memory.argument_size_in_bytes
@@ -59,12 +59,12 @@ class Subject:
 
     @property
     def median_s(self) -> float:
-        """Returns the median seconds of a step."""
+        """Median seconds of a step."""
         return statistics.median(self.seconds)
 
 
 class SecondBackward(distill.Method):
-    """Costs what a clipped gradient costs, and next to nothing of its own."""
+    """A method that costs a second backward pass and almost nothing else."""
 
     name = "second_backward"
     gradient_combination = "clip"
@@ -75,10 +75,13 @@ class SecondBackward(distill.Method):
         return {"nothing": jnp.mean(student.features.post[-1], axis=(1, 2, 3))}, {}
 
 
-class Setting:
-    """Networks, their variables and a batch at rest on the device.
+class Setup:
+    """Networks, their variables and one batch of random images on the device.
 
     Attributes:
+      key: of all random numbers.
+      batch: the batch.
+      examples: number of training images.
       outputs: shapes and types of the networks' outputs, by role.
     """
 
@@ -88,6 +91,7 @@ class Setting:
         teacher: str,
         student: str,
         batch_size: int,
+        examples: int,
         num_classes: int,
         image_size: int,
         dtype: str,
@@ -95,18 +99,22 @@ class Setting:
         """Builds everything.
 
         Raises:
-          ValueError: if a network is unknown.
+          ValueError: if a network is unknown, or the training images are no batch.
         """
+        if examples < batch_size:
+            raise ValueError(f"examples={examples} is less than batch={batch_size}")
+        self.examples = examples
         self.key = rngs.key(0, "benchmark")
         self._names = {"teacher": teacher, "student": student}
         self._networks = {
             role: models.build(name, num_classes, dtype=jnp.dtype(dtype))
             for role, name in self._names.items()
         }
+        self._label = jax.random.randint(self.key, (examples,), 0, num_classes)
         shape = (batch_size, image_size, image_size, 3)
         self.batch = Batch(
             image=jax.random.normal(self.key, shape),
-            label=jax.random.randint(self.key, (batch_size,), 0, num_classes),
+            label=self._label[:batch_size],
             mask=jnp.ones(batch_size),
             index=jnp.arange(batch_size),
         )
@@ -124,17 +132,17 @@ class Setting:
     def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
         return objective.forward(network, variables, self.batch.image, train=train)[0]
 
-    def step(self, methods: Mapping[str, distill.Method]) -> Subject:
+    def step(self, methods: Mapping[str, distill.Method]) -> Workload:
         """Builds the student's training step with some methods."""
         view = distill.Teacher(
             self._names["teacher"],
             self._variables["teacher"],
             outputs=lambda: iter(()),
-            label=lambda: np.asarray(self.batch.label),
+            label=lambda: np.asarray(self._label),
         )
-        learned, precomputed = {}, {}
+        variables, precomputed = {}, {}
         for name, method in methods.items():
-            learned[name] = method.init(
+            variables[name] = method.init(
                 self.key, self.outputs["student"], self.outputs["teacher"]
             )
             precomputed[name] = method.precompute(view)
@@ -156,24 +164,30 @@ class Setting:
         )
         optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
         state = train_state.create(
-            jax.tree.map(jnp.copy, self._variables["student"]), learned, optimizer
+            jax.tree.map(jnp.copy, self._variables["student"]), variables, optimizer
         )
         train_step = step_lib.make_train_step(demand, optimizer)
         train_step = jax.jit(train_step, donate_argnums=0)
         count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
-        prepared = [
+        pretrained = [
             c.get("pretrained", {}).get("params", {}) for c in precomputed.values()
         ]
-        count += sum(x.size for x in jax.tree.leaves(prepared))
-        return Subject(train_step, state, frozen, self.batch, learned=count)
+        count += sum(x.size for x in jax.tree.leaves(pretrained))
+        return Workload(train_step, state, frozen, self.batch, auxiliary=count)
 
-    @functools.cache  # noqa: B019 (settings live as long as the program)
-    def floor(self, clips: bool) -> Subject:
-        """Builds the student's own step, with a second backward pass if need be."""
-        return self.step({"floor": SecondBackward(weight=1.0)} if clips else {})
+    @functools.cache  # noqa: B019 (setups live as long as the program)
+    def student_step(self, clips: bool) -> Workload:
+        """Builds the training step without a method.
+
+        Args:
+          clips: whether there is a second backward pass, as for a clipped gradient.
+        """
+        return self.step(
+            {"second_backward": SecondBackward(weight=1.0)} if clips else {}
+        )
 
     @functools.cache  # noqa: B019
-    def teacher_forward(self) -> Subject:
+    def teacher_forward(self) -> Workload:
         """Builds the teacher's forward pass to logits and features."""
 
         @jax.jit
@@ -181,9 +195,9 @@ class Setting:
             found = self._forward(self._networks["teacher"], variables, train=True)
             return None, (found.logits, found.features.pre)
 
-        return Subject(forward, self._variables["teacher"])
+        return Workload(forward, self._variables["teacher"])
 
-    def compression(self, route: str, student_vectors: int) -> Subject:
+    def compression(self, route: str, student_vectors: int) -> Workload:
         """Builds the singular vectors of all points, with the student's gradient."""
         maps = {
             role: jax.jit(lambda v, n=network: self._forward(n, v, train=True))(
@@ -206,39 +220,37 @@ class Setting:
 
             return None, (targets, jax.grad(total)(student))
 
-        return Subject(compress, maps["student"], maps["teacher"])
+        return Workload(compress, maps["student"], maps["teacher"])
 
 
-def subjects(
-    setting: Setting, name: str, given: Mapping[str, Any]
-) -> dict[str, Subject]:
-    """Builds what is timed: `distillation`, `student`, `teacher`, `compress_...`.
+def workloads(setup: Setup, name: str, given: Mapping[str, Any]) -> dict[str, Workload]:
+    """Builds `distillation`, `student`, `teacher` and, for some methods, parts.
 
     Args:
-      setting: the networks.
-      name: of the method.
-      given: its hyperparameters, other than the defaults.
+      setup: networks and batch.
+      name: name of the method.
+      given: hyperparameters other than the defaults.
 
     Raises:
       ValueError: if the method or a hyperparameter is unknown or does not fit.
     """
     # In a network's own type, which its variables do not have.
-    dtype = setting.outputs["student"].features.post[0].dtype
+    dtype = setup.outputs["student"].features.post[0].dtype
     (method,) = distill.build(
         {name: given},
         dtype=dtype,
-        num_classes=setting.outputs["student"].logits.shape[1],
-        num_examples=len(setting.batch.label),
+        num_classes=setup.outputs["student"].logits.shape[1],
+        num_examples=setup.examples,
     ).values()
     clips = method.gradient_combination == "clip"
     found = {
-        "distillation": setting.step({name: method}),
-        "student": setting.floor(clips),
-        "teacher": setting.teacher_forward(),
+        "distillation": setup.step({name: method}),
+        "student": setup.student_step(clips),
+        "teacher": setup.teacher_forward(),
     }
     if isinstance(method, PointVectorMethod):
         for route in singular_vectors.ROUTES:
-            found[f"compress_{route}"] = setting.compression(
+            found[f"compress_{route}"] = setup.compression(
                 route, method.student_vectors
             )
     return found
