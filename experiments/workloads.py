@@ -134,7 +134,7 @@ class Setup:
 
     def step(self, methods: Mapping[str, distill.Method]) -> Workload:
         """Builds the student's training step with some methods."""
-        view = distill.Teacher(
+        teacher = distill.Teacher(
             self._names["teacher"],
             self._variables["teacher"],
             outputs=lambda: iter(()),
@@ -145,7 +145,7 @@ class Setup:
             variables[name] = method.init(
                 self.key, self.outputs["student"], self.outputs["teacher"]
             )
-            precomputed[name] = method.precompute(view)
+            precomputed[name] = method.precompute(teacher)
             if method.pretrains:
                 precomputed[name] |= {
                     "pretrained": method.pretrain_init(
@@ -156,7 +156,7 @@ class Setup:
         frozen = objective.Frozen(
             self._variables["teacher"] if needs_teacher else None, precomputed
         )
-        demand = objective.student_objective(
+        losses = objective.student_objective(
             self._networks["student"],
             self._networks["teacher"] if needs_teacher else None,
             methods,
@@ -166,7 +166,7 @@ class Setup:
         state = train_state.create(
             jax.tree.map(jnp.copy, self._variables["student"]), variables, optimizer
         )
-        train_step = step_lib.make_train_step(demand, optimizer)
+        train_step = step_lib.make_train_step(losses, optimizer)
         train_step = jax.jit(train_step, donate_argnums=0)
         count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
         pretrained = [
