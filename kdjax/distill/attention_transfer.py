@@ -33,7 +33,7 @@ class AttentionTransfer(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="attention map",
         student_transform="attention map",
-        position="after the ReLU that ends a stage",
+        position="output of the last block of a stage",
         distance="L2",
         missing_information="the channel axis",
     )

@@ -116,7 +116,7 @@ class FactorTransfer(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="encoder of an auto-encoder",
         student_transform="encoder",
-        position="after the ReLU that ends the last stage",
+        position="output of the last block of the last stage",
         distance="L1",
         missing_information="what the auto-encoder drops",
     )

@@ -62,7 +62,7 @@ class Fitnets(StagewiseMethod):
     as in RepDistiller: the second stage, and a regressor of 1x1 convolution, batch norm
     and ReLU on the student, whatever the widths. As in KD_methods_with_TF it is
 
-        {"regressor": "teacher", "stages": "all", "weight": 1.0}
+        {"position": "post", "regressor": "teacher", "stages": "all", "weight": 1.0}
 
     in 40 epochs of initialization (`config.distill_first.epochs`): all stages, and a
     1x1 convolution on the teacher where the widths differ. That convolution can make
@@ -84,7 +84,7 @@ class Fitnets(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="none",
         student_transform="1x1 convolution, batch norm and ReLU",
-        position="after the ReLU that ends a middle stage",
+        position="output of the last block of a middle stage",
         distance="L2",
         missing_information="none",
     )

@@ -27,7 +27,8 @@ class Fsp(StagewiseMethod):
     The terms are `pair_1`, `pair_2`, ... . By default as in RepDistiller. As in
     KD_methods_with_TF, which has half the squared Frobenius norm by 1e-3, it is
 
-        {"pool": "max", "distance": "l2", "stem": False, "weight": 5e-4}
+        {"position": "post", "pool": "max", "distance": "l2", "stem": False,
+         "weight": 5e-4}
 
     The paper and both codes initialize a student with it, which then learns the task
     alone: `config.distill_first.epochs`, 30 in RepDistiller and 40 in
@@ -49,7 +50,7 @@ class Fsp(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="correlation (Gram) matrix of adjacent stages",
         student_transform="correlation (Gram) matrix of adjacent stages",
-        position="after the ReLU that ends a stage",
+        position="stem and output of the last block of a stage",
         distance="L2",
         missing_information="the spatial axes",
     )

@@ -32,7 +32,7 @@ class Nst(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="each channel's map scaled to length 1",
         student_transform="each channel's map scaled to length 1",
-        position="after the ReLU that ends a stage",
+        position="output of the last block of a stage",
         distance="maximum mean discrepancy with a polynomial kernel of degree 2",
         missing_information="which channel responds, and how strongly",
     )

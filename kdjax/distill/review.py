@@ -128,14 +128,14 @@ class Review(Method):
     taxonomy = Taxonomy(
         teacher_transform="none",
         student_transform="fusion with the stages above",
-        position="before the ReLU that ends a stage, after it in the student",
+        position="before the ReLU that ends a stage; output of a block in the student",
         distance="L2 at several sizes",
         missing_information="none",
     )
 
     weight: float = 1.0
     warm_up: int = 20
-    student_position: str = "post"
+    student_position: str = "block"
     teacher_position: str = "pre"
 
     def __post_init__(self):

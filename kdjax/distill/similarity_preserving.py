@@ -58,7 +58,7 @@ class SimilarityPreserving(RelationalMethod):
     taxonomy = Taxonomy(
         teacher_transform="Gram matrix of the batch, rows of length 1",
         student_transform="Gram matrix of the batch, rows of length 1",
-        position="after the ReLU that ends the last stage",
+        position="output of the last block of the last stage",
         distance="L2",
         missing_information="all but relations between the images of a batch",
     )
@@ -76,6 +76,6 @@ class SimilarityPreserving(RelationalMethod):
         """Returns the squared differences of the device's own rows, [B]."""
         ours, theirs = (
             similarities(x, self._gather(x))
-            for x in (student.features.post[-1], teacher.features.post[-1])
+            for x in (student.features.block[-1], teacher.features.block[-1])
         )
         return {"similarity": jnp.mean(jnp.square(ours - theirs), axis=1)}, {}

@@ -9,7 +9,7 @@ from kdjax.distill.method import Method, Outputs
 from kdjax.losses.pooling import pool_larger
 
 #: Where features are taken, by the name of the field of `models.Features`.
-POSITIONS = ("post", "pre")
+POSITIONS = ("block", "post", "pre")
 
 
 def pool_pairs(
@@ -89,11 +89,14 @@ class StagewiseMethod(Method):
     """A method that compares each stage of the student with the same of the teacher.
 
     Attributes:
-      position: where features are taken: "post", after the ReLU that ends a stage, or
-        "pre", before it.
+      position: where features are taken: "block", the output of a stage's last block,
+        which in pre-activation networks is a bare sum; "post", after the ReLU that ends
+        a stage; or "pre", before it. "block" is what the code of the usual benchmark
+        (RepDistiller, mdistiller, ReviewKD) reads; "post" is what KD_methods_with_TF
+        reads.
     """
 
-    position: str = "post"
+    position: str = "block"
 
     def __post_init__(self):
         self._require_choice("position", POSITIONS)

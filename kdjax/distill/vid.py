@@ -67,7 +67,7 @@ class Vid(StagewiseMethod):
     taxonomy = Taxonomy(
         teacher_transform="none",
         student_transform="three 1x1 convolutions",
-        position="after the ReLU that ends a stage",
+        position="output of the last block of a stage",
         distance="Gaussian negative log-likelihood",
         missing_information="none",
     )

@@ -1,24 +1,48 @@
-"""What every network of this package returns beside its logits."""
+"""Intermediate features that every network returns with its logits."""
 
 from typing import NamedTuple
 
 import jax
 
 
-class Features(NamedTuple):
-    """The tensors that distillation methods read.
-
-    XLA removes whatever a program does not use, so nobody pays for a feature that no
-    method asks for.
-
-    Attributes:
-      stem: what the stages start from, [B, H, W, C].
-      post: outputs of the stages after their ReLU, bottom to top, [B, H, W, C] each.
-      pre: the same before that ReLU: what the overhaul method distills.
-      pooled: input of the classifier, [B, C].
-    """
-
+class _Fields(NamedTuple):
     stem: jax.Array
     post: tuple[jax.Array, ...]
     pre: tuple[jax.Array, ...]
     pooled: jax.Array
+    block: tuple[jax.Array, ...]
+
+
+class Features(_Fields):
+    """The tensors that distillation methods read.
+
+    XLA removes whatever a program does not use: a feature that no method reads costs
+    nothing.
+
+    `block` and `post` are the same in networks whose blocks end in a ReLU. In
+    pre-activation networks (wide residual networks, PyramidNets) the ReLU belongs to
+    the next block: there `block` is the bare sum of branch and shortcut, and `post`
+    comes after the next block's batch norm and ReLU.
+
+    Attributes:
+      stem: input of the first stage, [B, H, W, C].
+      post: outputs of the stages after their ReLU, bottom to top, [B, H, W, C] each.
+      pre: the same before that ReLU, which the overhaul method distills.
+      pooled: input of the classifier, [B, C].
+      block: outputs of the last block of every stage, which the code of the usual
+        benchmark (RepDistiller, mdistiller, ReviewKD) returns; `post` unless given.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        stem: jax.Array,
+        post: tuple[jax.Array, ...],
+        pre: tuple[jax.Array, ...],
+        pooled: jax.Array,
+        block: tuple[jax.Array, ...] | None = None,
+    ) -> "Features":
+        return super().__new__(
+            cls, stem, post, pre, pooled, post if block is None else block
+        )

@@ -37,10 +37,12 @@ _CONVOLUTIONS = {"basic": 6, "bottleneck": 9}
 def _shortcut(x: jax.Array, channels: int, stride: int) -> jax.Array:
     """Averages [B, H, W, C] over strides and appends channels of zeros."""
     if stride > 1:
-        # An odd last row or column is averaged by itself, as in the original.
+        # An odd last row or column is averaged by itself, as in the original. Flax
+        # counts the entries of a window in float32.
+        dtype = x.dtype
         x = nn.avg_pool(
             x, (stride,) * 2, (stride,) * 2, padding="SAME", count_include_pad=False
-        )
+        ).astype(dtype)
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))
 
 
@@ -87,8 +89,9 @@ class PyramidNet(nn.Module):
     Features: the first two `pre` are taken in the first blocks of groups 2 and 3, where
     the map still has the size of the group before: in bottlenecks the output of the
     second batch norm, in basic blocks that of the first. The third is the output of the
-    final batch norm. `post` are their ReLUs; `stem` is the first convolution with its
-    batch norm. Margins come from the same batch norms.
+    final batch norm. `post` are their ReLUs, and `block` the bare sums that end the
+    groups, with the channels of the last block; `stem` is the first convolution with
+    its batch norm. Margins come from the same batch norms.
 
     Differs from the original in: the margins of basic blocks, which it takes from their
     second batch norms, whose channels are not those of the features; and a batch norm
@@ -163,7 +166,7 @@ class PyramidNet(nn.Module):
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
         x = layers.convolution(16, 3, dtype=self.dtype, name="stem")(image)
         x = layers.batch_norm(train, name="stem_bn", **settings)(x)
-        stem, pre = x, []
+        stem, pre, sums = x, [], []
         for index, width in enumerate(self.widths()):
             group, block = index // self.blocks + 1, index % self.blocks
             first = group > 1 and block == 0
@@ -176,6 +179,8 @@ class PyramidNet(nn.Module):
             )(x, train)
             if first:
                 pre.append(normalized)
+            if block == self.blocks - 1:
+                sums.append(x)
         pre.append(layers.batch_norm(train, name="bn", **settings)(x))
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])
@@ -184,4 +189,4 @@ class PyramidNet(nn.Module):
             bias_init=layers.torch_bias(pooled.shape[-1]),
             dtype=pooled.dtype,
         )(pooled)
-        return logits, Features(stem, post, tuple(pre), pooled)
+        return logits, Features(stem, post, tuple(pre), pooled, tuple(sums))

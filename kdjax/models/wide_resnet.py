@@ -51,9 +51,9 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """A wide residual network of depth 6n+4.
 
-    Features: `pre` are the outputs of the batch norms that end groups 1 to 3 (the
-    first of the next group's first block; the final one), `post` their ReLUs; `stem`
-    is the bare first convolution.
+    Features: `block` are the bare sums that end groups 1 to 3, `pre` the outputs of the
+    batch norms that follow them (the first of the next group's first block; the final
+    one), `post` the ReLUs of these; `stem` is the bare first convolution.
 
     Differs from the original in: a batch norm whose output is a feature runs once a
     step; the authors call it a second time, which moves its running statistics twice.
@@ -114,7 +114,7 @@ class WideResNet(nn.Module):
         x = layers.convolution(16, 3, self.stem_stride, dtype=self.dtype, name="stem")(
             image
         )
-        stem, pre = x, []
+        stem, pre, sums = x, [], []
         for group in (1, 2, 3):
             for block in range((self.depth - 4) // 6):
                 first = block == 0
@@ -126,8 +126,9 @@ class WideResNet(nn.Module):
                 )(x, train)
                 if first and group > 1:
                     pre.append(normalized)
+            sums.append(x)
         pre.append(layers.batch_norm(train, name="bn", **settings)(x))
         post = tuple(map(nn.relu, pre))
         pooled = layers.global_average(post[-1])
         logits = layers.classifier(self.num_classes, dtype=pooled.dtype)(pooled)
-        return logits, Features(stem, post, tuple(pre), pooled)
+        return logits, Features(stem, post, tuple(pre), pooled, tuple(sums))

@@ -66,7 +66,7 @@ def test_every_pair_is_fused_to_the_teachers_shapes(pair):
         assert np.any(leaf != 0), path
     # What is above reaches what is below.
     assert np.any(own.features.pooled != 0)
-    assert all(np.any(x != 0) for x in own.features.post)
+    assert all(np.any(x != 0) for x in own.features.block)
     half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), student)
     _, (terms, _) = jax.eval_shape(run, variables["params"], half)
     assert all(term.dtype == jnp.float32 for term in terms.values())

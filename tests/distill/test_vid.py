@@ -67,7 +67,7 @@ def test_rejects_invalid_settings(started):
     with pytest.raises(ValueError, match=r"methods\.vid\.variance=0\.0 is not above"):
         vid.Vid(variance=0.0)
     less = teacher._replace(
-        features=teacher.features._replace(post=teacher.features.post[:2])
+        features=teacher.features._replace(block=teacher.features.block[:2])
     )
     with pytest.raises(ValueError, match="vid needs as many stages in both networks"):
         vid.Vid().init(jax.random.key(0), student, less)

@@ -82,17 +82,6 @@ def test_weights_start_by_their_fan_in_and_biases_at_zero():
         assert not np.any(layer["bias"])
 
 
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables():
-    network = models.build("mhgd_vgg7", 10, dtype=jnp.bfloat16)
-    image = jax.ShapeDtypeStruct((2, 16, 16, 3), jnp.float32)
-    (logits, features), variables = jax.eval_shape(
-        lambda x: network.init_with_output(jax.random.key(0), x, train=False), image
-    )
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
-    assert {x.dtype for x in features.pre + features.post} == {jnp.dtype(jnp.bfloat16)}
-    assert logits.dtype == features.pooled.dtype == np.float32
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -1,3 +1,6 @@
+import ast
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,7 +152,7 @@ def test_features_have_the_published_shapes(name, sizes, widths):
         assert norm["scale"].shape == norm["bias"].shape == (width,)
 
 
-@pytest.mark.parametrize("name", ["wrn_10_1", "resnet8"])
+@pytest.mark.parametrize("name", ["wrn_10_1", "resnet8", "pyramidnet_14_6_basic"])
 def test_post_is_the_relu_of_pre_and_training_moves_the_statistics(name):
     network = models.build(name, 10)
     image = jax.random.normal(jax.random.key(0), (4, 8, 8, 3))
@@ -157,9 +160,15 @@ def test_post_is_the_relu_of_pre_and_training_moves_the_statistics(name):
     (_, features), updates = network.apply(
         variables, image, train=True, mutable=["batch_stats"]
     )
-    for pre, post in zip(features.pre, features.post, strict=True):
+    for pre, post, block in zip(
+        features.pre, features.post, features.block, strict=True
+    ):
         assert np.any(pre < 0)
         np.testing.assert_array_equal(post, np.maximum(pre, 0))
+        # The bare sum of a pre-activation block.
+        assert np.any(block < 0) == (name != "resnet8")
+        if name == "resnet8":
+            np.testing.assert_array_equal(block, post)
     moved = jax.tree.map(
         lambda a, b: bool(np.any(a != b)),
         updates["batch_stats"],
@@ -240,16 +249,38 @@ def test_networks_start_as_the_authors_do(name):
     assert np.abs(bias).max() <= 1 / 8
 
 
-@pytest.mark.parametrize("name", ["wrn_10_1", "resnet8"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("wrn_10_1", "resnet8", "resnet14_zero_padded", "resnet18", "resnet50"),
+        *("pyramidnet_14_6_basic", "pyramidnet_20_6_bottleneck", "vgg8", "mobilenet"),
+        *("mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mhgd_vgg7"),
+        *("mhgd_vgg_strided", "mhgd_mobilenet"),
+    ],
+)
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables(name):
+    """What every module returns, but for the pooled features and the logits."""
     network = models.build(name, 10, dtype=jnp.bfloat16)
-    image = jnp.zeros((2, 8, 8, 3))
-    (logits, features), variables = network.init_with_output(
-        jax.random.key(0), image, train=False
-    )
+
+    def run(image):
+        variables = network.init(jax.random.key(0), image, train=False)
+        return variables, network.apply(
+            variables,
+            image,
+            train=True,
+            mutable=["batch_stats", "intermediates"],
+            capture_intermediates=True,
+        )
+
+    image = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    variables, ((logits, features), found) = jax.eval_shape(run, image)
     assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
-    assert {x.dtype for x in features.pre} == {jnp.dtype(jnp.bfloat16)}
     assert logits.dtype == features.pooled.dtype == np.float32
+    modules = dict(found["intermediates"])
+    # The network itself, and its last layer.
+    del modules["__call__"], modules["classifier"]
+    narrow = (modules, features._replace(pooled=None))
+    assert {x.dtype for x in jax.tree.leaves(narrow)} == {jnp.dtype(jnp.bfloat16)}
 
 
 @pytest.mark.parametrize(
@@ -264,3 +295,17 @@ def test_unknown_networks_are_refused(name):
     known = r"known are wrn_<depth>_<widen>\[@64\] .*mhgd_vgg16.*mhgd_mobilenet"
     with pytest.raises(ValueError, match=f"no network is called '{name}'; {known}"):
         models.build(name, 10)
+
+
+def test_nothing_imports_from_above():
+    """Networks know nothing of the training, the methods or the data."""
+    for path in pathlib.Path(models.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("kdjax"):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            for name in names:
+                assert not name.startswith("kdjax") or name.startswith("kdjax.models")

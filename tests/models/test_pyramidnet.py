@@ -18,14 +18,14 @@ def shapes(name, **kwargs):
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "widths", "margin"),
+    ("name", "parameters", "widths", "sums", "margin"),
     [
-        ("pyramidnet_200_240", 26_844_952, (100, 180, 1024), "bn2"),
-        ("pyramidnet_110_84", 3_913_536, (44, 72, 100), "bn1"),
+        ("pyramidnet_200_240", 26_844_952, (100, 180, 1024), (384, 704, 1024), "bn2"),
+        ("pyramidnet_110_84", 3_913_536, (44, 72, 100), (44, 72, 100), "bn1"),
     ],
 )
 def test_networks_have_the_published_parameters_and_features(
-    name, parameters, widths, margin
+    name, parameters, widths, sums, margin
 ):
     (logits, features), variables = shapes(name)
     found = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
@@ -37,6 +37,8 @@ def test_networks_have_the_published_parameters_and_features(
     assert features.stem.shape == (2, 32, 32, 16)
     assert [x.shape for x in features.pre] == expected
     assert [x.shape for x in features.post] == expected
+    expected = [(2, 32, 32, sums[0]), (2, 16, 16, sums[1]), (2, 8, 8, sums[2])]
+    assert [x.shape for x in features.block] == expected
     assert features.pooled.shape == (2, widths[-1])
     margins = models.margin_batch_norms(name)
     assert margins == (("group2_block0", margin), ("group3_block0", margin), ("bn",))
@@ -73,15 +75,6 @@ def test_a_shortcut_averages_and_appends_zeros():
     kept = pyramidnet._shortcut(x, channels=2, stride=1)
     np.testing.assert_array_equal(kept[..., :1], x)
     np.testing.assert_array_equal(kept[..., 1:], jnp.zeros_like(x))
-
-
-def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables():
-    (logits, features), variables = shapes(
-        "pyramidnet_20_6_bottleneck", dtype=jnp.bfloat16
-    )
-    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
-    assert {x.dtype for x in features.pre} == {jnp.dtype(jnp.bfloat16)}
-    assert logits.dtype == features.pooled.dtype == np.float32
 
 
 def test_a_published_depth_says_of_which_blocks_a_network_is_made():
