@@ -74,7 +74,7 @@ def test_a_method_may_be_used_twice_under_other_names():
         ({"stages": "first"}, r"stages='first' is neither 'all', 'last' nor numbers"),
         ({"stages": "0"}, r"stages='0' is neither"),
         ({"student_transform": "margin_relu", "position": "pre"}, "for teachers alone"),
-        ({"teacher_transform": "margin_relu"}, "needs position='pre', not 'post'"),
+        ({"teacher_transform": "margin_relu"}, "needs position='pre', not 'block'"),
     ],
 )
 def test_rejects_invalid_settings(given, message):

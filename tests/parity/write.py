@@ -82,7 +82,7 @@ def losses(
         }
     )
     return {
-        "soft_targets": (
+        "kd": (
             nothing,
             lambda m, fs, ft, ls, lt: zoo.DistillKL(4)(ls, lt),
             False,
