@@ -62,7 +62,8 @@ _FOLDER = flags.DEFINE_string("folder", None, "Where to make the temporary folde
 #: Steps before the first that counts.
 _WARM_UP = 3
 
-_FIRST_STEP = re.compile(r"first step (\S+) s after the start")
+#: What `kdjax.main` prints after its first step.
+_FIRST_STEP = "first step after"
 
 
 class Training:
@@ -213,6 +214,7 @@ def start_s(command: list[str], cache: pathlib.Path) -> float:
     Raises:
       ValueError: if the run makes no step, or ends otherwise than it should.
     """
+    start = time.perf_counter()
     with subprocess.Popen(
         command,
         env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache)},
@@ -221,7 +223,8 @@ def start_s(command: list[str], cache: pathlib.Path) -> float:
         text=True,
     ) as run:
         try:
-            seconds = first_step_s(run.stderr)
+            wait_for_first_step(run.stderr)
+            seconds = time.perf_counter() - start
         finally:
             run.terminate()
             run.communicate()
@@ -231,16 +234,16 @@ def start_s(command: list[str], cache: pathlib.Path) -> float:
     return seconds
 
 
-def first_step_s(lines: Iterable[str]) -> float:
-    """Finds the line by which a run tells of its first step; returns its seconds.
+def wait_for_first_step(lines: Iterable[str]) -> None:
+    """Reads what a run prints until it has made its first step.
 
     Raises:
-      ValueError: if there is none; repeats the last line instead.
+      ValueError: if it makes none; repeats its last line.
     """
-    line = "it said nothing"
+    line = "it printed nothing"
     for line in lines:
-        if found := _FIRST_STEP.search(line):
-            return float(found[1])
+        if _FIRST_STEP in line:
+            return
     raise ValueError(f"a run made no step: {line.strip()}")
 
 

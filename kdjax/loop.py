@@ -65,6 +65,7 @@ class PhaseRun:
             _check_images(
                 folder, self._metadata.get("images"), experiment.data.num_images
             )
+            workdirs.warn_of_changes(folder, self._metadata, self._made_with)
             # Counts the wall time of earlier processes too.
             self._started -= self._metadata["wall_s"]
         self._resume_step = resume_step

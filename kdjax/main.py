@@ -1,121 +1,153 @@
-"""Command line: trains what a configuration file describes.
+"""Trains the network that a configuration file describes, alone or distilled.
 
-python -m kdjax.main --config=configs/overhaul.py:wrn_28_4-wrn_16_2 --workdir=DIR
+    python -m kdjax.main --config=configs/student.py:wrn_16_2,digits --workdir=runs/one
+
+--config   a file of yours, or one of those below. After the colon stands what it is
+           made for: a network, or for a method TEACHER-STUDENT, and after a comma the
+           data set, if it is not CIFAR-100. --config.FIELD=VALUE changes any field:
+           --config.optimizer.momentum=0.8
+--workdir  folder for configuration, metrics, checkpoints and result. The same command
+           again resumes a run that was stopped.
+--dry_run  prints the configuration, checks it, and writes nothing.
+
+On several hosts, start one process on each with --multihost; unless it runs on a
+cluster that jax.distributed knows, add --coordinator=HOST:PORT of the first process,
+--processes=NUMBER and --process=INDEX of this one, from 0.
 """
 
+import faulthandler
+import logging
 import os
 import pathlib
-import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import jax
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdjax import installation, train
-from kdjax.runs import multihost, signals
+from kdjax.runs import config_files, console, messages
 
+# What takes seconds to import is imported where it is used, after the first line.
+
+_SEE_ALSO = """\
+More:
+  python -m kdjax.models    networks
+  python -m kdjax.distill   methods
+  kdjax/data/datasets.py    data sets
+  kdjax/config.py           fields of a configuration
+"""
+
+# Apart from absl's own flags, so that importing this module adds none to others.
+_FLAGS = flags.FlagValues()
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "File under configs/, and after a colon what it is to be made for."
+    "config", None, "Configuration file.", flag_values=_FLAGS
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of this run.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run.", flag_values=_FLAGS
+)
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Only print and check the config.", flag_values=_FLAGS
+)
 _MULTIHOST = flags.DEFINE_bool(
-    "multihost", False, "Train together with other processes, each of which runs this."
+    "multihost", False, "Train with other processes.", flag_values=_FLAGS
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of the first process; else from the environment."
+    "coordinator", None, "HOST:PORT of process 0.", flag_values=_FLAGS
 )
-_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes; likewise.")
-_PROCESS = flags.DEFINE_integer("process", None, "Place of this one; likewise.")
-flags.mark_flags_as_required(["config", "workdir"])
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "Number of processes.", flag_values=_FLAGS
+)
+_PROCESS = flags.DEFINE_integer(
+    "process", None, "Index of this process.", flag_values=_FLAGS
+)
 
 
 def main(argv: list[str]) -> None:
-    """Runs the experiment; a user's mistake ends it with one line and status 2."""
+    """Runs the command; a user's mistake ends it with one line and status 2."""
     if len(argv) > 1:
         _refuse(f"unexpected argument {argv[1]!r}")
-    if not jax.config.jax_compilation_cache_dir:
-        # Private to the user: what lies there is run.
-        cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax.config.update("jax_compilation_cache_dir", str(cache))
-    if not flags.FLAGS["verbosity"].present:
-        # Orbax tells of every checkpoint at the level of information, and of what
-        # fails by many tracebacks before it raises it.
-        logging.set_verbosity(logging.FATAL)
-    stopped = f"the same command goes on (status {signals.STOPPED})"
+    with console.progress("kdjax: importing JAX"):
+        import jax
+
+        from kdjax import train
+        from kdjax.runs import multihost, signals, summary
+    _set_up_process(jax.config)
+    workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value)
+    resume = f"the same command resumes (status {signals.STOPPED})"
     try:
+        if _DRY_RUN.value:
+            print(summary.dry_run(_CONFIG.value, workdir))
+            return
         if _MULTIHOST.value:
             multihost.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        with signals.stop_at_once(f"{_WORKDIR.value}: stopped; {stopped}"):
-            result = train.train_and_evaluate(_CONFIG.value, _WORKDIR.value)
-    except (ValueError, FloatingPointError) as error:
-        logging.debug("", exc_info=True)
+        with signals.stop_at_once(f"{workdir}: stopped; {resume}"):
+            result = train.train_and_evaluate(_CONFIG.value, workdir)
+    except (ValueError, FloatingPointError, OSError) as error:
         _refuse(error)
-    # A step or a save that the other processes had a part in fails without them.
-    except (OSError, jax.errors.JaxRuntimeError) as error:
-        if not (_MULTIHOST.value or isinstance(error, OSError)):
+    except jax.errors.JaxRuntimeError as error:
+        if not _MULTIHOST.value:
             raise
-        logging.debug("", exc_info=True)
-        hint = "; if another process is gone, start them all again"
-        _refuse(f"{error}{hint * _MULTIHOST.value}")
+        # A step fails if another process is gone.
+        _refuse(error)
     except KeyboardInterrupt:
-        print(f"{_WORKDIR.value}: interrupted, not saved; {stopped}")
+        print(f"{workdir}: interrupted, not saved; {resume}")
         sys.exit(signals.STOPPED)
     if result is None:
-        print(f"{_WORKDIR.value}: stopped and saved; {stopped}")
+        print(f"{workdir}: stopped and saved; {resume}")
         sys.exit(signals.STOPPED)
-    if not result:
-        return
-    best, accuracy = "best", result["best_test_accuracy"]
-    if accuracy is None:
-        best, accuracy = "best validation accuracy", result["best_validation_accuracy"]
-    print(
-        f"{_WORKDIR.value}: test accuracy {result['final_test_accuracy']:.2%} at the "
-        f"last step {result['final_step']}, {best} {accuracy:.2%} at step "
-        f"{result['best_step']}"
-    )
+    if result:
+        print(f"{workdir}: {messages.accuracies(result)}")
+
+
+def _set_up_process(jax_config: Any) -> None:
+    """Sets what holds for the whole process: compilation cache, logs and hooks."""
+    if not jax_config.jax_compilation_cache_dir:
+        # Readable by the user alone, since compiled programs are run from it.
+        cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        jax_config.update("jax_compilation_cache_dir", str(cache))
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+        logging.getLogger("absl").addFilter(messages.keep_record)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        sys.unraisablehook = messages.unraisable_hook
+    if _MULTIHOST.value:
+        # If another process dies, JAX says so and aborts this one; the stacks of all
+        # threads would hide its message.
+        faulthandler.disable()
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags, and turns the many errors of configurations into one line."""
-    argv = [_locate_config(argument) for argument in argv]
+    """Parses the command line; errors in flags and config files become one line."""
+    if {"--help", "-help", "-h"} & set(argv):
+        print(f"{__doc__}\nConfigurations:\n{config_files.listing()}\n\n{_SEE_ALSO}")
+        sys.exit(0)
     try:
-        arguments = flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:
-        _refuse(_unknown_field(str(error.args[0]), argv))
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        _refuse(error)
-    path, _, _ = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
-    if not pathlib.Path(path).is_file():
-        _refuse(f"--config={path}: there is no such file")
+        with console.progress("kdjax: reading the configuration"):
+            rest = _FLAGS(config_files.with_paths(argv), known_only=True)
+            arguments = flags.FLAGS(rest)
+    except Exception as error:  # Of a flag, or anything that a config file raises.
+        _refuse(messages.parsing_error(error, argv))
+    if _CONFIG.value is None:
+        _refuse(
+            "--config is missing: a file, such as "
+            "--config=configs/student.py:wrn_16_2,digits; --help lists them"
+        )
+    if _WORKDIR.value is None and not _DRY_RUN.value:
+        _refuse("--workdir is missing: the folder of the run, such as runs/student")
     return arguments
-
-
-def _locate_config(argument: str) -> str:
-    """Lets --config=configs/NAME.py name a packaged config from any folder."""
-    if path := re.match(r"--?config=([^:]+)", argument):
-        return argument.replace(path[1], installation.find_config(path[1]), 1)
-    return argument
-
-
-def _unknown_field(message: str, argv: list[str]) -> str:
-    """Finds the override that ml_collections speaks of: it names the last part only."""
-    name = re.search(r"\w+", message).group()
-    field = re.compile(rf"--config\.(.*\.)?{name}(=|$)")
-    override = next(filter(field.match, argv), f"a --config override of {name}")
-    suggestion = re.search(r"Did you mean .*\?", message)
-    return f"{override}: no such field. {suggestion.group() if suggestion else ''}"
 
 
 def _refuse(error: object) -> NoReturn:
     """Ends the program with one line and status 2."""
-    # An error in a configuration file comes with its traceback before it.
-    *_, reason = re.split(r"^\w+(?:Error|Exception): ", str(error), flags=re.MULTILINE)
-    print("kdjax:", " ".join(reason.split()), file=sys.stderr, flush=True)
-    if flags.FLAGS.is_parsed() and _MULTIHOST.value:
-        # Not in the usual way, which waits for the other processes.
+    absl_logging.debug("", exc_info=True)
+    several = _FLAGS.is_parsed() and _MULTIHOST.value
+    lost = several and isinstance(error, (OSError, RuntimeError))
+    hint = "; if another process is gone, start them all again" * lost
+    print(f"kdjax: {messages.one_line(error)}{hint}", file=sys.stderr, flush=True)
+    if several:
+        # A normal exit would wait for the other processes.
         os._exit(2)
     sys.exit(2)
 

@@ -16,7 +16,7 @@ from kdjax import loop, results, setup
 from kdjax import phases as phases_lib
 from kdjax.phases import Phase
 from kdjax.results import Outcome
-from kdjax.runs import claim, multihost, signals, workdirs
+from kdjax.runs import claim, console, multihost, signals, summary, workdirs
 from kdjax.setup import Experiment
 
 
@@ -48,6 +48,7 @@ def train_and_evaluate(
     with claim.claimed(workdir, config) as finished:
         if finished is not None:
             return finished
+        summary.announce(config, workdir)
         experiment = build_experiment(config)
         phases = phases_lib.plan(experiment)
         if multihost.is_main_process():
@@ -69,10 +70,12 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
       ValueError: if what the config names does not fit together.
       FileNotFoundError: if the data set is not prepared.
     """
-    data = setup.load_data(config)
+    with console.progress(f"reading {config.data.name}"):
+        data = setup.load_data(config)
     student = setup.build_student(config, data)
     methods = setup.build_methods(config, data)
-    teacher = setup.load_teacher(config, data, methods)
+    with console.progress("evaluating the teacher"):
+        teacher = setup.load_teacher(config, data, methods)
     precomputed = setup.precompute(config, data, teacher, methods)
     return Experiment(config, data, student, methods, teacher, precomputed)
 

@@ -1,4 +1,4 @@
-"""The keeping of a run: work directory, checkpoints, logs, signals and processes."""
+"""Bookkeeping of a run: work directory, checkpoints, logs, signals, processes."""
 
 from kdjax import installation
 

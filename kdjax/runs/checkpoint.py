@@ -1,10 +1,12 @@
-"""Checkpoints on disk: the only file that knows Orbax."""
+"""Checkpoints: saves and restores the training state with Orbax.
 
-import functools
+No other module imports Orbax.
+"""
+
+import contextlib
+import errno
 import os
 import pathlib
-import re
-import sys
 from typing import Any
 
 import jax
@@ -12,27 +14,35 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from kdjax.runs import manifest, multihost
+from kdjax.runs.inventory import Inventory
 
 #: Name of the folder within a work directory.
 FOLDER = "checkpoints"
 
-#: Ranks a checkpoint that was saved between two evaluations below all others.
+#: Names that Orbax gives files and folders; none is part of its interface.
+_UNFINISHED = "{step}.orbax-checkpoint-tmp*"
+_ADDED_WHEN_FINISHED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+
+#: Ranks checkpoints without an evaluation below all others.
 _NOT_EVALUATED = -1.0
+
+#: Why a write fails, where the error is TensorStore's and has no errno.
+_SYSTEM_ERRORS = ("ENOSPC", "EFBIG", "EDQUOT", "EROFS", "EACCES", "EIO", "ENOENT")
 
 
 def _accuracy(metrics: dict[str, float]) -> float:
-    # Of the test split, as those of earlier runs are called, or of the validation part.
+    # Older runs call it test_accuracy.
     return metrics.get("accuracy", metrics.get("test_accuracy"))
 
 
 class Checkpoints:
     """The checkpoints of one work directory.
 
-    A checkpoint appears under its final name only when it is whole. Saving returns
-    once the arrays are copied; writing goes on in the background.
+    A checkpoint gets its final name once it is complete. `save` returns as soon as the
+    arrays are copied and writes them in the background.
 
-    Opening and reading change nothing on disk. What is found damaged is passed over;
-    the first save puts it aside under another name.
+    Opening and reading change nothing on disk. Damaged checkpoints are skipped; the
+    first `save` renames them.
     """
 
     def __init__(
@@ -42,10 +52,11 @@ class Checkpoints:
 
         Args:
           workdir: the work directory.
-          keep_last: how many of the newest to keep.
-          keep_best: how many of those with the best accuracy to keep beside them.
+          keep_last: number of newest checkpoints to keep.
+          keep_best: number of checkpoints with the highest accuracy to keep as well.
         """
         self._folder = (pathlib.Path(workdir) / FOLDER).absolute()
+        self._inventory = Inventory(self._folder)
         self._policy = preservation_policy.AnyPreservationPolicy(
             [
                 preservation_policy.LatestN(keep_last),
@@ -59,52 +70,26 @@ class Checkpoints:
         self._manager: ocp.CheckpointManager | None = None
         self._saved: int | None = None
         self._saving: int | None = None
-        # What reading showed to be damaged, though no manifest says so.
-        self._unreadable: dict[int, str] = {}
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_) -> None:
-        # After an error the other processes may be gone, and what is being saved with
-        # them is not waited for.
+        # After an error in a multi-host run the other processes may be gone, and a save
+        # that needs them would never finish.
         if error is None or not multihost.is_multihost():
             self.close()
 
     @property
     def latest_step(self) -> int | None:
-        """Returns the step of the newest whole checkpoint; None without any.
+        """Step of the newest complete checkpoint; None without any.
 
         Raises:
-          ValueError: if there are checkpoints and none of them is whole.
+          ValueError: if there are checkpoints and all are damaged.
         """
         if self._manager is not None:
             return self._manager.latest_step()
-        return self._newest_whole if self._saved is None else self._saved
-
-    @functools.cached_property
-    def _newest_whole(self) -> int | None:
-        damaged = {}
-        for step in reversed(self._steps()):
-            fault = self._fault(step)
-            if fault is None:
-                if damaged:
-                    newest = max(damaged)
-                    print(
-                        f"kdjax: warning: {self._folder}: the checkpoint of step "
-                        f"{newest} is damaged ({damaged[newest]}); that of step {step} "
-                        "is used",
-                        file=sys.stderr,
-                    )
-                return step
-            damaged[step] = fault
-        if damaged:
-            raise ValueError(
-                f"{self._folder}: no checkpoint is whole: "
-                + "; ".join(f"step {step}: {why}" for step, why in damaged.items())
-                + "; without that folder training starts anew"
-            )
-        return None
+        return self._inventory.newest if self._saved is None else self._saved
 
     def save(
         self,
@@ -116,13 +101,13 @@ class Checkpoints:
         """Starts saving a state; does nothing if its step is saved already.
 
         Args:
-          step: updates made so far.
+          step: number of updates made.
           state: a tree of arrays.
-          metadata: JSON beside it.
+          metadata: stored as JSON with the state.
           accuracy: at this step, if it was evaluated; ranks the best.
 
         Raises:
-          OSError: if this state, or the one before, could not be written.
+          OSError: if this state, or the previous one, could not be written.
         """
         accuracy = _NOT_EVALUATED if accuracy is None else accuracy
         try:
@@ -139,20 +124,20 @@ class Checkpoints:
                 metrics={"accuracy": accuracy},
             )
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._save_error(error) from error
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """Reads the newest whole checkpoint.
+        """Reads the newest complete checkpoint.
 
         Args:
           like: a tree of arrays with the shapes, types and placement to restore.
 
         Returns:
-          The state and the metadata beside it.
+          The state and its metadata.
 
         Raises:
-          ValueError: if the checkpoint holds another tree or other shapes, or if none
-            is whole.
+          ValueError: if the checkpoint holds another tree or other shapes, or if no
+            checkpoint is complete.
         """
         abstract = multihost.to_global(
             jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
@@ -163,24 +148,25 @@ class Checkpoints:
                 state = multihost.to_host_local(self._read(step, abstract))
                 return state, self._read_metadata(step)
             except Exception as error:
-                # Of another tree, or damaged though no manifest says so?
-                self._pass_over_unless_readable(step, error)
+                # Either another tree was asked for, or the checkpoint is damaged
+                # although its manifest matches.
+                self._skip_unless_readable(step, error)
 
     def restore_as_saved(self) -> Any:
-        """Reads the newest whole state as nested dictionaries, onto the first device.
+        """Reads the newest complete state as nested dictionaries, onto one device.
 
         Raises:
-          ValueError: if no checkpoint is whole.
+          ValueError: if no checkpoint is complete.
         """
         while True:
             step = self._step_to_read()
             try:
                 return self._read_as_saved(step)
             except Exception as error:
-                self._pass_over(step, error)
+                self._inventory.skip(step, _reason(error))
 
     def wait(self) -> None:
-        """Waits until what is being saved is whole.
+        """Waits until the state being saved is on disk.
 
         Raises:
           OSError: if it could not be written.
@@ -190,10 +176,10 @@ class Checkpoints:
         try:
             self._manager.wait_until_finished()
         except Exception as error:
-            raise self._failure(error) from error
+            raise self._save_error(error) from error
 
     def close(self) -> None:
-        """Waits for what is being saved and lets go of the directory.
+        """Waits for the state being saved and closes the folder.
 
         Raises:
           OSError: if it could not be written.
@@ -206,16 +192,9 @@ class Checkpoints:
             self._saved = manager.latest_step()
             manager.close()
         except Exception as error:
-            raise self._failure(error) from error
-
-    def _steps(self) -> list[int]:
-        """Lists the checkpoints that have their final name."""
-        if not self._folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
-
-    def _fault(self, step: int) -> str | None:
-        return self._unreadable.get(step) or manifest.fault(self._folder / str(step))
+            with contextlib.suppress(Exception):
+                manager.close()
+            raise self._save_error(error) from error
 
     def _step_to_read(self) -> int:
         if (step := self.latest_step) is None:
@@ -241,26 +220,19 @@ class Checkpoints:
         checkpointer = ocp.Checkpointer(ocp.JsonCheckpointHandler())
         return checkpointer.restore(self._folder / str(step) / "metadata")
 
-    def _pass_over_unless_readable(self, step: int, error: Exception) -> None:
+    def _skip_unless_readable(self, step: int, error: Exception) -> None:
         try:
             self._read_as_saved(step)
             self._read_metadata(step)
         except Exception as read_error:
-            self._pass_over(step, read_error)
+            self._inventory.skip(step, _reason(read_error))
         else:
             raise error
 
-    def _pass_over(self, step: int, error: Exception) -> None:
-        """Looks for an older checkpoint from now on."""
-        self._unreadable[step] = _reason(error)
-        del self._newest_whole
-
     def _open_for_saving(self) -> ocp.CheckpointManager:
-        """Clears away what a kill left half written, and sets aside what is damaged."""
+        """Removes half-written checkpoints and renames damaged ones."""
         if multihost.is_main_process():
-            for step in self._steps():
-                if self._fault(step) is not None:
-                    self._set_aside(step)
+            self._inventory.quarantine()
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
@@ -274,36 +246,36 @@ class Checkpoints:
             ),
         )
 
-    def _set_aside(self, step: int) -> None:
-        folder = self._folder / str(step)
-        number = 0
-        while True:
-            aside = folder.with_name(f"{step}.damaged" + f".{number}" * bool(number))
-            if not aside.exists():
-                break
-            number += 1
-        os.rename(folder, aside)
-        print(f"kdjax: warning: {folder} is now {aside.name}", file=sys.stderr)
-
     def _write_manifest(self) -> None:
-        """Lists the files of what is being saved, before it gets its final name."""
+        """Writes the manifest of the checkpoint being saved, before it is renamed."""
         if multihost.is_main_process():
-            for folder in self._folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
-                manifest.write(folder)
+            for folder in self._folder.glob(_UNFINISHED.format(step=self._saving)):
+                manifest.write(folder, ignore=_ADDED_WHEN_FINISHED)
 
-    def _failure(self, error: Exception) -> OSError:
-        kept = [step for step in self._steps() if self._fault(step) is None]
-        rest = (
-            f"the checkpoint of step {kept[-1]} is whole" if kept else "there is none"
+    def _save_error(self, error: Exception) -> OSError:
+        steps = self._inventory.steps()
+        complete = [step for step in steps if self._inventory.verify(step) is None]
+        kept = (
+            f"the checkpoint of step {complete[-1]} is complete"
+            if complete
+            else "there is no complete checkpoint"
         )
-        return OSError(f"{self._folder}: saving failed: {_reason(error)}; {rest}")
+        return OSError(f"{self._folder}: saving failed: {_reason(error)}; {kept}")
 
 
-def _reason(error: Exception) -> str:
-    """Says an error in one short line; TensorStore's go on for many."""
-    # What the system said comes last of all that TensorStore says.
-    system = re.search(r"([^:]*) \[os_error_code=", str(error))
-    if system:
-        return system.group(1).strip()
+def _reason(error: BaseException) -> str:
+    """Shortens an error message to one line, the operating system's if it has one.
+
+    TensorStore's messages are ValueErrors of many lines with that somewhere in them.
+    """
+    chain, seen = error, set()
+    while chain is not None and id(chain) not in seen:
+        seen.add(id(chain))
+        if isinstance(chain, OSError) and chain.strerror:
+            return chain.strerror
+        for name in _SYSTEM_ERRORS:
+            if (text := os.strerror(getattr(errno, name))) in str(chain):
+                return text
+        chain = chain.__cause__ or chain.__context__
     line = str(error).strip().partition("\n")[0]
     return f"{type(error).__name__}: {line[:200]}"

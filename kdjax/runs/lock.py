@@ -1,72 +1,70 @@
-"""One living process to a work directory."""
+"""Locks a work directory for one process."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
 import socket
 from collections.abc import Iterator
 
-#: File of the lock; gone when a run has ended by itself.
+import filelock
+
+#: The locked file. It and the next are removed when a run ends normally.
 NAME = "run.lock"
+
+#: Names the process that holds the lock.
+HOLDER = "run.lock.json"
 
 
 def ensure_unlocked(workdir: pathlib.Path) -> None:
-    """Raises a ValueError if a living process holds the lock of a directory."""
-    try:
-        file = os.open(workdir / NAME, os.O_RDWR)
-    except FileNotFoundError:
-        return
-    try:
-        _lock(file, workdir)
-    finally:
-        os.close(file)
+    """Raises a ValueError if a process holds the lock of a work directory."""
+    if (workdir / NAME).exists():
+        with _locked(workdir):
+            pass
 
 
 @contextlib.contextmanager
 def acquire(workdir: pathlib.Path) -> Iterator[None]:
-    """Holds the lock of a directory, which it makes if need be.
+    """Holds the lock of a work directory, which is created if necessary.
 
-    The system lets go of it when the process ends, however it ends, so that the lock
-    of a dead process is free.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-      ValueError: if another process holds it; says which.
+      ValueError: if another process holds the lock; names its id and host.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / NAME
-    while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            _lock(file, workdir)
-        except ValueError:
-            os.close(file)
-            raise
-        # Its last holder may have removed the file since it was opened here.
-        if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
-            break
-        os.close(file)
     holder = {"pid": os.getpid(), "host": socket.gethostname()}
+    with _locked(workdir):
+        try:
+            (workdir / HOLDER).write_text(json.dumps(holder))
+            yield
+        finally:
+            (workdir / HOLDER).unlink(missing_ok=True)
+            # While the file is still locked: a process that waits for this one to let
+            # go notices that the file is gone. Windows does not remove open files.
+            with contextlib.suppress(PermissionError):
+                (workdir / NAME).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+    lock = filelock.FileLock(workdir / NAME, blocking=False)
     try:
-        os.ftruncate(file, 0)
-        os.pwrite(file, json.dumps(holder).encode(), 0)
+        lock.acquire()
+    except filelock.Timeout:
+        raise ValueError(
+            f"workdir={workdir} is in use by {_holder(workdir)}: wait for it or end it"
+        ) from None
+    try:
         yield
     finally:
-        path.unlink(missing_ok=True)
-        os.close(file)
+        lock.release()
 
 
-def _lock(file: int, workdir: pathlib.Path) -> None:
+def _holder(workdir: pathlib.Path) -> str:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        try:
-            holder = json.loads(os.pread(file, 1000, 0))
-            who = f"process {holder['pid']} on {holder['host']}"
-        except ValueError:
-            # It has the lock and has not yet written who it is.
-            who = "another process"
-        raise ValueError(
-            f"workdir={workdir} is in use by {who}: wait for it or end it"
-        ) from None
+        holder = json.loads((workdir / HOLDER).read_text())
+        return f"process {holder['pid']} on {holder['host']}"
+    except (OSError, ValueError):
+        # It has locked the directory but not written its name yet.
+        return "another process"

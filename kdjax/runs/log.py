@@ -1,4 +1,4 @@
-"""What a run says while it trains, and what it measured in the end."""
+"""Logs the metrics of a phase: to files, to TensorBoard and to the terminal."""
 
 import contextlib
 import copy
@@ -9,16 +9,17 @@ from typing import Any
 
 import jax
 
-from kdjax import metrics, process
+from kdjax import metrics
 from kdjax.data.pipeline.batch_plan import BatchPlan
-from kdjax.runs import multihost, writers
+from kdjax.runs import console, multihost, writers
+from kdjax.runs.clock import Clock
 
-#: Seconds between two looks of the progress bar at the newest metrics.
+#: Seconds between two updates of the loss in the progress bar.
 _REFRESH_S = 1.0
 
 
 class RunLog:
-    """Turns a run's metrics into records and hands them to the writers.
+    """Turns the metrics of a phase into records and hands them to the writers.
 
     A record has `step` (updates made), `epoch`, `split` and numbers. Train records are
     means over the steps since the last one; `learning_rate` is that of the last step.
@@ -39,25 +40,21 @@ class RunLog:
         """Opens the writers.
 
         Args:
-          workdir: where they write.
-          description: a word or two before the progress bar.
-          plan: of the batches; it tells steps from images and epochs.
-          total_steps: updates of the whole run.
+          workdir: folder of the phase.
+          description: a word or two before each line and the progress bar.
+          plan: of the batches; converts steps to images and epochs.
+          total_steps: number of updates of the phase.
           log_every: steps between two train records.
-          schedule: learning rate over steps.
-          resume_step: step of the checkpoint that the run resumes from, or None.
+          schedule: learning rate as a function of the step.
+          resume_step: step of the restored checkpoint, or None.
           resume_state: the log's `state` in that checkpoint.
         """
         self._plan = plan
         self._total_steps = total_steps
         self._log_every = log_every
         self._schedule = schedule
-        self._bar = writers.ProgressBar(
-            description,
-            total_images=plan.images_before(total_steps),
-            done_images=plan.images_before(resume_step or 0),
-            silent=not multihost.is_main_process(),
-        )
+        self._clock = Clock(plan.images_before(total_steps))
+        self._bar = writers.ProgressBar(description, plan=plan, total_steps=total_steps)
         self._writers = [self._bar]
         if multihost.is_main_process():
             self._writers += [
@@ -67,19 +64,25 @@ class RunLog:
         resume_state = resume_state or {"means": None, "evaluations": {}}
         self._means = metrics.RunningMeans(resume_state["means"])
         self._evaluations = copy.deepcopy(dict(resume_state["evaluations"]))
+        if resume_step is not None:
+            self._show_resumed(resume_step)
+        self._last_refresh = self._opened = time.monotonic()
+        self._compiling = contextlib.ExitStack()
+        if resume_step != total_steps:
+            self._compiling.enter_context(
+                console.progress(f"{description}: compiling the training step")
+            )
         self._first_step = True
-        self._last_look = time.monotonic()
-        self._images, self._seconds = 0, 0.0
-        self._clock: tuple[int, float] | None = None
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_) -> None:
         with contextlib.ExitStack() as every:
-            # Also those after one that fails.
+            # Closes the others even if one fails.
             for writer in self._writers:
                 every.callback(writer.close)
+            every.callback(self._compiling.close)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -108,34 +111,30 @@ class RunLog:
         values = jax.device_get(values)
         self._means.add(values, count=self._plan.size(step - 1), step=step)
         if self._first_step:
-            self._first_step = False
-            self._bar.say(f"first step {process.age_s():.1f} s after the start")
-        self._bar.advance(self._plan.size(step - 1))
+            self._start_bar(step)
+        images = self._plan.images_before(step)
+        self._clock.step_done(images)
+        rate = self._clock.images_per_s
+        self._bar.advance(step, rate, self._clock.seconds_left(images))
         now = time.monotonic()
-        if self._clock is None:
-            # The first step after a pause may have been compiled; it does not count.
-            self._clock = self._plan.images_before(step), now
         if step % self._log_every == 0 or step == self._total_steps:
             rate = float(self._schedule(step - 1))
             means = self._means.means()
             self._means.reset()
             self._write("train", step, {**means, "learning_rate": rate})
-        elif now - self._last_look > _REFRESH_S:
-            self._last_look = now
+        elif now - self._last_refresh > _REFRESH_S:
+            self._last_refresh = now
             self._bar.show("train", self._means.means())
 
     def pause(self, step: int) -> None:
-        """Stops the clock of images/s while something else than training goes on."""
-        if self._clock is not None:
-            images, since = self._clock
-            self._images += self._plan.images_before(step) - images
-            self._seconds += time.monotonic() - since
-            self._clock = None
+        """Stops the clock of images/s until the next step, to evaluate and save."""
+        self._clock.pause(self._plan.images_before(step))
+        self._bar.note("evaluating and saving")
 
     @property
     def images_per_s(self) -> float | None:
-        """Training images per second in this process; None before the first pause."""
-        return self._images / self._seconds if self._seconds else None
+        """Training images per second in this process; None before two steps."""
+        return self._clock.images_per_s
 
     def evaluated(self, split: str, step: int, found: Mapping[str, float]) -> None:
         """Logs an evaluation.
@@ -152,6 +151,18 @@ class RunLog:
         kept["last"] = last
         if last["accuracy"] >= kept["best"]["accuracy"]:
             kept["best"] = last
+
+    def _show_resumed(self, step: int) -> None:
+        epoch = step / self._plan.steps_per_epoch
+        self._bar.say(f"resumed at step {step:,} (epoch {epoch:.4g})")
+        for split, kept in self._evaluations.items():
+            self._bar.show(split, kept["last"])
+
+    def _start_bar(self, step: int) -> None:
+        self._first_step = False
+        self._compiling.close()
+        self._bar.say(f"first step after {time.monotonic() - self._opened:.1f} s")
+        self._bar.start(step)
 
     def _write(self, split: str, step: int, values: Mapping[str, float]) -> None:
         epoch = step / self._plan.steps_per_epoch

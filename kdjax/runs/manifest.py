@@ -1,45 +1,51 @@
-"""Tells whether a folder still holds what was written into it.
+"""Checksums of a checkpoint's files.
 
-A manifest lists every file with its size and checksum. Without it a file that was cut
-short, by a full disk or a power failure, is found only while it is being read.
+Without them a file that a full disk or a power failure cut short is only found when it
+is read.
 """
 
 import json
 import pathlib
 import zlib
+from collections.abc import Collection
 
 _NAME = "files.json"
-# Orbax writes them when it gives a folder its final name.
-_LATER = ("_CHECKPOINT_METADATA", "commit_success.txt")
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
-def write(folder: pathlib.Path) -> None:
-    """Lists what a folder holds that is about to get its final name."""
-    listed = {
-        path.relative_to(folder).as_posix(): {
-            "bytes": path.stat().st_size,
-            "crc32": _checksum(path),
-        }
+def write(folder: pathlib.Path, ignore: Collection[str] = ()) -> None:
+    """Writes the size and checksum of every file in a folder into `files.json`.
+
+    Args:
+      folder: of the checkpoint.
+      ignore: names of files at its top that may change later.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.relative_to(folder).as_posix() not in _LATER
+        if path.is_file()
     }
-    (folder / _NAME).write_text(json.dumps(listed) + "\n")
+    manifest = {
+        name: {"bytes": path.stat().st_size, "crc32": _checksum(path)}
+        for name, path in files.items()
+        if name not in ignore
+    }
+    (folder / _NAME).write_text(json.dumps(manifest) + "\n")
 
 
-def fault(folder: pathlib.Path) -> str | None:
+def verify(folder: pathlib.Path) -> str | None:
     """Compares a folder with its manifest.
 
     Returns:
-      The first difference in words; None if all is there, or if there is no manifest.
+      The first difference, as text. None if there is none, or no manifest.
     """
     if not (folder / _NAME).exists():
         return None
     try:
-        listed = json.loads((folder / _NAME).read_text())
+        manifest = json.loads((folder / _NAME).read_text())
     except ValueError:
-        return f"{_NAME} is cut short"
-    for name, expected in listed.items():
+        return f"{_NAME} is truncated"
+    for name, expected in manifest.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
@@ -53,6 +59,6 @@ def fault(folder: pathlib.Path) -> str | None:
 def _checksum(path: pathlib.Path) -> int:
     checksum = 0
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        while chunk := file.read(_CHUNK_BYTES):
             checksum = zlib.crc32(chunk, checksum)
     return checksum

@@ -1,10 +1,9 @@
-"""Several processes, each with devices of its own, that train one network together.
+"""Multi-host training.
 
-Every process runs the same program on its share of each batch and holds all of the
-state; the first one writes for all.
+Every process runs the same program on its slice of each batch and holds the full
+state; the first process writes the files.
 """
 
-import faulthandler
 from collections.abc import Callable
 from typing import Any
 
@@ -13,78 +12,76 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-#: Seconds after which a silent process counts as dead.
+#: Seconds without a heartbeat after which a process counts as dead.
 _HEARTBEAT_S = 30
 
 
 def join(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """Joins the other processes; before the first use of a device.
+    """Connects to the other processes; must precede the first use of a device.
 
     Args:
-      coordinator: address and port of the first process; None for what the
-        environment says, as on clusters that `jax.distributed` knows.
-      processes: how many there are; likewise.
-      process: the place of this one, from 0; likewise.
+      coordinator: address and port of the first process. None reads it, and the next
+        two, from the environment of a cluster that `jax.distributed` supports.
+      processes: number of processes.
+      process: index of this one, from 0.
     """
-    # When another process dies JAX says so and aborts this one. Its words are not to
-    # drown in the stacks of all threads.
-    faulthandler.disable()
     jax.distributed.initialize(
         coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT_S
     )
 
 
 def is_multihost() -> bool:
-    """Tells whether this process is one of several."""
+    """Returns True if several processes train together."""
     return jax.process_count() > 1
 
 
 def is_main_process() -> bool:
-    """Tells whether this process writes for all."""
+    """Returns True in the process that writes the files."""
     return jax.process_index() == 0
 
 
 def local_slice(mesh: Mesh) -> slice:
-    """Returns which places along the axis of devices are those of this process."""
-    mine = [
-        place
-        for place, device in enumerate(mesh.devices.flat)
+    """Returns the slice of the device axis owned by this process."""
+    local = [
+        index
+        for index, device in enumerate(mesh.devices.flat)
         if device.process_index == jax.process_index()
     ]
-    return slice(mine[0], mine[-1] + 1)
+    return slice(local[0], local[-1] + 1)
 
 
 def to_global(tree: Any) -> Any:
-    """Sees arrays that each process holds whole as arrays of all processes."""
-    return _placed(tree, jax.devices()) if is_multihost() else tree
+    """Converts host-local replicated arrays to global arrays."""
+    return _replicated(tree, jax.devices()) if is_multihost() else tree
 
 
 def to_host_local(tree: Any) -> Any:
-    """Sees arrays that all processes hold whole as arrays of this process."""
-    return _placed(tree, jax.local_devices()) if is_multihost() else tree
+    """Converts global replicated arrays to host-local arrays."""
+    return _replicated(tree, jax.local_devices()) if is_multihost() else tree
 
 
 def preemption_sync(steps_before: int) -> Callable[[int], bool]:
-    """Returns a function of the step that tells all processes to stop at the same.
+    """Returns a function of the step that is True in all processes at the same step.
 
-    SIGTERM to one of them is enough. No device is waited for: the processes agree on a
-    step that none has reached.
+    SIGTERM to one process is enough. It does not wait for devices: the processes agree
+    on a step that none has reached.
 
     Args:
-      steps_before: of earlier phases, since the steps must grow from call to call.
+      steps_before: number of steps of earlier phases; JAX wants steps that increase
+        from call to call.
     """
     return lambda step: multihost_utils.reached_preemption_sync_point(
         steps_before + step
     )
 
 
-def _placed(tree: Any, devices: list[jax.Device]) -> Any:
+def _replicated(tree: Any, devices: list[jax.Device]) -> Any:
     sharding = NamedSharding(Mesh(np.asarray(devices), ("devices",)), PartitionSpec())
 
-    def place(x):
+    def convert(x):
         if isinstance(x, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
         shards = [shard.data for shard in x.addressable_shards]
         return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
 
-    return jax.tree.map(place, tree)
+    return jax.tree.map(convert, tree)

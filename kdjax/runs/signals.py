@@ -1,4 +1,4 @@
-"""Signals of the system, turned into wishes that a training grants in its own time."""
+"""Turns SIGTERM and SIGINT into a request to stop at the next step."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from kdjax.runs import multihost
 
-#: Status of a process that was told to stop and can be started again (EX_TEMPFAIL).
+#: Exit status of a run that was stopped and can be resumed (EX_TEMPFAIL).
 STOPPED = 75
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -17,11 +17,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Takes SIGTERM and the first SIGINT as a wish to stop between two steps.
+    """Records SIGTERM and the first SIGINT instead of ending the process.
 
     Yields:
-      A function that tells whether the wish was uttered. A second SIGINT interrupts at
-      once.
+      A function that returns True once a stop was requested. A second SIGINT raises
+      KeyboardInterrupt.
     """
     requested = threading.Event()
 
@@ -30,7 +30,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if multihost.is_multihost():
-                # By which JAX has all of them agree.
+                # JAX makes all processes agree on a step by this signal.
                 os.kill(os.getpid(), signal.SIGTERM)
 
     with _handling(request):
@@ -39,16 +39,16 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stop_at_once(message: str) -> Iterator[None]:
-    """Ends the process on SIGTERM and SIGINT, while there is nothing to save.
+    """Ends the process on SIGTERM and SIGINT, for use while there is nothing to save.
 
     Args:
-      message: printed before.
+      message: printed to stdout first.
     """
 
     def stop(_signum: int, _frame) -> None:
         print(message, flush=True)
         if multihost.is_multihost():
-            # Not in the usual way, which waits for the other processes.
+            # A normal exit would wait for the other processes.
             os._exit(STOPPED)
         sys.exit(STOPPED)
 
@@ -59,10 +59,10 @@ def stop_at_once(message: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _handling(handler: Callable) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        # Python lets only the main thread handle signals.
+        # Python allows only the main thread to set signal handlers.
         yield
         return
-    # Of several processes each leaves SIGTERM to JAX, by which they agree on a step.
+    # In multi-host runs JAX handles SIGTERM, so that all processes stop at one step.
     signals = (signal.SIGINT,) if multihost.is_multihost() else _SIGNALS
     before = {signum: signal.signal(signum, handler) for signum in signals}
     try:

@@ -1,4 +1,4 @@
-"""The network that a run trained, read from its work directory."""
+"""Loads the network that a run trained from its work directory."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ class TrainedModel(NamedTuple):
     """A trained network.
 
     Attributes:
-      config: of the run, as `config.json` has it.
-      step: of its newest checkpoint.
-      variables: collections `params` and `batch_stats`, on the host.
+      config: of the run, as in `config.json`.
+      step: of its newest complete checkpoint.
+      variables: collections `params` and `batch_stats`, NumPy arrays on the host.
     """
 
     config: dict[str, Any]
@@ -26,10 +26,7 @@ class TrainedModel(NamedTuple):
 
     @property
     def data(self) -> ml_collections.ConfigDict:
-        """Returns the `data` part of the configuration.
-
-        Fields that are younger than the run have their defaults, as they had then.
-        """
+        """The `data` part of the configuration, with defaults for missing fields."""
         data = config_lib.default().data
         for name, value in self.config["data"].items():
             data[name] = tuple(value) if isinstance(value, list) else value
@@ -37,14 +34,14 @@ class TrainedModel(NamedTuple):
 
 
 def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
-    """Reads the network in the newest whole checkpoint of a run; changes nothing.
+    """Reads the network in the newest complete checkpoint of a run; writes nothing.
 
     Args:
       workdir: the work directory.
-      field: what the user gave the directory as; named in errors.
+      field: name of the flag or config field that holds it, for error messages.
 
     Raises:
-      ValueError: if the directory holds no run, or no whole checkpoint.
+      ValueError: if the directory holds no run, or no complete checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
     config = workdirs.read_config(workdir)

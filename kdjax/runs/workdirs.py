@@ -1,4 +1,4 @@
-"""A work directory: what it must hold before, while and after a run."""
+"""Reads and writes the work directory of a run."""
 
 import importlib.metadata
 import json
@@ -6,6 +6,8 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,16 +15,16 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill
-from kdjax.runs import lock
+from kdjax.runs import console, lock
 
 CONFIG = "config.json"
 RESULT = "result.json"
 _PARTIAL = ".tmp"
 
-#: Fields that say where things lie or how often to look, and not what is trained.
+#: Fields that do not change what is trained; a run may be resumed with other values.
 _MAY_DIFFER = (
     "data.data_dir",
-    # Either pipeline has the same examples.
+    # Both input pipelines give the same examples.
     "data.pipeline",
     "data.workers",
     "teacher.checkpoint",
@@ -32,11 +34,12 @@ _MAY_DIFFER = (
     "checkpoint.allow_config_change",
 )
 
+_PACKAGE = "kdjax"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Turns a configuration into what JSON gives back for it."""
+    """Converts a configuration to what reading it from JSON returns."""
     return json.loads(json.dumps(config.to_dict()))
 
 
@@ -60,14 +63,14 @@ def _read_json(path: pathlib.Path) -> Any:
 
 
 def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
-    """Flattens a saved configuration; fields younger than it are as by default now.
+    """Flattens a saved configuration and adds fields that it lacks, with defaults.
 
     Args:
-      saved: what `read_config` gave.
+      saved: from `read_config`.
 
     Returns:
-      Values by names like "optimizer.momentum". A method that is not known now keeps
-      the hyperparameters it was saved with, and no others.
+      Values by names like "optimizer.momentum". A method that no longer exists has the
+      hyperparameters it was saved with and no others.
     """
     methods = {}
     for name, given in saved.get("methods", {}).items():
@@ -78,17 +81,17 @@ def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
             methods[name] = given
     default = as_json(config_lib.default())
     return {
-        **_flatten(default | {"methods": methods}),
-        **_flatten(saved | {"methods": methods}),
+        **flatten(default | {"methods": methods}),
+        **flatten(saved | {"methods": methods}),
     }
 
 
 def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses a work directory that belongs to another configuration.
+    """Checks that a work directory is new or belongs to a configuration.
 
     Raises:
       ValueError: names the directory and the fields that differ, with both values; or
-        says that the directory holds something else than a run.
+        the directory is not empty and holds no run.
     """
     before = read_config(workdir) if workdir.is_dir() else None
     if before is None:
@@ -96,7 +99,7 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         return
     if config.checkpoint.allow_config_change:
         return
-    before, now = with_defaults(before), _flatten(as_json(config))
+    before, now = with_defaults(before), flatten(as_json(config))
     differ = [
         f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
         for path in sorted(before.keys() | now.keys())
@@ -109,68 +112,129 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
 
 
 def check_empty(workdir: pathlib.Path) -> None:
-    """Raises a ValueError if a work directory to be made is there and not empty."""
+    """Raises a ValueError unless a new work directory can be created there."""
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f"workdir={workdir} is not a directory")
     if read_config(workdir) is not None:
-        raise ValueError(f"workdir={workdir} holds a run already")
-    # A run that was killed as it began leaves these.
-    begun = {lock.NAME, pathlib.Path(CONFIG).with_suffix(_PARTIAL).name}
-    if workdir.exists() and {path.name for path in workdir.iterdir()} - begun:
+        raise ValueError(f"workdir={workdir} already holds a run")
+    # Left by a run that was killed right after its start.
+    leftovers = {
+        lock.NAME,
+        lock.HOLDER,
+        pathlib.Path(CONFIG).with_suffix(_PARTIAL).name,
+    }
+    if workdir.exists() and {path.name for path in workdir.iterdir()} - leftovers:
         raise ValueError(f"workdir={workdir} is not empty and holds no run")
 
 
 def create(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the directory, if need be, and records the configuration in it."""
+    """Creates the directory if necessary and writes the configuration into it."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / CONFIG, as_json(config))
 
 
 def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
-    """Records what a finished run measured."""
+    """Writes the result of a finished run."""
     write_json(workdir / RESULT, result)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file atomically: whole, or not at all."""
+    """Writes a JSON file atomically."""
     temporary = path.with_suffix(_PARTIAL)
     with temporary.open("w") as file:
         file.write(json.dumps(value, indent=2) + "\n")
         file.flush()
-        # Or a power failure could leave the name without the content.
+        # Otherwise a power failure could leave the name without the content.
         os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def provenance() -> dict[str, Any]:
-    """Says what a run was made with: device kind, versions and git revision."""
+    """Returns what a run depends on: devices, versions and the revision of kdjax.
+
+    `git_revision` is that of the checkout that kdjax is imported from, marked "-dirty"
+    with uncommitted changes; of an installed package it is the version.
+    """
+    version = _version()
     return {
         "device_kind": jax.devices()[0].device_kind,
         "num_devices": jax.device_count(),
         "versions": {
             "python": sys.version.split()[0],
+            _PACKAGE: version,
             **{name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-        "git_revision": _git_revision(),
+        "git_revision": _git_revision() or f"{_PACKAGE} {version}",
     }
 
 
-def _git_revision() -> str:
-    """Returns the revision of this code, marked "-dirty" with uncommitted changes."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    here = pathlib.Path(__file__).parent
+def warn_of_changes(
+    folder: pathlib.Path, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Prints one line if a run is resumed with other devices or versions.
+
+    Args:
+      folder: of the checkpoint.
+      before: what `provenance` returned when it was saved.
+      now: what it returns now.
+    """
+    before, now = (
+        {name: tree.get(name) for name in ("device_kind", "num_devices")}
+        | dict(tree.get("versions", {}))
+        for tree in (before, now)
+    )
+    changes = [
+        f"{name} was {value} and is {now.get(name)}"
+        for name, value in before.items()
+        if value is not None and value != now.get(name)
+    ]
+    if changes:
+        console.warn(
+            f"{folder}: {'; '.join(changes)}: the run may not end with the numbers of "
+            "an uninterrupted one"
+        )
+
+
+def _root() -> pathlib.Path | None:
+    """Returns the checkout that kdjax is imported from; None if it is installed."""
+    root = pathlib.Path(__file__).parents[2]
+    if not (root / "pyproject.toml").is_file():
+        return None
+    project = tomllib.loads((root / "pyproject.toml").read_text()).get("project", {})
+    return root if project.get("name") == _PACKAGE else None
+
+
+def _version() -> str:
+    if (root := _root()) is not None:
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+        return project.get("version", "unknown")
     try:
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True)
-    except OSError:
+        return importlib.metadata.version(_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
         return "unknown"
-    return done.stdout.strip() or "unknown"
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _git_revision() -> str | None:
+    """Returns the revision of kdjax's own repository; None if it runs from no such."""
+    root = _root()
+    # A work tree has a file of this name. Without it git would describe a repository
+    # that contains this folder.
+    if root is None or not (root / ".git").exists():
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flattens nested dictionaries; names are like "optimizer.momentum"."""
     flat = {}
     for name, value in tree.items():
         if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
+            flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

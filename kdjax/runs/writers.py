@@ -1,7 +1,8 @@
-"""Where figures go while a run trains: a JSON-lines file, TensorBoard, the terminal."""
+"""Writers of a run's metrics: a JSON-lines file, TensorBoard, the terminal."""
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 import sys
@@ -14,13 +15,26 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from kdjax.data.pipeline.batch_plan import BatchPlan
+from kdjax.runs import console, multihost
+
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+
+#: What the progress bar shows, the most important first: the last ones are left out
+#: where the terminal is too narrow.
+_ORDER = ("test", "validation", "loss", "train", "lr", "rate")
+
+#: Columns that the bar itself takes at least.
+_SHORTEST_BAR = 8
+
+#: Least seconds between two drawings of the bar.
+_REDRAW_S = 0.1
 
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Adds a path to what the system says of a failed write, as of a full disk."""
+    """Adds a path to the error of a failed write, as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -28,9 +42,9 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one object a line, in the order of the steps.
+    """`metrics.jsonl`: one JSON object per line, in the order of the steps.
 
-    A resumed run ends with the very lines of an unbroken one.
+    After a resume the file is identical to that of an uninterrupted run.
     """
 
     def __init__(self, workdir: pathlib.Path, *, resume_step: int | None):
@@ -38,13 +52,13 @@ class MetricsFile:
 
         Args:
           workdir: the work directory.
-          resume_step: later lines, which will be written again, are removed, and so
-            is a line that a kill cut short; None removes every line.
+          resume_step: removes lines of later steps, which will be written again, and
+            a truncated last line; None removes all lines.
         """
         self._path = path = workdir / METRICS
         kept = [] if resume_step is None else read(path)
         kept = [record for record in kept if record["step"] <= resume_step]
-        # Replaced whole, so that a kill in between loses no line.
+        # Replaced atomically, so that a kill in between loses no line.
         temporary = path.with_suffix(".tmp")
         with _naming(path):
             workdir.mkdir(parents=True, exist_ok=True)
@@ -53,7 +67,7 @@ class MetricsFile:
         self._file = path.open("a")
 
     def write(self, record: dict[str, Any]) -> None:
-        """Appends a record and hands it to the system, so that a kill keeps it."""
+        """Appends a record and flushes it, so that a kill does not lose it."""
         with _naming(self._path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
@@ -65,7 +79,7 @@ class MetricsFile:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics file, without a last line that was cut short."""
+    """Reads the records of a metrics file, without a truncated last line."""
     if not path.exists():
         return []
     records = []
@@ -78,20 +92,20 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 class TensorBoard:
-    """TensorBoard event files with one curve a metric."""
+    """TensorBoard event files with one curve per metric."""
 
     def __init__(self, workdir: pathlib.Path, *, resume_step: int | None):
-        """Opens a new event file that hides earlier events after `resume_step`.
+        """Opens a new event file that hides events of earlier files after a step.
 
         Args:
           workdir: the work directory.
-          resume_step: None hides all earlier events.
+          resume_step: the last step to keep; None hides all events.
         """
         self._folder = workdir / TENSORBOARD
         purge_step = 0 if resume_step is None else resume_step + 1
         with _naming(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            # Without tensorboardX's thread, which a failed write would end unnoticed.
+            # Without tensorboardX's thread, which would hide a failed write.
             self._writer = EventsWriter(str(self._folder / "events"))
             self._write_event(purge_step, file_version="brain.Event:2")
             start = SessionLog(status=SessionLog.START)
@@ -116,58 +130,128 @@ class TensorBoard:
 
 
 class ProgressBar:
-    """A bar with loss, accuracy, images/s and the time to go.
+    """A bar on the terminal, and one line for each evaluation that stays there.
 
-    Where standard error is no terminal, evaluations are printed as plain lines and no
-    bar is drawn.
+    Where stderr is not a terminal there is no bar. Nothing is printed if `silent`.
     """
 
-    def __init__(
-        self,
-        description: str,
-        *,
-        total_images: int,
-        done_images: int,
-        silent: bool = False,
-    ):
-        """Draws the bar, unless it is to be silent; the counts are of images."""
+    def __init__(self, description: str, *, plan: BatchPlan, total_steps: int):
+        """Prepares the bar; nothing is drawn before `start`."""
         self._description = description
-        self._silent = silent
-        self._bar = tqdm.tqdm(
-            desc=description,
-            total=total_images,
-            initial=done_images,
-            unit=" images",
-            unit_scale=True,
-            dynamic_ncols=True,
-            disable=silent or not sys.stderr.isatty(),
-        )
-        self._shown = {}
+        self._silent = not multihost.is_main_process()
+        self._plan, self._total_steps = plan, total_steps
+        self._bar: tqdm.tqdm | None = None
+        self._step, self._left_s = 0, None
+        self._drawn = -math.inf
+        self._shown: dict[str, str] = {}
 
-    def advance(self, images: int) -> None:
-        """Counts images that were trained on."""
-        self._bar.update(images)
+    def start(self, step: int) -> None:
+        """Draws the bar at a number of steps made."""
+        self._step = step
+        if self._silent or not sys.stderr.isatty():
+            return
+        self._bar = tqdm.tqdm(
+            total=self._total_steps,
+            initial=step,
+            bar_format="{bar}",
+            dynamic_ncols=True,
+            leave=False,
+        )
+        self._draw()
+
+    def advance(self, step: int, rate: float | None, left_s: float | None) -> None:
+        """Moves the bar to a step.
+
+        Args:
+          step: number of steps made.
+          rate: images per second; None if not known yet.
+          left_s: seconds to the end of training; None if not known yet.
+        """
+        self._step, self._left_s = step, left_s
+        if rate is not None:
+            self._shown["rate"] = f"{rate:,.0f} images/s"
+        if time.monotonic() - self._drawn > _REDRAW_S:
+            self._draw()
 
     def show(self, split: str, values: Mapping[str, float]) -> None:
-        """Shows the latest loss of the training and accuracies, where there are any."""
+        """Takes the newest loss and learning rate of training, or an accuracy."""
         if split == "train":
-            self._shown["loss"] = f"{values['loss']:.3f}"
-        if "accuracy" in values:
-            self._shown[split] = f"{values['accuracy']:.1%}"
-        self._bar.set_postfix(self._shown, refresh=False)
+            self._shown["loss"] = f"loss {values['loss']:.3f}"
+            if "learning_rate" in values:
+                self._shown["lr"] = f"lr {values['learning_rate']:.3g}"
+        if "accuracy" in values and not split.startswith("teacher_"):
+            self._shown[split] = f"{split} {values['accuracy']:.1%}"
 
     def write(self, record: dict[str, Any]) -> None:
-        """Shows a record; prints evaluations where no bar is drawn."""
-        self.show(record["split"], record)
-        if self._bar.disable and record["split"] != "train":
-            shown = ", ".join(f"{name} {value}" for name, value in self._shown.items())
-            self.say(f"epoch {record['epoch']:g}: {shown}")
+        """Shows a record; prints a line if it is an evaluation."""
+        split = record["split"]
+        self.show(split, record)
+        if split == "train":
+            return
+        if split.startswith("teacher_"):
+            name = split.removeprefix("teacher_")
+            self.say(f"teacher: {name} {record['accuracy']:.1%}")
+            return
+        epochs = f"{record['epoch']:g}/{self._epochs:g}"
+        self.say(f"epoch {epochs}: {', '.join(self._values('rate'))}")
+
+    def note(self, text: str) -> None:
+        """Shows in place of the time left what goes on while no step is made."""
+        if self._bar is not None:
+            self._draw(text)
 
     def say(self, text: str) -> None:
         """Prints a line, above the bar if one is drawn."""
-        if not self._silent:
-            self._bar.write(f"{self._description}: {text}", file=sys.stderr)
+        if self._silent:
+            return
+        line = f"{self._description}: {text}"
+        if self._bar is None:
+            console.say(line)
+        else:
+            self._bar.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
-        self._bar.close()
+        """Removes the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def _epochs(self) -> float:
+        return self._total_steps / self._plan.steps_per_epoch
+
+    def _values(self, *without: str) -> list[str]:
+        return [
+            self._shown[name]
+            for name in _ORDER
+            if name in self._shown and name not in without
+        ]
+
+    def _draw(self, note: str | None = None) -> None:
+        if self._bar is None:
+            return
+        self._drawn = time.monotonic()
+        epoch = self._step / self._plan.steps_per_epoch
+        left = f"{self._description}: epoch {epoch:.1f}/{self._epochs:g} "
+        if note is None and self._left_s is not None:
+            note = f"{tqdm.tqdm.format_interval(self._left_s)} left"
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+        room = columns - len(left) - _SHORTEST_BAR
+        right = _fitting([note] * bool(note) + self._values(), room)
+        self._bar.bar_format = _literal(left) + "{bar}" + _literal(right)
+        self._bar.n = self._step
+        self._bar.refresh()
+
+
+def _fitting(parts: list[str], columns: int) -> str:
+    """Joins the first parts that fit into some columns."""
+    text = ""
+    for part in parts:
+        longer = f"{text}, {part}" if text else f" {part}"
+        if len(longer) > columns:
+            break
+        text = longer
+    return text
+
+
+def _literal(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

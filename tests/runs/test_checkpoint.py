@@ -60,12 +60,12 @@ DAMAGES = {
     "state removed": lambda folder: shutil.rmtree(folder / "state"),
     "metadata empty": lambda folder: empty(folder / "metadata" / "metadata"),
     "metrics cut": lambda folder: cut(folder / "metrics" / "metrics"),
-    "list of files cut": lambda folder: cut(folder / "files.json"),
+    "manifest cut": lambda folder: cut(folder / "files.json"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_the_one_before_a_damaged_checkpoint_is_used(workdir, damage, capsys):
+def test_a_damaged_checkpoint_is_skipped(workdir, damage, capsys):
     folder = workdir / "checkpoints"
     damage(folder / "3")
     before = snapshot(workdir)
@@ -76,7 +76,7 @@ def test_the_one_before_a_damaged_checkpoint_is_used(workdir, damage, capsys):
         assert metadata == {"step": 2}
         (line,) = capsys.readouterr().err.splitlines()
         assert "the checkpoint of step 3 is damaged" in line
-        assert "that of step 2 is used" in line
+        assert "using step 2" in line
         assert snapshot(workdir) == before
         checkpoints.save(3, state(3), {"step": 3}, 0.5)
     assert "3.damaged" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_a_second_damaged_checkpoint_of_a_step_gets_another_name(workdir):
     assert {p.name for p in folder.iterdir()} >= {"3", "3.damaged", "3.damaged.1"}
 
 
-def test_without_a_list_of_files_reading_finds_the_damage(workdir, capsys):
+def test_without_a_manifest_reading_finds_the_damage(workdir, capsys):
     folder = workdir / "checkpoints"
     (folder / "3" / "files.json").unlink()
     (folder / "3" / "state" / "_METADATA").unlink()
@@ -107,16 +107,18 @@ def test_without_a_list_of_files_reading_finds_the_damage(workdir, capsys):
     assert "step 3 is damaged" in capsys.readouterr().err
 
 
-def test_without_a_whole_checkpoint_each_fault_is_said_and_nothing_moved(workdir):
+def test_if_all_checkpoints_are_damaged_each_is_explained_and_nothing_moved(workdir):
     for step in "123":
         DAMAGES["index empty"](workdir / "checkpoints" / step)
     before = snapshot(workdir)
-    with pytest.raises(ValueError, match="no checkpoint is whole: step 3: state/man"):
+    with pytest.raises(
+        ValueError, match="all checkpoints are damaged: step 3: state/man"
+    ):
         _ = Checkpoints(workdir).latest_step
     assert snapshot(workdir) == before
 
 
-def test_another_tree_is_refused_and_nothing_called_damaged(workdir, capsys):
+def test_another_tree_is_rejected_and_nothing_called_damaged(workdir, capsys):
     other = {"bias": jnp.zeros(3)}
     with pytest.raises(ValueError, match="bias"):
         Checkpoints(workdir).restore(other)
@@ -142,7 +144,7 @@ def test_opening_creates_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_save_that_fails_says_why_and_what_is_left(workdir, monkeypatch):
+def test_a_failed_save_gives_the_reason_and_what_is_left(workdir, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -151,10 +153,10 @@ def test_a_save_that_fails_says_why_and_what_is_left(workdir, monkeypatch):
         with pytest.raises(OSError, match="No space left") as error:
             checkpoints.save(4, state(4), {})
     assert str(error.value).startswith(str(pathlib.Path(workdir, "checkpoints")))
-    assert str(error.value).endswith("the checkpoint of step 3 is whole")
+    assert str(error.value).endswith("the checkpoint of step 3 is complete")
 
 
-def test_after_waiting_a_checkpoint_is_whole(tmp_path):
+def test_after_waiting_a_checkpoint_is_complete(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.wait()
         checkpoints.save(1, state(1), {})

@@ -10,7 +10,7 @@ from kdjax.runs import lock
 #: Holds the lock of a directory until it is killed.
 HOLDER = """
 import pathlib, sys, time
-from kdjax import lock
+from kdjax.runs import lock
 with lock.acquire(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -28,7 +28,7 @@ def holder(tmp_path):
         process.kill()
 
 
-def test_a_held_directory_is_refused_and_the_holder_named(tmp_path, holder):
+def test_a_locked_directory_is_rejected_and_the_holder_named(tmp_path, holder):
     who = f"in use by process {holder.pid} on {socket.gethostname()}"
     with pytest.raises(ValueError, match=who):
         lock.ensure_unlocked(tmp_path)
@@ -39,11 +39,11 @@ def test_a_held_directory_is_refused_and_the_holder_named(tmp_path, holder):
     assert (tmp_path / lock.NAME).exists()
     lock.ensure_unlocked(tmp_path)
     with lock.acquire(tmp_path):
-        assert str(os.getpid()) in (tmp_path / lock.NAME).read_text()
+        assert str(os.getpid()) in (tmp_path / lock.HOLDER).read_text()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_is_let_go_of_after_an_error(tmp_path):
+def test_a_lock_is_released_after_an_error(tmp_path):
     with pytest.raises(KeyError), lock.acquire(tmp_path / "new"):
         raise KeyError
     assert list((tmp_path / "new").iterdir()) == []

@@ -9,18 +9,18 @@ def folder(tmp_path):
     (folder / "state").mkdir(parents=True)
     (folder / "state" / "arrays").write_bytes(b"0123456789")
     (folder / "metadata").write_text("{}")
-    manifest.write(folder)
-    # As Orbax does.
-    (folder / "commit_success.txt").write_text("later")
+    (folder / "finished").write_text("")
+    manifest.write(folder, ignore=("finished",))
+    (folder / "finished").write_text("later")
     return folder
 
 
-def test_a_folder_is_as_it_was_written(folder):
-    assert manifest.fault(folder) is None
+def test_an_unchanged_folder_is_complete(folder):
+    assert manifest.verify(folder) is None
 
 
 @pytest.mark.parametrize(
-    ("content", "fault"),
+    ("content", "difference"),
     [
         (None, "state/arrays is missing"),
         (b"", "state/arrays has 0 bytes of 10"),
@@ -28,19 +28,19 @@ def test_a_folder_is_as_it_was_written(folder):
         (b"0123456780", "state/arrays has another checksum"),
     ],
 )
-def test_every_change_is_found_and_named(folder, content, fault):
+def test_every_change_is_found_and_named(folder, content, difference):
     file = folder / "state" / "arrays"
     if content is None:
         file.unlink()
     else:
         file.write_bytes(content)
-    assert manifest.fault(folder) == fault
+    assert manifest.verify(folder) == difference
 
 
-def test_a_manifest_that_is_damaged_itself_is_a_fault(folder):
+def test_a_truncated_manifest_is_a_difference(folder):
     (folder / "files.json").write_text('{"state')
-    assert manifest.fault(folder) == "files.json is cut short"
+    assert manifest.verify(folder) == "files.json is truncated"
 
 
-def test_a_folder_without_a_manifest_is_believed(tmp_path):
-    assert manifest.fault(tmp_path) is None
+def test_a_folder_without_a_manifest_counts_as_complete(tmp_path):
+    assert manifest.verify(tmp_path) is None

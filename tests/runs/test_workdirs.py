@@ -1,4 +1,6 @@
 import json
+import re
+import subprocess
 
 import pytest
 
@@ -11,7 +13,7 @@ def config():
     return recipes.alone("wrn_10_1,digits")
 
 
-def test_another_configuration_is_refused_and_named(tmp_path, config):
+def test_another_configuration_is_rejected_and_named(tmp_path, config):
     workdirs.create(tmp_path, config)
     workdirs.check_config(tmp_path, config)
     config.seed = 7
@@ -24,7 +26,7 @@ def test_another_configuration_is_refused_and_named(tmp_path, config):
     workdirs.check_config(tmp_path, config)
 
 
-def test_methods_count_and_places_do_not(tmp_path, config):
+def test_other_methods_are_rejected_and_other_folders_are_not(tmp_path, config):
     workdirs.create(tmp_path, config)
     config.data.data_dir = "elsewhere"
     config.checkpoint.keep_last = 9
@@ -34,7 +36,7 @@ def test_methods_count_and_places_do_not(tmp_path, config):
         workdirs.check_config(tmp_path, taught)
 
 
-def test_a_run_older_than_a_field_goes_on_with_its_default(tmp_path):
+def test_a_run_older_than_a_field_resumes_with_its_default(tmp_path):
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"overhaul": {}})
     workdirs.create(tmp_path, config)
     saved = workdirs.read_config(tmp_path)
@@ -47,7 +49,7 @@ def test_a_run_older_than_a_field_goes_on_with_its_default(tmp_path):
         workdirs.check_config(tmp_path, config)
 
 
-def test_a_directory_of_something_else_is_refused(tmp_path, config):
+def test_a_directory_of_something_else_is_rejected(tmp_path, config):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(ValueError, match="is not empty and holds no run"):
         workdirs.check_config(tmp_path, config)
@@ -55,19 +57,20 @@ def test_a_directory_of_something_else_is_refused(tmp_path, config):
         workdirs.check_config(tmp_path / "thesis.tex", config)
 
 
-def test_a_directory_of_a_run_killed_as_it_began_is_taken(tmp_path, config):
+def test_a_directory_of_a_run_killed_at_its_start_is_accepted(tmp_path, config):
     (tmp_path / lock.NAME).touch()
+    (tmp_path / lock.HOLDER).touch()
     (tmp_path / "config.tmp").write_text("{")
     workdirs.check_config(tmp_path, config)
 
 
-def test_a_file_that_was_cut_short_is_named(tmp_path):
+def test_a_truncated_file_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": ')
     with pytest.raises(ValueError, match=r"config\.json is damaged: Expecting value"):
         workdirs.read_config(tmp_path)
 
 
-def test_json_is_written_whole_or_not_at_all(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     path = tmp_path / "result.json"
     workdirs.write_json(path, {"a": 1})
     with pytest.raises(TypeError):
@@ -79,5 +82,39 @@ def test_provenance_names_device_versions_and_revision():
     found = workdirs.provenance()
     assert found["device_kind"] == "cpu"
     assert found["num_devices"] == 4
-    assert {"python", "jax", "flax", "optax"} <= found["versions"].keys()
+    assert {"python", "kdjax", "jax", "flax", "optax"} <= found["versions"].keys()
     assert found["git_revision"]
+
+
+@pytest.mark.parametrize("name", ["kdjax", "other"])
+def test_the_revision_is_not_that_of_a_repository_kdjax_is_installed_into(
+    tmp_path, monkeypatch, name
+):
+    """As when it lies in project/.venv/lib, or in a folder of another project."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", tmp_path]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "a"], check=True)
+    (tmp_path / "pyproject.toml").write_text(
+        f'[project]\nname = "{name}"\nversion = "1.2.3"\n'
+    )
+    module = tmp_path / "kdjax" / "runs" / "workdirs.py"
+    monkeypatch.setattr(workdirs, "__file__", str(module))
+    found = workdirs.provenance()
+    if name == "kdjax":
+        assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?", found["git_revision"])
+        assert found["versions"]["kdjax"] == "1.2.3"
+    else:
+        assert found["git_revision"] == f"kdjax {found['versions']['kdjax']}"
+        assert found["versions"]["kdjax"] != "1.2.3"
+
+
+def test_other_devices_and_versions_are_one_warning(tmp_path, capsys):
+    before = workdirs.provenance()
+    workdirs.warn_of_changes(tmp_path, before, before)
+    workdirs.warn_of_changes(tmp_path, {}, before)
+    assert capsys.readouterr().err == ""
+    now = before | {"num_devices": 1, "versions": before["versions"] | {"jax": "9"}}
+    workdirs.warn_of_changes(tmp_path, before, now)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kdjax: warning: {tmp_path}: num_devices was 4 and is 1; ")
+    assert f"jax was {before['versions']['jax']} and is 9" in line

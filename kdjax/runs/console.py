@@ -1,0 +1,66 @@
+"""Lines for the person at the terminal, on stderr.
+
+Imports nothing heavy, so that a command can say what it does from the first moment on.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+_CLEAR_LINE = "\r\x1b[K"
+
+
+def say(text: str) -> None:
+    """Prints a line, in the main process of a multi-host run only."""
+    if not _is_other_process():
+        over_progress = _CLEAR_LINE if sys.stderr.isatty() else ""
+        print(f"{over_progress}{text}", file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Prints a warning, in the main process of a multi-host run only."""
+    say(f"kdjax: warning: {text}")
+
+
+@contextlib.contextmanager
+def progress(text: str) -> Iterator[None]:
+    """Shows what the command is doing, and for how many seconds, until it is done.
+
+    The line disappears afterwards. Nothing is shown where stderr is not a terminal.
+    """
+    if _is_other_process() or not sys.stderr.isatty():
+        yield
+        return
+    start, done = time.monotonic(), threading.Event()
+
+    def show() -> None:
+        while True:
+            seconds = int(time.monotonic() - start)
+            elapsed = f" {seconds} s" if seconds else ""
+            sys.stderr.write(f"{_CLEAR_LINE}{text} ...{elapsed}")
+            sys.stderr.flush()
+            if done.wait(1):
+                break
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        sys.stderr.write(_CLEAR_LINE)
+        sys.stderr.flush()
+
+
+def _is_other_process() -> bool:
+    """Returns True in a multi-host run's processes other than the main one."""
+    # Whoever joined a multi-host run has imported JAX; others need not wait for it.
+    jax = sys.modules.get("jax")
+    # While JAX is being imported its attributes are not there yet.
+    distributed = getattr(jax, "distributed", None)
+    if distributed is None or not distributed.is_initialized():
+        return False
+    return jax.process_index() != 0

@@ -1,0 +1,82 @@
+"""The checkpoints in a folder, and which of them are complete."""
+
+import functools
+import os
+import pathlib
+import sys
+
+from kdjax.runs import manifest
+
+
+class Inventory:
+    """Lists the checkpoints of a folder and verifies them.
+
+    Looking changes nothing on disk. A damaged checkpoint is skipped, and renamed only
+    by `quarantine`.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        """Takes the folder, which need not exist; it holds a folder for each step."""
+        self._folder = folder
+        # Found damaged when they were read, although their manifests match.
+        self._unreadable: dict[int, str] = {}
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all checkpoints under their final names, ascending."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+
+    def verify(self, step: int) -> str | None:
+        """Returns what is wrong with a checkpoint; None if it is complete."""
+        return self._unreadable.get(step) or manifest.verify(self._folder / str(step))
+
+    @functools.cached_property
+    def newest(self) -> int | None:
+        """The newest complete checkpoint; None if there is no checkpoint.
+
+        Warns on stderr if newer ones are damaged.
+
+        Raises:
+          ValueError: if there are checkpoints and all are damaged.
+        """
+        damaged = {}
+        for step in reversed(self.steps()):
+            reason = self.verify(step)
+            if reason is None:
+                if damaged:
+                    newest = max(damaged)
+                    print(
+                        f"kdjax: warning: {self._folder}: the checkpoint of step "
+                        f"{newest} is damaged ({damaged[newest]}); using step {step}",
+                        file=sys.stderr,
+                    )
+                return step
+            damaged[step] = reason
+        if damaged:
+            raise ValueError(
+                f"{self._folder}: all checkpoints are damaged: "
+                + "; ".join(f"step {step}: {why}" for step, why in damaged.items())
+                + "; remove this folder to start over"
+            )
+        return None
+
+    def skip(self, step: int, reason: str) -> None:
+        """Counts a checkpoint as damaged from now on."""
+        self._unreadable[step] = reason
+        self.__dict__.pop("newest", None)
+
+    def quarantine(self) -> None:
+        """Renames damaged checkpoints to `STEP.damaged`, and says so on stderr."""
+        for step in self.steps():
+            if self.verify(step) is None:
+                continue
+            folder, number = self._folder / str(step), 0
+            while (new := folder.with_name(_damaged_name(step, number))).exists():
+                number += 1
+            os.rename(folder, new)
+            print(f"kdjax: warning: renamed {folder} to {new.name}", file=sys.stderr)
+
+
+def _damaged_name(step: int, number: int) -> str:
+    return f"{step}.damaged" + f".{number}" * bool(number)

@@ -1,0 +1,112 @@
+"""Describes a run before it starts."""
+
+import math
+import pathlib
+import textwrap
+from collections.abc import Iterator
+
+import jax
+import ml_collections
+
+from kdjax import config as config_lib
+from kdjax import distill, models
+from kdjax.data import datasets
+from kdjax.runs import console, workdirs
+
+
+def announce(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    """Prints what a run is about to do; `describe` says more."""
+    console.say(f"kdjax: {workdir}")
+    for line in describe(config):
+        console.say(line)
+
+
+def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> str:
+    """Checks a configuration and a work directory; returns all fields and `describe`.
+
+    Raises:
+      ValueError: if the run could not start.
+      FileNotFoundError: if the data set is not prepared.
+    """
+    config_lib.check(config)
+    if workdir is not None:
+        workdirs.check_config(workdir, config)
+    fields = workdirs.flatten(config.to_dict())
+    lines = [f"{name} = {value!r}" for name, value in sorted(fields.items())]
+    return "\n".join([*lines, "", "Checked; nothing was written:", *describe(config)])
+
+
+def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
+    """Yields lines that say what a configuration trains, on what, and for how long.
+
+    Args:
+      config: one that `config.check` accepts. Data and teacher are not read.
+    """
+    data = datasets.describe(config.data)
+    height, width, _ = data.image_shape
+    pipeline = datasets.choose_pipeline(config.data, data).replace("_", " ")
+    parts = {
+        "train_fraction": "{:.3g}% of the training images",
+        "validation_fraction": "{:.3g}% of them held out for validation",
+    }
+    defaults = {"train_fraction": 1.0, "validation_fraction": 0.0}
+    yield _line(
+        "data",
+        f"{config.data.name}: {data.num_images:,} images of {width}x{height}",
+        f"{data.num_classes} classes",
+        *(
+            text.format(100 * config.data[name])
+            for name, text in parts.items()
+            if config.data[name] != defaults[name]
+        ),
+        pipeline,
+    )
+    devices = jax.devices()
+    yield _line(
+        "devices",
+        f"{len(devices)} x {devices[0].device_kind}",
+        f"batches of {config.batch_size} images",
+        config.dtype,
+    )
+    methods = distill.build(
+        config.methods, num_classes=data.num_classes, num_examples=data.num_images
+    )
+    yield _line("phases", *_phases(config, methods))
+    yield _line("student", *_network(config.model, data))
+    if any(method.needs_teacher for method in methods.values()):
+        teacher = _network(config.teacher.model, data)
+        yield _line("teacher", *teacher, f"from {config.teacher.checkpoint}")
+    if methods:
+        yield _line("methods", *methods)
+
+
+def _phases(
+    config: ml_collections.ConfigDict, methods: dict[str, distill.Method]
+) -> list[str]:
+    epochs = {}
+    if any(method.pretrains for method in methods.values()):
+        epochs["pretrain"] = config.pretrain.epochs
+    if config.distill_first.epochs:
+        epochs["distill_first"] = config.distill_first.epochs
+    epochs["train"] = config.epochs
+    return [
+        f"{name} {count} epoch{'s' * (count != 1)}" for name, count in epochs.items()
+    ]
+
+
+def _network(name: str, data: datasets.Description) -> tuple[str, str]:
+    """Returns a network's name and its number of trained parameters."""
+    network = models.build(name, data.num_classes)
+    image = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
+    variables = jax.eval_shape(
+        lambda x: network.init(jax.random.key(0), x, train=False), image
+    )
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
+    return name, f"{count:,} parameters"
+
+
+def _line(label: str, *parts: str) -> str:
+    label = f"  {label:<9}"
+    return textwrap.fill(
+        ", ".join(parts), 80, initial_indent=label, subsequent_indent=" " * len(label)
+    )
