@@ -122,10 +122,12 @@ def student_objective(
       task_weight: weight of the cross-entropy. With 0 there is no task gradient to clip
         to, and all gradients are added up.
     """
-    combinations = {
-        name: method.gradient_combination if task_weight else "sum"
+    clips = {
+        name: method
         for name, method in methods.items()
+        if task_weight and method.gradient_combination == "clip"
     }
+    adds = {name: method for name, method in methods.items() if name not in clips}
     input_gradient = any(method.needs_input_gradient for method in methods.values())
 
     def objective(params, batch_stats, frozen, batch, key, epoch):
@@ -146,38 +148,20 @@ def student_objective(
             teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
+        step = _Step(batch_stats["methods"], frozen, teacher_outputs, batch, key, epoch)
 
-        def losses(outputs, learned, combination):
-            """Adds up the losses whose gradients are combined in the same way."""
-            loss, terms, stats = jnp.zeros((), outputs.logits.dtype), {}, {}
-            if combination == "sum":
-                terms["cross_entropy"] = _cross_entropy(outputs.logits, batch)
-                loss += task_weight * jnp.mean(terms["cross_entropy"])
-            for name, method in methods.items():
-                if combinations[name] == combination:
-                    found, stats[name] = method.loss(
-                        _variables(learned, batch_stats, name),
-                        frozen.precomputed[name],
-                        outputs,
-                        teacher_outputs,
-                        _inputs(batch, key, name),
-                    )
-                    loss += _weight(method, epoch) * _total(found)
-                    terms |= _named(name, found)
-            return loss, (terms, stats)
-
-        def gradients(combination):
-            """Returns the gradient of these losses, their sum, terms and statistics."""
+        def gradients(methods, task_weight=None):
+            """Returns the losses' gradient, their sum, terms and statistics."""
             (loss, (terms, stats)), (outputs_gradient, learned) = jax.value_and_grad(
-                losses, argnums=(0, 1), has_aux=True
-            )(outputs, params["methods"], combination)
+                _losses, argnums=(0, 1), has_aux=True
+            )(outputs, params["methods"], methods, step=step, task_weight=task_weight)
             (network,) = pull_back(outputs_gradient)
             return {"student": network, "methods": learned}, loss, terms, stats
 
-        summed, loss, terms, method_stats = gradients("sum")
+        summed, loss, terms, method_stats = gradients(adds, task_weight)
         clipped = None
-        if "clip" in combinations.values():
-            clipped, more, more_terms, more_stats = gradients("clip")
+        if clips:
+            clipped, more, more_terms, more_stats = gradients(clips)
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
         return Gradients(
@@ -189,6 +173,47 @@ def student_objective(
         )
 
     return objective
+
+
+class _Step(NamedTuple):
+    """What the losses of one step depend on besides the student's outputs."""
+
+    batch_stats: dict[str, Any]
+    frozen: Frozen
+    teacher: Outputs | None
+    batch: Batch
+    key: jax.Array
+    epoch: jax.Array
+
+
+def _losses(
+    student: Outputs,
+    learned: Any,
+    methods: Mapping[str, Method],
+    *,
+    step: _Step,
+    task_weight: float | None,
+) -> tuple[jax.Array, tuple[Terms, dict[str, Any]]]:
+    """Adds up the terms of some methods, and the cross-entropy unless it has no weight.
+
+    Returns:
+      The loss, a scalar; its terms, [B] each, and the methods' new statistics.
+    """
+    loss, terms, stats = jnp.zeros((), student.logits.dtype), {}, {}
+    if task_weight is not None:
+        terms["cross_entropy"] = _cross_entropy(student.logits, step.batch)
+        loss += task_weight * jnp.mean(terms["cross_entropy"])
+    for name, method in methods.items():
+        found, stats[name] = method.loss(
+            _variables(learned, step.batch_stats, name),
+            step.frozen.precomputed[name],
+            student,
+            step.teacher,
+            _inputs(step.batch, step.key, name),
+        )
+        loss += _weight(method, step.epoch) * _total(found)
+        terms |= _named(name, found)
+    return loss, (terms, stats)
 
 
 def pretraining_objective(
@@ -212,7 +237,7 @@ def pretraining_objective(
             loss, terms, stats = 0, {}, {}
             for name, method in methods.items():
                 found, stats[name] = method.pretrain_loss(
-                    _variables(learned, batch_stats, name),
+                    _variables(learned, batch_stats["methods"], name),
                     rngs.fold_in_name(key, name),
                     outputs,
                 )
@@ -263,7 +288,7 @@ def _inputs(batch: Batch, key: jax.Array, name: str) -> Inputs:
 
 def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:
     """Returns what a method learns, by collection."""
-    return {"params": learned[name], "batch_stats": batch_stats["methods"][name]}
+    return {"params": learned[name], "batch_stats": batch_stats[name]}
 
 
 def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
