@@ -69,12 +69,14 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
     if values["distill_first_epochs"]:
         epochs = f"{values['distill_first_epochs']:g} + {epochs}"
     speed = values["images_per_s"]
+    figure = values["published_accuracy"]
     mark = _MARK if values["best_epoch_split"] == "validation" else ""
     return {
         "method": values["method"],
         "network": values["network"],
         "n": str(values["n"]),
         "last epoch": accuracy,
+        "published": "" if figure is None else f"{figure:.2f}",
         "gain [95 %]": gain_text,
         "best epoch": f"{values['best_epoch_accuracy']:.2f}{mark}",
         "params": f"{values['parameters']:,}",
@@ -212,6 +214,9 @@ def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:
 
 
 def _table(rows: list[dict[str, str]], style: str, widest: int | None = None) -> str:
+    # Without columns that no row fills.
+    filled = [h for h in rows[0] if any(row[h] for row in rows)]
+    rows = [{h: row[h] for h in filled} for row in rows]
     align = ["left" if h in ("method", "network") else "right" for h in rows[0]]
     return tabulate.tabulate(
         rows,

@@ -1,6 +1,7 @@
 """Statistics of the rows of a report: means, spreads, gains paired by seed."""
 
 import dataclasses
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping
@@ -8,7 +9,7 @@ from typing import Any
 
 from scipy import special
 
-from . import pairs, runs
+from . import pairs, published, runs
 
 _CONFIDENCE = 0.95
 
@@ -65,6 +66,29 @@ def baseline(block: pairs.Block) -> pairs.Row | None:
     )
 
 
+def published_figure(block: pairs.Block, row: pairs.Row) -> published.Figure | None:
+    """Returns the published figure that a row may be compared with.
+
+    None unless all fields that matter to the result are as in the configuration that
+    reproduces the figure.
+    """
+    settings, methods = row.first.settings, row.first.methods
+    if row.role != pairs.METHOD or len(methods) > 1 or block.pair is None:
+        return None
+    pair = "-".join(block.pair)
+    figure = published.find(methods[0], pair, settings.data)
+    if figure is None or figure.epochs != settings.epochs:
+        return None
+    # Only runs of the published length come here, and this imports jax.
+    from kdjax import method_recipes
+
+    config = method_recipes.of_methods(methods[0], f"{pair},{settings.data}")
+    recipe = dataclasses.replace(
+        row.first, fields=runs.flatten(json.loads(json.dumps(config.to_dict())))
+    ).recipe
+    return None if pairs.differences(row.first.recipe, recipe) else figure
+
+
 def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
     """Returns every column of one row as plain values; None where it has none.
 
@@ -78,6 +102,7 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
     gain = None
     if row.role == pairs.METHOD and reference is not None:
         gain = paired_gain(row.accuracies, reference.accuracies)
+    figure = published_figure(block, row)
     settings = row.first.settings
     teacher, student = block.pair or (None, None)
     values = {
@@ -98,6 +123,9 @@ def record(block: pairs.Block, row: pairs.Row) -> dict[str, Any]:
         "gain_low": gain and gain.low,
         "gain_high": gain and gain.high,
         "gain_seeds": gain and gain.seeds,
+        "published_accuracy": figure and figure.accuracy,
+        "published_epoch": figure and figure.epoch,
+        "published_source": figure and figure.source,
         "best_epoch_accuracy": statistics.fmean(r.best_accuracy for r in results),
         "best_epoch_split": row.eval_split,
         "parameters": results[0].parameters,
@@ -137,6 +165,13 @@ def notes(block: pairs.Block) -> list[str]:
     for row in block.rows:
         kept = dict.fromkeys(run.note for run in row.runs.values() if run.note)
         lines += [f"{row.label}: {note}" for note in kept]
+    lines += [
+        f"{row.label}: published {figure.accuracy:.2f} ({figure.epoch or 'unknown'} "
+        f"epoch) with a teacher of {figure.teacher_accuracy:.2f} and a baseline of "
+        f"{figure.baseline_accuracy:.2f}, {figure.source}."
+        for row in methods
+        if (figure := published_figure(block, row))
+    ]
     if len(block.having(pairs.BASELINE)) > 1:
         lines.append(f"Gains are over the better baseline, {reference.label}.")
     if methods and reference is None:
