@@ -1,11 +1,13 @@
 """Statistics of a report's rows, and its notes."""
 
+import json
 import math
 
 import pytest
 import scipy.stats
 
 from experiments import report, summary
+from kdjax import method_recipes
 from tests.experiments.run_folders import (
     OVERHAUL,
     RKD,
@@ -151,3 +153,30 @@ def test_notes_of_runs_are_shown_once(tmp_path):
         (folder / "note.txt").write_text("before a fix\n")
     (block,) = blocks_of(tmp_path)
     assert summary.notes(block).count("overhaul: before a fix") == 1
+
+
+def test_published_figures_stand_beside_runs_with_their_settings_only(tmp_path):
+    argument = "wrn_40_2-wrn_16_2,cifar100"
+    config = json.loads(
+        json.dumps(method_recipes.of_methods("crd", argument).to_dict())
+    )
+    for name, change in (
+        ("same", {"seed": 1}),
+        ("other_rate", {"optimizer": config["optimizer"] | {"learning_rate": 0.1}}),
+        ("other_weight", {"methods": {"crd": config["methods"]["crd"] | {"weight": 2}}}),
+        ("shorter", {"epochs": 24}),
+    ):
+        folder = write_run(tmp_path / name, 0.75)
+        (folder / "config.json").write_text(json.dumps(config | change))
+    figures = {}
+    for block in blocks_of(tmp_path):
+        for row in block.rows:
+            figures[row.first.name] = summary.record(block, row)["published_accuracy"]
+            noted = "published 75.48 (last epoch)" in "\n".join(summary.notes(block))
+            assert noted == (block.settings.epochs == 240)
+    assert figures == {
+        "same": 75.48,
+        "other_rate": None,
+        "other_weight": None,
+        "shorter": None,
+    }
