@@ -7,7 +7,6 @@ import pytest
 import scipy.stats
 
 from experiments import report, summary
-from kdjax import method_recipes
 from tests.experiments.run_folders import (
     OVERHAUL,
     RKD,
@@ -156,6 +155,7 @@ def test_notes_of_runs_are_shown_once(tmp_path):
 
 
 def test_published_figures_stand_beside_runs_with_their_settings_only(tmp_path):
+    method_recipes = pytest.importorskip("kdjax.method_recipes")
     argument = "wrn_40_2-wrn_16_2,cifar100"
     config = json.loads(
         json.dumps(method_recipes.of_methods("crd", argument).to_dict())
@@ -163,7 +163,10 @@ def test_published_figures_stand_beside_runs_with_their_settings_only(tmp_path):
     for name, change in (
         ("same", {"seed": 1}),
         ("other_rate", {"optimizer": config["optimizer"] | {"learning_rate": 0.1}}),
-        ("other_weight", {"methods": {"crd": config["methods"]["crd"] | {"weight": 2}}}),
+        (
+            "other_weight",
+            {"methods": {"crd": config["methods"]["crd"] | {"weight": 2}}},
+        ),
         ("shorter", {"epochs": 24}),
     ):
         folder = write_run(tmp_path / name, 0.75)
