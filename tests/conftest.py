@@ -43,6 +43,32 @@ def _forget_executables():
     gc.collect()
 
 
+#: What `make test-3.13` runs on the newest Python and JAX, by the start of the names.
+SMOKE = (
+    "tests/losses/",
+    "tests/test_packaging.py",
+    "tests/test_step.py",
+    "tests/distill/test_kd_svd.py::test_loss_of_maps_matches_authors",
+    "tests/distill/test_mhgd.py::test_loss_of_maps_matches_authors",
+    "tests/test_train.py::test_phases_resume_bitwise_too",
+    "tests/test_main.py::test_a_killed_and_then_stopped_run",
+    "tests/export/test_export.py::test_program_is_the_student[stablehlo-true]",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # Before tests are selected by their marks.
+def pytest_collection_modifyitems(config, items):
+    """Marks the tests of SMOKE, each of which must be there if they are selected."""
+    missing = set(SMOKE)
+    for item in items:
+        found = [start for start in SMOKE if item.nodeid.startswith(start)]
+        missing.difference_update(found)
+        if found:
+            item.add_marker(pytest.mark.smoke)
+    if missing and config.option.markexpr == "smoke":
+        raise pytest.UsageError(f"SMOKE in tests/conftest.py: no test is {missing}")
+
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 

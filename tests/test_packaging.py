@@ -9,8 +9,6 @@ import pytest
 
 from kdjax import installation
 
-pytestmark = pytest.mark.smoke
-
 ROOT = pathlib.Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OPTIONAL = PYPROJECT["project"]["optional-dependencies"]
