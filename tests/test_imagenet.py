@@ -12,7 +12,7 @@ from PIL import Image
 
 from kdjax import teacher as teacher_lib
 from kdjax import train
-from kdjax.data import datasets, measure
+from kdjax.data import datasets, measure, subsets
 
 CLASSES = 10  # Of the thousand.
 
@@ -94,7 +94,7 @@ def test_a_stratified_part_is_taken_of_what_is_stored(data_dir):
     config.name, config.image_size = "tfds:imagenet2012", 32
     config.data_dir = str(data_dir)
     split = datasets.load(config).train
-    part, left = datasets.hold_out(split, 0.5, CLASSES)
+    part, left = subsets.hold_out(split, 0.5, CLASSES)
     np.testing.assert_array_equal(np.bincount(part.label), [2] * CLASSES)
     np.testing.assert_array_equal(part.label, split.label[part.indices])
     assert sorted([*part.indices, *left.indices]) == list(range(40))

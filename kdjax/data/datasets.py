@@ -16,14 +16,14 @@ from storage during training, see `choose_pipeline`.
 import importlib
 from collections.abc import Mapping
 from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdjax.data import augment
+from kdjax.data import augment, subsets
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Data sets that are described without being read.
@@ -49,9 +49,6 @@ NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
 
 #: Values of `data.bad_images`: what is done with images that cannot be decoded.
 BAD_IMAGES = ("error", "skip")
-
-
-_AnySplit = TypeVar("_AnySplit", Split, LazySplit)
 
 
 class Data(NamedTuple):
@@ -160,48 +157,9 @@ def load(config: ml_collections.ConfigDict) -> Data:
         splits, skipped = _load_in_memory(config)
     else:
         splits, skipped = _open(config, description.image_shape)
-    train = stratified(splits["train"], config.train_fraction, num_classes)
-    train, validation = hold_out(train, config.validation_fraction, num_classes)
+    train = subsets.stratified(splits["train"], config.train_fraction, num_classes)
+    train, validation = subsets.hold_out(train, config.validation_fraction, num_classes)
     return Data(train, splits["test"], validation, skipped)
-
-
-def stratified(split: _AnySplit, fraction: float, num_classes: int) -> _AnySplit:
-    """Returns a fraction of a split, stratified and the same in every run.
-
-    Args:
-      split: the full split.
-      fraction: in (0, 1].
-      num_classes: the result has at least as many images.
-
-    Raises:
-      ValueError: if the fraction, or what it leaves out, is fewer images than classes.
-    """
-    if fraction == 1:
-        return split
-    kept, _ = _divide(split, "train_fraction", fraction, num_classes)
-    return kept
-
-
-def hold_out(
-    split: _AnySplit, fraction: float, num_classes: int
-) -> tuple[_AnySplit, _AnySplit | None]:
-    """Divides a training split into training and validation images.
-
-    Args:
-      split: the full split.
-      fraction: of validation images, in [0, 1).
-      num_classes: each part has at least as many images.
-
-    Returns:
-      The training images, and the validation images; None for a fraction of 0.
-
-    Raises:
-      ValueError: if a part has fewer images than there are classes.
-    """
-    if not fraction:
-        return split, None
-    validation, train = _divide(split, "validation_fraction", fraction, num_classes)
-    return train, validation
 
 
 def _source(module: str) -> ModuleType:
@@ -280,27 +238,3 @@ def _open(
         for name, source in sources.items()
     }
     return splits, skipped
-
-
-def _divide(
-    split: _AnySplit, field: str, fraction: float, num_classes: int
-) -> tuple[_AnySplit, _AnySplit]:
-    """Divides a split into a fraction of it and the rest, both in its order."""
-    from sklearn import model_selection  # Slow to import.
-
-    total = len(split.label)
-    size = round(fraction * total)
-    if min(size, total - size) < num_classes:
-        raise ValueError(
-            f"data.{field}={fraction} divides {total} images into {size} and "
-            f"{total - size}, fewer than the {num_classes} classes"
-        )
-    _, counts = np.unique(split.label, return_counts=True)
-    if counts.min() < 2:
-        raise ValueError(
-            f"data.{field}={fraction}: a class of one training image cannot be divided"
-        )
-    parts = model_selection.train_test_split(
-        np.arange(total), train_size=size, stratify=split.label, random_state=0
-    )
-    return tuple(split.select(np.sort(indices)) for indices in parts)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kdjax import recipes
-from kdjax.data import datasets
+from kdjax.data import datasets, subsets
 from kdjax.data.sources import digits
 from kdjax.data.split import Split
 
@@ -32,12 +32,12 @@ def labeled(*counts):
 
 def test_a_fraction_keeps_the_classes_in_proportion_and_is_always_the_same():
     split = labeled(40, 80, 20)
-    kept = datasets.stratified(split, 0.25, 3)
+    kept = subsets.stratified(split, 0.25, 3)
     np.testing.assert_array_equal(np.bincount(kept.label), [10, 20, 5])
     assert len(np.unique(kept.image)) == 35
-    again = datasets.stratified(split, 0.25, 3)
+    again = subsets.stratified(split, 0.25, 3)
     np.testing.assert_array_equal(again.image, kept.image)
-    assert datasets.stratified(split, 1.0, 3) is split
+    assert subsets.stratified(split, 1.0, 3) is split
 
 
 def test_too_small_a_fraction_is_refused():
@@ -45,19 +45,19 @@ def test_too_small_a_fraction_is_refused():
         r"data\.train_fraction=0\.01 divides 140 images into 1 and 139, fewer than"
     )
     with pytest.raises(ValueError, match=message):
-        datasets.stratified(labeled(40, 80, 20), 0.01, 3)
+        subsets.stratified(labeled(40, 80, 20), 0.01, 3)
 
 
 def test_validation_images_are_stratified_and_none_is_lost():
     split = labeled(40, 80, 20)
-    left, part = datasets.hold_out(split, 0.25, 3)
+    left, part = subsets.hold_out(split, 0.25, 3)
     np.testing.assert_array_equal(np.bincount(part.label), [10, 20, 5])
     np.testing.assert_array_equal(np.bincount(left.label), [30, 60, 15])
     both = np.concatenate([left.image, part.image]).ravel()
     np.testing.assert_array_equal(np.sort(both), np.arange(140))
-    again, _ = datasets.hold_out(split, 0.25, 3)
+    again, _ = subsets.hold_out(split, 0.25, 3)
     np.testing.assert_array_equal(again.image, left.image)
-    assert datasets.hold_out(split, 0.0, 3) == (split, None)
+    assert subsets.hold_out(split, 0.0, 3) == (split, None)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_validation_images_are_stratified_and_none_is_lost():
 )
 def test_a_validation_split_that_is_too_small_is_rejected(counts, fraction, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
-        datasets.hold_out(labeled(*counts), fraction, 3)
+        subsets.hold_out(labeled(*counts), fraction, 3)
     assert str(error.value).startswith("data.validation_fraction")
 
 
