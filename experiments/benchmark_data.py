@@ -1,21 +1,21 @@
-"""Times the pipelines that images come by, alone and inside the training step.
+"""Times the input pipelines, alone and in training.
 
     python -m experiments.benchmark_data --network=wrn_10_1@64 --batch=64
 
-makes a folder of JPEG files and prints a JSON line for each pipeline, of medians over
-rounds in which these take turns:
+Makes a folder of JPEG files and prints a JSON line for each pipeline, with medians over
+interleaved rounds:
 
-- `feed_images_per_s` of the pipeline alone, its batches made ready for the network;
-- `rest_images_per_s` of the student's training step, fed the same examples again;
-- `fed_images_per_s` of the step that the pipeline feeds;
-- `take_share`, the part of the fed step that goes into crop, flip and normalization on
-  the device, and on the in-memory pipeline into gathering the examples;
-- `wait_share`, the part in which the fed step waits for its examples: what it takes
-  longer than the one at rest.
+- `pipeline_images_per_s`: the pipeline alone, augmentation on the device included;
+- `step_images_per_s`: training steps that repeat the same batch;
+- `train_images_per_s`: training steps with the pipeline;
+- `make_batch_fraction`: part of the training time spent on crop, flip and normalization
+  on the device, and by the in-memory pipeline on gathering the examples;
+- `wait_fraction`: part of the training time spent waiting for the pipeline, which is
+  1 - train_images_per_s / step_images_per_s.
 
-The streaming pipeline runs once for each number of `--workers`; 0 are threads of the
-training process. For networks `@224` the files have 500x375 pixels and a random part of
-them is resized, for others they have the size of the network's images.
+The streaming pipeline runs once for each number of `--workers`; 0 means threads of the
+training process. For networks `@224` the files have 500x375 pixels and random resized
+crops are taken; otherwise they have the size of the network's images.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from kdjax import step as step_lib
 from kdjax.data import augment
 from kdjax.data.pipeline.batches import Batch
 
-#: So many times as many steps of what runs without the network.
+#: Factor on the number of steps that do not run the network.
 _WITHOUT_NETWORK = 8
 
 _CLASSES = 10
@@ -49,7 +49,7 @@ _PHOTOGRAPH = (500, 375)
 
 
 def make_folder(root: pathlib.Path, number: int, size: tuple[int, int]) -> None:
-    """Makes files with as much detail as photographs have, a tenth of them to test."""
+    """Makes files with the detail of photographs, and a tenth as many test files."""
     rng = np.random.default_rng(0)
     for k in range(number + number // 10):
         coarse = rng.integers(0, 256, (size[1] // 8, size[0] // 8, 3), np.uint8)
@@ -77,10 +77,10 @@ def configure(
 
 
 class Pipeline:
-    """One pipeline with the student's training step behind it.
+    """A pipeline and the training step that consumes it.
 
     Attributes:
-      seconds: of a step of each kind, one a round.
+      seconds: per step of each kind, one value a round.
     """
 
     def __init__(self, config: ml_collections.ConfigDict):
@@ -93,26 +93,26 @@ class Pipeline:
             batches.make_batch, jax.devices(), in_axes=(None, 0, None), out_axes=0
         )
         self._inputs = batches.batches(0, 2**40)
-        self._at_rest = next(self._inputs)
+        self._fixed = next(self._inputs)
         self._kinds = {
-            "feed": lambda: self._make(next(self._inputs)),
-            "take": lambda: self._make(self._at_rest),
-            "rest": lambda: self._train(self._at_rest),
-            "fed": lambda: self._train(next(self._inputs)),
+            "pipeline": lambda: self._make(next(self._inputs)),
+            "make_batch": lambda: self._make(self._fixed),
+            "step": lambda: self._train(self._fixed),
+            "train": lambda: self._train(next(self._inputs)),
         }
         self.seconds = {kind: [] for kind in self._kinds}
         for kind in self._kinds.values():
             jax.block_until_ready(kind())  # Compiles.
 
     def close(self) -> None:
-        """Ends what is read ahead."""
+        """Stops reading ahead."""
         self._inputs.close()
 
     def run(self, steps: int) -> None:
-        """Times so many steps of each kind, one kind after the other."""
+        """Times a number of steps of each kind, one kind after the other."""
         for name, kind in self._kinds.items():
-            number = steps if name in ("rest", "fed") else steps * _WITHOUT_NETWORK
-            # Uses up what was read ahead while the kind before ran.
+            number = steps if name in ("step", "train") else steps * _WITHOUT_NETWORK
+            # Consumes what was read ahead during the previous kind.
             self._repeat(kind, number)
             started = time.perf_counter()
             self._repeat(kind, number)
@@ -122,7 +122,7 @@ class Pipeline:
         before = None
         for _ in range(steps):
             done = kind()
-            # As the training loop does, while this one is under way.
+            # Like the training loop: wait for the previous step only.
             jax.block_until_ready(before)
             before = done
         jax.block_until_ready(before)
@@ -136,37 +136,48 @@ class Pipeline:
 
 
 def report(pipeline: Pipeline, batch_size: int) -> dict[str, float]:
-    """Returns the figures of a pipeline."""
+    """Returns the figures of a pipeline, see the docstring of this module."""
     seconds = {
         name: statistics.median(found) for name, found in pipeline.seconds.items()
     }
     return {
         **{
             f"{name}_images_per_s": round(batch_size / seconds[name], 1)
-            for name in ("feed", "rest", "fed")
+            for name in ("pipeline", "step", "train")
         },
-        "take_share": round(seconds["take"] / seconds["fed"], 4),
-        "wait_share": round(1 - seconds["rest"] / seconds["fed"], 4),
+        "make_batch_fraction": round(seconds["make_batch"] / seconds["train"], 4),
+        "wait_fraction": round(1 - seconds["step"] / seconds["train"], 4),
     }
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(
-        prog="benchmark_data", description="Times the pipelines that images come by."
+        prog="python -m experiments.benchmark_data",
+        description="Times the input pipelines, alone and in training.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--network", default="wrn_10_1@64", help="network that is trained")
-    add("--batch", type=int, default=64, help="images in a step")
-    add("--images", type=int, default=1024, help="JPEG files to make")
-    add("--workers", default="0,2", help="of the streaming pipeline, with commas")
-    add("--rounds", type=int, default=5, help="medians are over them")
+    add("--network", default="wrn_10_1@64", help="network to train")
+    add("--batch", type=int, default=64, help="batch size")
+    add("--images", type=int, default=1024, help="number of JPEG files to make")
+    add(
+        "--workers",
+        default="0,2",
+        help="worker processes of the streaming pipeline, comma-separated",
+    )
+    add(
+        "--rounds",
+        type=int,
+        default=5,
+        help="number of rounds, of which medians are reported",
+    )
     add("--steps", type=int, default=10, help="steps of each kind in a round")
     return parser.parse_args(arguments)
 
 
 def measure(args: argparse.Namespace) -> Iterator[dict[str, object]]:
-    """Times all pipelines in turns and yields the figures of each."""
+    """Times all pipelines in interleaved rounds; yields the figures of each."""
     size = models.image_size(args.network) or 32
     large = size == 224
     kinds = {("in_memory", 0): {"pipeline": "in_memory"}}
@@ -199,7 +210,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, object]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints a JSON line for each pipeline; returns 2 on a user's mistake."""
+    """Prints a JSON line for each pipeline; returns 2 after an error of the user."""
     try:
         for line in measure(parse(arguments)):
             print(json.dumps(line), flush=True)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import models, recipes, train
-from kdjax.data import augment, datasets
+from kdjax.data import datasets, normalization
 from kdjax.runs import trained
 
 folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "runs/from_python")
@@ -42,7 +42,7 @@ network = models.build(run.config["model"], num_classes=10)
 @jax.jit
 def predict(image: jax.Array) -> tuple[jax.Array, models.Features]:
     """Returns the logits [B, K] and the features of uint8 images [B, H, W, 3]."""
-    image = augment.normalize(image, mean=run.data.mean, std=run.data.std)
+    image = normalization.normalize(image, mean=run.data.mean, std=run.data.std)
     return network.apply(run.variables, image, train=False)
 
 

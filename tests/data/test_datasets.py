@@ -40,7 +40,7 @@ def test_a_fraction_keeps_the_classes_in_proportion_and_is_always_the_same():
     assert subsets.stratified(split, 1.0, 3) is split
 
 
-def test_too_small_a_fraction_is_refused():
+def test_too_small_a_fraction_is_rejected():
     message = (
         r"data\.train_fraction=0\.01 divides 140 images into 1 and 139, fewer than"
     )
@@ -88,7 +88,7 @@ def test_validation_images_come_from_the_kept_part_of_the_training_images():
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
-def test_some_sets_are_described_before_they_are_prepared(name, tmp_path):
+def test_some_data_sets_are_described_before_they_are_prepared(name, tmp_path):
     config = recipes.STUDENT[name]().data
     config.data_dir = str(tmp_path)
     found = datasets.describe(config)
@@ -97,7 +97,7 @@ def test_some_sets_are_described_before_they_are_prepared(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mnist", "", "tfds:", "TFDS:mnist", "folder:x"])
-def test_unknown_data_sets_are_refused(name):
+def test_unknown_data_sets_are_rejected(name):
     config = recipes.digits().data
     config.name = name
     for function in (datasets.describe, datasets.load):
@@ -157,7 +157,7 @@ def test_a_folder_is_a_data_set(tmp_path):
     assert data.skipped == {"train": 1, "test": 0}
 
 
-def test_data_that_is_not_prepared_names_the_command(tmp_path):
+def test_an_unprepared_data_set_names_the_command(tmp_path):
     config = recipes.ofd().data
     config.data_dir = str(tmp_path)
     command = rf"python -m kdjax\.data\.prepare cifar100 --data_dir={tmp_path}"

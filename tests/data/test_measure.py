@@ -16,7 +16,7 @@ def test_measures_each_color_over_all_pixels():
     np.testing.assert_allclose(std, image.std((0, 1, 2)), atol=1e-6)
 
 
-def test_prints_overrides(capsys):
+def test_the_command_prints_overrides(capsys):
     assert measure.main(["--name=digits"]) == 0
     values = re.findall(r"\d+\.\d{4}", capsys.readouterr().out)
     image = digits.load()["train"].image
@@ -24,7 +24,7 @@ def test_prints_overrides(capsys):
     np.testing.assert_allclose([float(value) for value in values], expected, atol=1e-4)
 
 
-def test_refuses_in_one_line(tmp_path, capsys):
+def test_errors_are_one_line(tmp_path, capsys):
     assert measure.main(["--name=tiny_imagenet", f"--data_dir={tmp_path}"]) == 2
     assert capsys.readouterr().err.startswith("measure: data.data_dir=")
     assert measure.main(["--name=mnist"]) == 2

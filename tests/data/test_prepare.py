@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import io
 import os
@@ -6,9 +7,11 @@ import pickle
 import subprocess
 import sys
 import tarfile
+import types
 
 import numpy as np
 import pytest
+import requests
 
 from kdjax.data import prepare
 from kdjax.data.archives import cifar, cifar_builders
@@ -65,7 +68,7 @@ def refusal(capsys, *argv):
     return commands.refused(prepare.main, capsys, "cifar100", *argv)
 
 
-def test_what_is_prepared_is_what_is_loaded(archive, tmp_path, capfd):
+def test_the_prepared_data_set_can_be_loaded(archive, tmp_path, capfd):
     data_dir = tmp_path / "new" / "sets"
     assert (
         prepare.main(["cifar100", f"--archive={archive}", f"--data_dir={data_dir}"])
@@ -91,7 +94,7 @@ def test_what_is_prepared_is_what_is_loaded(archive, tmp_path, capfd):
         np.testing.assert_array_equal(label, table[:, 1])
 
 
-def test_leaves_alone_what_is_prepared_already(archive, tmp_path, capsys):
+def test_a_prepared_data_set_is_not_touched(archive, tmp_path, capsys):
     data_dir = tmp_path / "sets"
     argv = ["cifar100", f"--archive={archive}", f"--data_dir={data_dir}"]
     assert prepare.main(argv) == 0
@@ -137,7 +140,7 @@ BAD_ARCHIVES = {
 
 
 @pytest.mark.parametrize("case", BAD_ARCHIVES)
-def test_refuses_bad_archive_and_makes_nothing(tmp_path, capsys, case):
+def test_a_bad_archive_is_rejected_and_nothing_is_written(tmp_path, capsys, case):
     write, message = BAD_ARCHIVES[case]
     path, data_dir = tmp_path / "a.tar.gz", tmp_path / "sets"
     write(path)
@@ -146,7 +149,7 @@ def test_refuses_bad_archive_and_makes_nothing(tmp_path, capsys, case):
     assert not data_dir.exists()
 
 
-def test_refuses_folder_that_cannot_be_written(archive, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_reported(archive, tmp_path, capsys):
     data_dir = tmp_path / "file"
     data_dir.write_text("precious")
     for folder in (data_dir, data_dir / "below"):
@@ -156,7 +159,9 @@ def test_refuses_folder_that_cannot_be_written(archive, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), RuntimeError("full")])
-def test_leaves_nothing_half_prepared(archive, tmp_path, capsys, monkeypatch, error):
+def test_an_interrupted_preparation_leaves_nothing(
+    archive, tmp_path, capsys, monkeypatch, error
+):
     complete = cifar_builders.Cifar100._generate_examples
 
     def interrupted(self, split_prefix, records):
@@ -176,7 +181,7 @@ def test_leaves_nothing_half_prepared(archive, tmp_path, capsys, monkeypatch, er
     }
 
 
-def test_refuses_folder_that_is_no_prepared_set(archive, tmp_path, capsys):
+def test_an_existing_folder_of_other_files_is_not_touched(archive, tmp_path, capsys):
     folder = tmp_path / "sets" / "cifar100" / "3.0.2"
     folder.mkdir(parents=True)
     (folder / "notes.txt").write_text("precious")
@@ -185,7 +190,7 @@ def test_refuses_folder_that_is_no_prepared_set(archive, tmp_path, capsys):
     assert (folder / "notes.txt").read_text() == "precious"
 
 
-def test_refuses_set_prepared_in_another_file_format(archive, tmp_path, capsys):
+def test_another_file_format_is_rejected(archive, tmp_path, capsys):
     argv = [f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
     assert prepare.main(["cifar100", *argv]) == 0
     capsys.readouterr()
@@ -196,7 +201,7 @@ def test_refuses_set_prepared_in_another_file_format(archive, tmp_path, capsys):
     assert description.read_text() == text
 
 
-def test_refuses_archive_of_another_set(archive, tmp_path, capsys):
+def test_archives_of_other_data_sets_are_rejected(archive, tmp_path, capsys):
     argv = ["mnist", f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
     assert prepare.main(argv) == 2
     message = (
@@ -206,21 +211,21 @@ def test_refuses_archive_of_another_set(archive, tmp_path, capsys):
     assert capsys.readouterr() == ("", message)
 
 
-def run(*argv, code=None, path=()):
-    """Runs the command line, or code, in a process of its own."""
-    command = ["-c", code] if code else ["-m", "kdjax.data.prepare"]
-    return subprocess.run(
-        [sys.executable, "-W", "error", *command, *map(str, argv)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, [*path, ROOT]))},
+def test_the_command_says_what_to_do_without_tensorflow(tmp_path):
+    # Shadows TensorFlow where it is installed.
+    (tmp_path / "tensorflow.py").write_text("raise ImportError('not here')")
+    command = [
+        "-m",
+        "kdjax.data.prepare",
+        "cifar100",
+        f"--data_dir={tmp_path / 'sets'}",
+    ]
+    result = subprocess.run(
+        [sys.executable, "-W", "error", *command],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
     )
-
-
-def test_says_what_to_do_without_tensorflow(tmp_path):
-    # Shadows TensorFlow where it is installed.
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('not here')")
-    result = run("cifar100", f"--data_dir={tmp_path / 'sets'}", path=[tmp_path])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == (
         "prepare: downloading cifar100 needs TensorFlow: give --archive=PATH,"
@@ -229,48 +234,45 @@ def test_says_what_to_do_without_tensorflow(tmp_path):
     assert not (tmp_path / "sets").exists()
 
 
-OFFLINE = """
-def get(self, url, **kwargs):
-    raise requests.exceptions.ConnectionError("no route\\nto host")
-"""
-ANSWERS = """
-@contextlib.contextmanager
-def get(self, url, **kwargs):
-    yield types.SimpleNamespace(
-        url=url, headers={{}}, status_code={}, iter_content=lambda **kwargs: [b"wrong"]
-    )
-"""
+def offline(self, url, **kwargs):
+    raise requests.exceptions.ConnectionError("no route\nto host")
+
+
+def answer(status):
+    @contextlib.contextmanager
+    def get(self, url, **kwargs):
+        yield types.SimpleNamespace(
+            url=url,
+            headers={},
+            status_code=status,
+            iter_content=lambda **kwargs: [b"wrong"],
+        )
+
+    return get
 
 
 @pytest.mark.parametrize(
     ("get", "reason"),
     [
-        (OFFLINE, "no route to host"),
-        (ANSWERS.format(404), "Failed to get url https://www.cs.toronto.edu/~kriz/"),
-        (ANSWERS.format(200), "Artifact https://www.cs.toronto.edu/~kriz/"),
+        (offline, "no route to host"),
+        (answer(404), "Failed to get url https://www.cs.toronto.edu/~kriz/"),
+        (answer(200), "Artifact https://www.cs.toronto.edu/~kriz/"),
     ],
     ids=["offline", "not found", "another file"],
 )
-def test_says_that_a_download_failed(tmp_path, get, reason):
-    # As much of TensorFlow as TFDS looks at before the download.
-    (tmp_path / "tensorflow.py").write_text("class dtypes:\n  class DType: pass\n")
-    code = f"""
-import contextlib, sys, types
-import requests
-from kdjax.data import prepare
-{get}
-requests.Session.get = get
-sys.exit(prepare.main(sys.argv[1:]))
-"""
+def test_a_failed_download_is_one_line(tmp_path, capsys, monkeypatch, get, reason):
+    # As much of TensorFlow as TFDS uses before the download.
+    tensorflow = types.SimpleNamespace(dtypes=types.SimpleNamespace(DType=type))
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+    monkeypatch.setattr(requests.Session, "get", get)
     argv = ["cifar100", f"--data_dir={tmp_path / 'sets'}"]
-    result = run(*argv, code=code, path=[tmp_path])
-    assert result.returncode == 2
-    assert result.stderr.startswith(f"prepare: cannot download cifar100: {reason}")
-    assert result.stderr.count("\n") == 1
+    status, _, error = commands.run(prepare.main, capsys, *argv)
+    assert status == 2
+    assert error.startswith(f"prepare: cannot download cifar100: {reason}")
+    assert error.count("\n") == 1
     assert not list((tmp_path / "sets" / "cifar100").iterdir())
 
 
-def test_unknown_set_ends_with_status_2():
-    result = run("cifar1000")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "prepare: TFDS has no data set 'cifar1000'\n"
+def test_an_unknown_data_set_is_rejected(capsys):
+    said = commands.refused(prepare.main, capsys, "cifar1000")
+    assert said == "TFDS has no data set 'cifar1000'"

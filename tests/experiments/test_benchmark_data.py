@@ -9,13 +9,13 @@ from experiments import benchmark_data
 
 @pytest.fixture(autouse=True)
 def quickly_compiled():
-    """What is compiled runs a few times: optimizing it would take longer."""
+    """Every program runs a few times only: optimizing it would take longer."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def test_times_both_roads(tmp_path):
+def test_both_pipelines_are_timed(tmp_path):
     benchmark_data.make_folder(tmp_path, 20, (16, 16))
     config = benchmark_data.configure("wrn_10_1", tmp_path, 4, image_size=16, padding=2)
     for pipeline in ("in_memory", "streaming"):
@@ -25,10 +25,10 @@ def test_times_both_roads(tmp_path):
             timed.run(2)
             found = benchmark_data.report(timed, 4)
         assert {len(seconds) for seconds in timed.seconds.values()} == {2}
-        assert min(found[f"{kind}_images_per_s"] for kind in ("feed", "fed")) > 0
-        assert found["take_share"] > 0
-        assert found["wait_share"] == pytest.approx(
-            1 - found["fed_images_per_s"] / found["rest_images_per_s"], abs=1e-3
+        assert min(found[f"{kind}_images_per_s"] for kind in ("pipeline", "train")) > 0
+        assert found["make_batch_fraction"] > 0
+        assert found["wait_fraction"] == pytest.approx(
+            1 - found["train_images_per_s"] / found["step_images_per_s"], abs=1e-3
         )
 
 
@@ -42,6 +42,6 @@ def test_the_files_have_the_detail_of_photographs(tmp_path):
     assert 60_000 < max(file.stat().st_size for file in files) < 160_000
 
 
-def test_mistakes_end_in_one_line(capsys):
+def test_errors_are_one_line(capsys):
     assert benchmark_data.main(["--network=resnet1"]) == 2
     assert capsys.readouterr().err.startswith("benchmark_data: ")

@@ -128,23 +128,23 @@ def check(archive):
         np.testing.assert_array_equal(records.labels["coarse_label"], table[:, 0])
 
 
-def test_published_counts_are_the_default():
+def test_the_default_counts_are_the_published_ones():
     assert cifar.NUM_RECORDS == {"train": 50_000, "test": 10_000}
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-def test_reads_binary_archive_whatever_its_name(tmp_path, mode):
+def test_the_binary_archive_is_recognized_by_its_content(tmp_path, mode):
     path = write_tar(tmp_path / "cifar-100-python.tar.gz", binary_members(), mode)
     check(cifar.read_archive(path, cifar.CIFAR100, COUNTS))
 
 
 @pytest.mark.parametrize("dumps", [python2_dumps, python3_dumps])
-def test_reads_python_archive_whatever_its_name(tmp_path, dumps):
+def test_the_python_archive_is_recognized_by_its_content(tmp_path, dumps):
     path = write_tar(tmp_path / "cifar-100-binary.tar.gz", python_members(dumps))
     check(cifar.read_archive(path, cifar.CIFAR100, COUNTS))
 
 
-def test_python2_pickles_of_the_tests_are_what_they_claim():
+def test_the_pickles_of_the_tests_are_those_of_python_2():
     written = python_members()["cifar-100-python/train"]
     assert b"cnumpy.core.multiarray\n_reconstruct\n" in written
     assert b"_codecs" not in written
@@ -214,14 +214,6 @@ BAD_MEMBERS = {
         lambda: binary_members() | {"cifar-100-binary/train.bin": bytes(7 * 3074 - 1)},
         "train.bin holds 21517 bytes, expected 21518 (7 records of 3074)",
     ),
-    "long test.bin": (
-        lambda: binary_members() | {"cifar-100-binary/test.bin": bytes(4 * 3074)},
-        "test.bin holds 12296 bytes, expected 9222 (3 records of 3074)",
-    ),
-    "label 100": (
-        lambda: with_label(1, 100),
-        "test.bin: record 2 has label 100, expected 0..99",
-    ),
     "coarse label 20": (
         lambda: with_label(0, 20),
         "test.bin: record 2 has coarse_label 20, expected 0..19",
@@ -234,25 +226,13 @@ BAD_MEMBERS = {
         lambda: with_names([f"name_{min(k, 98)}" for k in range(100)]),
         "fine_label_names.txt holds 99 different names for label, expected 100",
     ),
-    "one name twice more": (
-        lambda: with_names([f"name_{min(k, 99)}" for k in range(101)]),
-        "fine_label_names.txt holds 100 different names for label, expected 100",
-    ),
     "negative label": (
         lambda: changed("test", b"fine_labels", [0, -1, 0]),
         "cifar-100-python/test: record 1 has label -1, expected 0..99",
     ),
-    "pickled label 100": (
-        lambda: changed("test", b"fine_labels", [0, 1, 100]),
-        "cifar-100-python/test: record 2 has label 100, expected 0..99",
-    ),
     "huge label": (
         lambda: changed("test", b"coarse_labels", [10**30, 1, 1]),
         "cifar-100-python/test: record 0 has coarse_label 1000",
-    ),
-    "labels missing": (
-        lambda: changed("train", b"fine_labels", None),
-        "cifar-100-python/train: fine_labels is not a list of ints",
     ),
     "labels not ints": (
         lambda: changed("train", b"fine_labels", [0.5] * 7),
@@ -261,10 +241,6 @@ BAD_MEMBERS = {
     "too few labels": (
         lambda: changed("train", b"coarse_labels", [1] * 6),
         "cifar-100-python/train holds 6 coarse_labels, expected 7",
-    ),
-    "pixels missing": (
-        lambda: changed("train", b"data", None),
-        "cifar-100-python/train: data is not a uint8 array",
     ),
     "pixels not uint8": (
         lambda: changed("train", b"data", np.zeros((7, 3072), np.int8)),
@@ -281,10 +257,6 @@ BAD_MEMBERS = {
     "wrong shape": (
         lambda: changed("train", b"data", np.zeros((14, 1536), np.uint8)),
         "train: data has shape (14, 1536), expected (7, 3072)",
-    ),
-    "wrong number of images": (
-        lambda: changed("train", b"data", np.zeros((8, 3072), np.uint8)),
-        "train: data has shape (8, 3072), expected (7, 3072)",
     ),
     "names missing": (
         lambda: changed("meta", b"fine_label_names", None),
@@ -318,13 +290,13 @@ def refusal(path):
 
 
 @pytest.mark.parametrize("case", BAD_MEMBERS)
-def test_refuses_bad_members(tmp_path, case):
+def test_bad_members_are_rejected(tmp_path, case):
     make_members, message = BAD_MEMBERS[case]
     path = write_tar(tmp_path / "a.tar.gz", make_members())
     assert message in refusal(path)
 
 
-def test_refuses_missing_file_and_folder(tmp_path):
+def test_a_missing_file_or_a_folder_is_rejected(tmp_path):
     assert refusal(tmp_path / "a.tar.gz") == "cannot be read: No such file or directory"
     assert refusal(tmp_path) == "cannot be read: Is a directory"
 
@@ -335,30 +307,31 @@ def test_refuses_missing_file_and_folder(tmp_path):
     # Not by the content: that of gzip holds the time.
     ids=["empty", "page", "gzip"],
 )
-def test_refuses_what_is_no_tar(tmp_path, content):
+def test_other_files_are_rejected(tmp_path, content):
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
     assert refusal(path).startswith("not a complete tar archive: ")
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
-@pytest.mark.parametrize("fraction", [0.0005, 0.1, 0.7])
-def test_refuses_cut_archive(tmp_path, mode, fraction):
+def test_a_truncated_archive_is_rejected(tmp_path, mode):
     path = write_tar(tmp_path / "a.tar.gz", binary_members(), mode)
-    os.truncate(path, int(path.stat().st_size * fraction))
-    assert refusal(path).startswith("not a complete tar archive: ")
+    size = path.stat().st_size
+    for fraction in (0.7, 0.1, 0.0005):
+        os.truncate(path, int(size * fraction))
+        assert refusal(path).startswith("not a complete tar archive: ")
 
 
 @pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
-def test_refuses_archive_damaged_inside(tmp_path, mode):
+def test_a_corrupted_archive_is_rejected(tmp_path, mode):
     path = write_tar(tmp_path / "a.tar.gz", binary_members(), mode)
     content = path.read_bytes()
-    for start in range(20, len(content) - 600, 500):
+    for start in range(20, len(content) - 600, 2000):
         path.write_bytes(content[:start] + b"\xff" * 600 + content[start + 600 :])
         assert refusal(path)
 
 
-def test_refuses_archive_with_one_changed_pixel(tmp_path):
+def test_one_changed_byte_is_noticed(tmp_path):
     path = tmp_path / "a.tar.gz"
     write_tar(tmp_path / "a.tar", binary_members(), "w")
     # Stored rather than compressed, so that only the checksum can tell.
@@ -378,8 +351,8 @@ class Call:
         return self.reduced
 
 
-@pytest.mark.parametrize("member", ["train", "test", "meta"])
-def test_runs_nothing_that_a_pickle_asks_for(tmp_path, member):
+@pytest.mark.parametrize("member", ["train", "meta"])
+def test_a_pickle_runs_no_code(tmp_path, member):
     trace = tmp_path / "trace"
     evil = python_dicts()[member] | {b"evil": Call(os.system, f"touch {trace}")}
     dumps = python3_dumps
@@ -395,10 +368,8 @@ def test_runs_nothing_that_a_pickle_asks_for(tmp_path, member):
     assert trace.exists()
 
 
-@pytest.mark.parametrize(
-    "function", [eval, getattr, __import__, np.load, np.frombuffer, os.remove]
-)
-def test_admits_no_other_global(tmp_path, function):
+@pytest.mark.parametrize("function", [eval, np.load, os.remove])
+def test_no_other_global_is_allowed(tmp_path, function):
     name = f"{function.__module__}.{function.__name__}"
     name = name.replace("builtins", "__builtin__")  # Its name in protocol 2.
     evil = {b"data": Call(function, "x")}
@@ -406,7 +377,7 @@ def test_admits_no_other_global(tmp_path, function):
     assert f"it asks for '{name}', and" in refusal(path)
 
 
-def test_prepared_set_is_what_the_stock_builder_reads(tmp_path):
+def test_the_builder_of_tfds_reads_the_prepared_data_set(tmp_path):
     tensorflow_was_loaded = "tensorflow" in sys.modules
     tfds.disable_progress_bar()
     path = write_tar(tmp_path / "a.tar.gz", binary_members())
@@ -436,7 +407,7 @@ def test_prepared_set_is_what_the_stock_builder_reads(tmp_path):
     assert ("tensorflow" in sys.modules) == tensorflow_was_loaded
 
 
-def test_stock_builder_stays_registered():
+def test_the_builder_of_tfds_stays_registered():
     assert tfds.builder_cls("cifar100") is tfds.image_classification.Cifar100
     assert issubclass(cifar_builders.Cifar100, tfds.image_classification.Cifar100)
     assert cifar_builders.Cifar100.name == "cifar100"
@@ -506,12 +477,12 @@ def test_reads_cifar_10_in_the_order_of_its_files(tmp_path, kind):
         (lambda members: binary_members(), "holds neither cifar-10-batches-bin/ nor"),
     ],
 )
-def test_refuses_what_is_not_cifar_10(tmp_path, change, message):
+def test_archives_of_other_data_sets_are_rejected(tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         read_10(tmp_path, change(members_10("binary", make_table_10())))
 
 
-def test_prepared_cifar_10_is_what_the_stock_builder_reads(tmp_path):
+def test_the_builder_of_tfds_reads_the_prepared_cifar_10(tmp_path):
     tfds.disable_progress_bar()
     table = make_table_10()
     cifar_builders.Cifar10(

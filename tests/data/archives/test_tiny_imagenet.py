@@ -49,7 +49,7 @@ def write_zip(path, members):
     return path
 
 
-def test_what_is_prepared_is_what_is_loaded(tmp_path, capfd):
+def test_the_prepared_data_set_can_be_loaded(tmp_path, capfd):
     archive = write_zip(tmp_path / "a.zip", published())
     argv = ["tiny_imagenet", f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
     assert prepare.main(argv) == 0
@@ -75,7 +75,7 @@ def test_what_is_prepared_is_what_is_loaded(tmp_path, capfd):
     assert builder.info.features["label"].names == WNIDS
 
 
-def test_without_an_archive_it_says_where_it_is(tmp_path, capsys):
+def test_the_error_without_an_archive_names_its_address(tmp_path, capsys):
     assert prepare.main(["tiny_imagenet", f"--data_dir={tmp_path}"]) == 2
     assert capsys.readouterr().err == (
         "prepare: tiny_imagenet is prepared from"
@@ -156,13 +156,13 @@ def refusal(path, capsys):
 
 
 @pytest.mark.parametrize("case", BAD_MEMBERS)
-def test_refuses_bad_members_and_makes_nothing(tmp_path, capsys, case):
+def test_bad_members_are_rejected_and_nothing_is_written(tmp_path, capsys, case):
     make_members, message = BAD_MEMBERS[case]
     path = write_zip(tmp_path / "a.zip", make_members())
     assert message in refusal(path, capsys)
 
 
-def test_refuses_what_is_no_whole_zip(tmp_path, capsys):
+def test_an_incomplete_zip_is_rejected(tmp_path, capsys):
     assert "cannot be read: No such file" in refusal(tmp_path / "a.zip", capsys)
     path = write_zip(tmp_path / "b.zip", published())
     content = path.read_bytes()

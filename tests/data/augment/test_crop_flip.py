@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,73 +32,56 @@ def crops(mode):
     return found
 
 
-def augmented(mode, *, flip=True, number=512, index_in_batch=None):
-    index_in_batch = np.arange(number) if index_in_batch is None else index_in_batch
-    return augment.random_crop_flip(
-        jax.random.key(0),
-        jnp.asarray(image(len(index_in_batch))),
-        index_in_batch=jnp.asarray(index_in_batch),
-        batch_size=number,
-        padding=PADDING,
+@functools.cache
+def augmented(mode, *, flip=True, crop="per_image", padding=PADDING, index=None):
+    """Augments a batch of 512 images, or some of them."""
+    index = np.arange(512) if index is None else np.asarray(index)
+    function = functools.partial(
+        augment.random_crop_flip,
+        batch_size=512,
+        padding=padding,
         mode=mode,
         flip=flip,
+        crop=crop,
     )
+    found = jax.jit(function)(
+        jax.random.key(0), image(len(index)), index_in_batch=jnp.asarray(index)
+    )
+    return np.asarray(found)
 
 
 @pytest.mark.parametrize("mode", augment.PADDING_MODES)
-def test_every_result_is_a_crop_and_every_crop_comes_up(mode):
+def test_every_crop_is_drawn_and_nothing_else(mode):
     expected = crops(mode)
-    found = [expected[np.asarray(x).tobytes()] for x in augmented(mode)]
+    found = [expected[x.tobytes()] for x in augmented(mode)]
     # 50 crops in 512 draws: the chance that one is missing is below 0.2 %.
     assert set(found) == set(expected.values())
     flipped = sum(flip for flip, _, _ in found)
     assert 200 < flipped < 312
 
 
-def test_without_flip_nothing_is_mirrored():
+def test_without_flip_nothing_is_flipped():
     expected = crops("reflect")
-    found = {
-        expected[np.asarray(x).tobytes()][0] for x in augmented("reflect", flip=False)
-    }
+    found = {expected[x.tobytes()][0] for x in augmented("reflect", flip=False)}
     assert found == {False}
 
 
-def test_an_example_depends_on_its_place_in_the_batch_alone():
-    whole = augmented("reflect", number=16)
-    part = augmented("reflect", number=16, index_in_batch=np.asarray([12, 3]))
-    np.testing.assert_array_equal(part, whole[np.asarray([12, 3])])
+def test_draws_depend_on_the_index_in_the_batch():
+    part = augmented("reflect", index=(112, 3))
+    np.testing.assert_array_equal(part, augmented("reflect")[[112, 3]])
 
 
-def test_a_crop_per_batch_is_the_same_for_all():
-    results = augment.random_crop_flip(
-        jax.random.key(0),
-        jnp.asarray(image(32)),
-        index_in_batch=jnp.arange(32),
-        batch_size=32,
-        padding=PADDING,
-        mode="reflect",
-        flip=True,
-        crop="per_batch",
-    )
+def test_a_crop_per_batch_is_the_same_for_all_images():
     expected = crops("reflect")
-    found = {expected[np.asarray(result).tobytes()] for result in results}
-    assert {flip for flip, _, _ in found} == {False, True}
-    # A place in the mirror image is another one in the image.
-    assert len(found) == 2
+    found = {expected[x.tobytes()] for x in augmented("reflect", crop="per_batch")}
+    # One crop of the images, and one of their mirror images.
+    assert sorted(flip for flip, _, _ in found) == [False, True]
 
 
-def test_no_padding_and_no_flip_is_the_image():
-    result = augment.random_crop_flip(
-        jax.random.key(0),
-        jnp.asarray(image(4)),
-        index_in_batch=jnp.arange(4),
-        batch_size=4,
-        padding=0,
-        mode="reflect",
-        flip=False,
-    )
-    np.testing.assert_array_equal(result, image(4))
-    assert result.dtype == np.uint8
+def test_without_padding_and_flip_images_stay_as_they_are():
+    found = augmented("reflect", padding=0, flip=False)
+    np.testing.assert_array_equal(found, image(512))
+    assert found.dtype == np.uint8
 
 
 def test_normalize_is_per_color_in_units_of_pixels():

@@ -19,7 +19,7 @@ def grid(width, height):
 
 
 @pytest.mark.parametrize("part", [1.0, 0.5])
-def test_the_center_is_that_part_of_the_shorter_side(part):
+def test_the_center_crop_is_a_fraction_of_the_shorter_side(part):
     found = np.asarray(
         crop_resize.center_crop_resize(grid(200, 100), int(100 * part), part)
     )
@@ -31,7 +31,7 @@ def test_the_center_is_that_part_of_the_shorter_side(part):
     )
 
 
-def test_the_center_is_close_to_resizing_and_cutting_as_torchvision_does():
+def test_the_center_crop_is_close_to_that_of_torchvision():
     smooth = grid(128, 96).resize((400, 300), Image.Resampling.BICUBIC)
     found = np.asarray(crop_resize.center_crop_resize(smooth, 56, 56 / 64))
     resized = smooth.resize((round(400 * 64 / 300), 64), Image.Resampling.BILINEAR)
@@ -73,14 +73,14 @@ def test_random_crop_boxes_have_the_sizes_and_shapes_of_the_original():
     assert center.mean() == pytest.approx(200, abs=3)
 
 
-def test_of_an_image_too_long_for_any_part_it_is_the_center():
+def test_very_long_images_are_cropped_at_the_center():
     part = crop_resize.random_crop_box((600, 10), np.random.default_rng(0))
     assert part == (293, 0, 306, 10)
     part = crop_resize.random_crop_box((10, 600), np.random.default_rng(0))
     assert part == (0, 293, 10, 306)
 
 
-def test_a_random_crop_box_is_resized():
+def test_a_random_crop_is_resized():
     image, rng = grid(90, 80), np.random.default_rng(3)
     left, top, right, bottom = crop_resize.random_crop_box(
         image.size, np.random.default_rng(3)

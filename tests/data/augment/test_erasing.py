@@ -12,15 +12,20 @@ NUMBER, HEIGHT, WIDTH = 2048, 20, 30
 
 
 @functools.cache
-def erased(probability, *, seed=0, start=0, stop=NUMBER):
-    """Erases some images of a batch of ones; returns where each lost its pixels."""
-    erase = jax.jit(
+def eraser(probability):
+    return jax.jit(
         functools.partial(
             erasing.random_erasing, probability=probability, batch_size=NUMBER
         )
     )
+
+
+@functools.cache
+def erased(probability, *, seed=0, start=0, stop=NUMBER):
+    """Erases some images of a batch of ones; returns the masks of what is erased."""
     index, image = jnp.arange(start, stop), jnp.ones((stop - start, HEIGHT, WIDTH, 3))
-    found = np.asarray(erase(jax.random.key(seed), image, index_in_batch=index))
+    found = eraser(probability)(jax.random.key(seed), image, index_in_batch=index)
+    found = np.asarray(found)
     np.testing.assert_array_equal(found, found[..., :1].repeat(3, -1))
     assert set(np.unique(found)) == {0, 1}
     return found[..., 0] == 0

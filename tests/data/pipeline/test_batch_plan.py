@@ -8,7 +8,7 @@ def plan(number, batch_size, *, drop_remainder=False, devices=1, seed=0):
     return BatchPlan(number, batch_size, devices, drop_remainder, seed)
 
 
-def test_an_epoch_holds_every_example_once_and_no_two_are_alike():
+def test_every_epoch_is_another_permutation_of_all_examples():
     found = plan(50, 16)
     first, second = (np.asarray(found.order(epoch)) for epoch in (0, 1))
     np.testing.assert_array_equal(np.sort(first), np.arange(50))
@@ -26,7 +26,7 @@ def test_the_last_batch_is_kept_as_a_smaller_one():
     assert [found.images_before(step) for step in (0, 3, 4, 6)] == [0, 48, 50, 82]
 
 
-def test_the_last_batch_is_dropped_by_choice():
+def test_the_last_batch_can_be_dropped():
     found = plan(50, 16, drop_remainder=True)
     assert found.steps_per_epoch == 3
     assert found.rest_size == 0

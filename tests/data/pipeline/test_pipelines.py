@@ -1,4 +1,4 @@
-"""The same examples in the same order, whichever pipeline the images come by."""
+"""Both pipelines give the same batches."""
 
 import os
 import pathlib
@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from absl import flags
 from jax.sharding import Mesh
 from PIL import Image
 
@@ -18,6 +20,14 @@ from kdjax import recipes
 from kdjax import step as step_lib
 from kdjax.data import datasets, pipeline
 from kdjax.data.split import ArraySource, LazySplit
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fast_compilation():
+    """Every program runs a few times only: optimizing it would take longer."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def data_config(**fields):
@@ -37,24 +47,18 @@ def flat(batch):
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), batch)
 
 
-def train_batches(config, start, stop, *, devices=1, stream=None, seed=5):
-    """Makes the batches of some steps."""
+def train_batches(config, *, devices=1, stream=None):
+    split = datasets.load(config).train
     batches = pipeline.train_batches(
-        datasets.load(config).train,
-        config,
-        batch_size=16,
-        seed=seed,
-        mesh=mesh(devices),
+        split, config, batch_size=16, seed=5, mesh=mesh(devices)
     )
-    if stream:
-        batches = batches.with_stream(stream)
-    make_batch = step_lib.data_parallel(
-        batches.make_batch, jax.devices()[:devices], in_axes=(None, 0, None), out_axes=0
-    )
-    return [
-        flat(make_batch(*inputs, jnp.int32(step)))
-        for step, inputs in enumerate(batches.batches(start, stop), start)
-    ]
+    return batches.with_stream(stream) if stream else batches
+
+
+def read(config, start, stop, *, devices=1):
+    """Returns the examples of some steps, as the streaming pipeline reads them."""
+    batches = train_batches(config, devices=devices).batches(start, stop)
+    return [flat(sharded) for _, sharded in batches]
 
 
 def assert_same(found, expected):
@@ -62,36 +66,46 @@ def assert_same(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-@pytest.mark.parametrize("stream", [None, "pretrain"])
-@pytest.mark.parametrize("crop", ["per_image", "per_batch"])
+@pytest.mark.parametrize(
+    ("crop", "stream"), [("per_image", None), ("per_batch", "pretrain")]
+)
 def test_both_pipelines_give_the_same_training_batches(crop, stream):
     """Two epochs, each with a smaller last batch, with random erasing."""
-    fields = {"crop": crop, "random_erasing": 0.5}
-    found = {
-        name: train_batches(data_config(pipeline=name, **fields), 0, 8, stream=stream)
-        for name in ("in_memory", "streaming")
-    }
+    found = {}
+    for name in ("in_memory", "streaming"):
+        config = data_config(pipeline=name, crop=crop, random_erasing=0.5)
+        batches = train_batches(config, stream=stream)
+        make_batch = step_lib.data_parallel(
+            batches.make_batch, jax.devices()[:1], in_axes=(None, 0, None), out_axes=0
+        )
+        found[name] = [
+            flat(make_batch(*inputs, jnp.int32(step)))
+            for step, inputs in enumerate(batches.batches(0, 8))
+        ]
     assert [len(batch.label) for batch in found["in_memory"]] == [16, 16, 16, 2] * 2
     assert_same(found["streaming"], found["in_memory"])
 
 
-def test_worker_processes_read_the_same():
+def test_worker_processes_read_the_same_and_leave_flags_unparsed(monkeypatch):
+    """As in an absl program that uses kdjax before it parses its flags."""
+    monkeypatch.setitem(flags.FLAGS.__dict__, "__flags_parsed", False)
     found = {
-        workers: train_batches(data_config(pipeline="streaming", workers=workers), 0, 5)
+        workers: read(data_config(pipeline="streaming", workers=workers), 0, 5)
         for workers in (0, 2)
     }
     assert_same(found[2], found[0])
+    assert not flags.FLAGS.is_parsed()
 
 
 @pytest.mark.parametrize("crop", ["per_image", "random_resized"])
-def test_batch_k_is_the_same_wherever_a_run_begins_and_on_any_devices(crop):
+def test_a_step_reads_the_same_after_a_resume_and_on_any_devices(crop):
     config = data_config(pipeline="streaming", crop=crop, drop_remainder=True)
-    whole = train_batches(config, 0, 6)
-    assert_same(train_batches(config, 4, 6), whole[4:])
-    assert_same(train_batches(config, 2, 6, devices=4), whole[2:])
+    expected = read(config, 0, 6)
+    assert_same(read(config, 4, 6), expected[4:])
+    assert_same(read(config, 2, 6, devices=4), expected[2:])
 
 
-def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
+def test_random_crops_differ_between_streams_steps_and_images():
     config = data_config(
         pipeline="streaming", crop="random_resized", flip=False, padding=0
     )
@@ -99,12 +113,12 @@ def test_random_parts_are_drawn_for_every_seed_stream_step_and_image_anew():
     # The same image fifty times.
     split = LazySplit(split.source, [7] * 50, split.image_shape)
     batches = pipeline.train_batches(split, config, batch_size=16, seed=5, mesh=mesh(1))
-    drawn = [
+    crops = [
         np.asarray(sharded.image).reshape(-1, 8, 8, 3)
         for each in (batches, batches.with_stream("pretrain"))
         for _, sharded in each.batches(0, 2)
     ]
-    assert len({image.tobytes() for image in np.concatenate(drawn)}) > 48
+    assert len({image.tobytes() for image in np.concatenate(crops)}) > 48
 
 
 @pytest.mark.parametrize("devices", [1, 4])
@@ -128,10 +142,10 @@ def test_evaluation_crops_the_center():
     config = data_config(pipeline="streaming", eval_crop=0.5)
     test = datasets.load(config).test
     split = pipeline.eval_batches(test, config, batch_size=400, mesh=mesh(1))
-    image = np.asarray(next(iter(split))[1][0].image)[0, 3]
+    _, (examples, _) = next(iter(split))
     expected = Image.fromarray(test.pixels(np.arange(3, 4))[0])
     expected = expected.resize((8, 8), Image.Resampling.BILINEAR, box=(2, 2, 6, 6))
-    np.testing.assert_array_equal(image, expected)
+    np.testing.assert_array_equal(np.asarray(examples.image)[0, 3], expected)
 
 
 class Broken(ArraySource):
@@ -199,19 +213,31 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
         ({"eval_crop": 0.875}, "streaming"),
     ],
 )
-def test_the_road_is_chosen_by_what_is_asked_for(fields, expected):
+def test_fields_decide_the_pipeline(fields, expected):
     config = data_config(**fields)
     assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
     stored = isinstance(datasets.load(config).train, LazySplit)
     assert stored == (expected == "streaming")
 
 
-def test_the_road_is_chosen_by_size():
+@pytest.mark.parametrize(
+    ("memory", "size", "expected"),
+    [
+        (None, 24, "in_memory"),  # 2.3 GB of pixels.
+        (None, 40, "streaming"),  # 6.4 GB.
+        ({"bytes_limit": 24 * 10**9}, 40, "in_memory"),
+        ({"bytes_limit": 18 * 10**9}, 40, "streaming"),
+        ({"bytes_in_use": 0}, 40, "streaming"),
+    ],
+)
+def test_the_memory_of_the_device_decides_the_pipeline(
+    monkeypatch, memory, size, expected
+):
+    device = types.SimpleNamespace(memory_stats=lambda: memory)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
     config = recipes.STUDENT["imagenet"]().data
-    config.crop, config.eval_crop = "per_image", 1.0
-    assert datasets.choose_pipeline(config, datasets.describe(config)) == "streaming"
-    config.image_size = 24
-    assert datasets.choose_pipeline(config, datasets.describe(config)) == "in_memory"
+    config.crop, config.eval_crop, config.image_size = "per_image", 1.0, size
+    assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
 
 
 @pytest.mark.parametrize(
@@ -234,7 +260,7 @@ def test_the_road_is_chosen_by_size():
         ),
     ],
 )
-def test_what_a_road_cannot_do_is_refused(fields, shape, message):
+def test_fields_that_need_the_other_pipeline_are_rejected(fields, shape, message):
     config = data_config(**fields)
     description = datasets.describe(config)._replace(image_shape=shape)
     with pytest.raises(ValueError, match=message):

@@ -25,14 +25,14 @@ def colored(gray):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp"])
-def test_colors_are_read_as_they_are(tmp_path, name):
+def test_rgb_images_are_read_exactly(tmp_path, name):
     kwargs = {"lossless": True} if name == "a.webp" else {}
     found = decode.read(save(tmp_path / name, RGB, **kwargs))
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, RGB)
 
 
-def test_jpeg_is_read_whatever_its_name(tmp_path):
+def test_the_format_is_recognized_by_the_content(tmp_path):
     flat = np.full((8, 8, 3), (200, 100, 50), np.uint8)
     found = decode.read(save(tmp_path / "a.png", flat, "JPEG", quality=100))
     np.testing.assert_allclose(found, flat, atol=2)
@@ -47,13 +47,13 @@ def test_gray_becomes_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(found, colored(255 * white.astype(np.uint8)))
 
 
-def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
+def test_16_bit_gray_is_scaled(tmp_path):
     gray = np.array([[0, 128, 129, 257, 32768, 65535]], np.uint16)
     found = decode.read(save(tmp_path / "a.png", gray))
     np.testing.assert_array_equal(found, colored(np.uint8([[0, 0, 1, 1, 128, 255]])))
 
 
-def test_palettes_stand_for_their_colors(tmp_path):
+def test_palettes_are_converted_to_their_colors(tmp_path):
     image = Image.fromarray(GRAY % 3)
     image.putpalette([9, 8, 7, 10, 20, 30, 200, 100, 0])
     colors = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
@@ -65,7 +65,7 @@ def test_palettes_stand_for_their_colors(tmp_path):
     np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
 
 
-def test_alpha_is_laid_over_black(tmp_path):
+def test_alpha_is_blended_over_black(tmp_path):
     alpha = np.uint8([[0, 51, 255]])
     gray = np.uint8([[200, 200, 200]])
     found = decode.read(save(tmp_path / "a.png", np.stack([gray, alpha], -1)))
@@ -98,7 +98,7 @@ def test_the_orientation_of_exif_is_applied(tmp_path, orientation, turned):
     np.testing.assert_array_equal(found, turned)
 
 
-def test_the_shorter_side_is_resized_and_the_center_cut_out(tmp_path):
+def test_the_center_is_cropped_and_resized(tmp_path):
     # Squares of 8 pixels: left, middle and right in colors of their own.
     image = np.repeat(np.uint8([[10, 20, 30]]), 8, axis=1).repeat(8, axis=0)
     path = save(tmp_path / "a.png", image)
@@ -164,7 +164,7 @@ def several():
         (several, "holds 3 images"),
     ],
 )
-def test_what_cannot_be_decoded_is_refused_in_one_line(tmp_path, content, message):
+def test_undecodable_files_are_rejected_in_one_line(tmp_path, content, message):
     path = tmp_path / "a.png"
     path.write_bytes(content())
     with pytest.raises(ValueError, match=message) as error:
@@ -173,7 +173,7 @@ def test_what_cannot_be_decoded_is_refused_in_one_line(tmp_path, content, messag
     assert "\n" not in str(error.value)
 
 
-def test_what_cannot_be_opened_is_refused(tmp_path):
+def test_missing_files_are_rejected(tmp_path):
     with pytest.raises(ValueError, match="No such file"):
         decode.read(tmp_path / "a.png")
     with pytest.raises(ValueError, match="Is a directory"):

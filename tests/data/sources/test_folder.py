@@ -43,7 +43,7 @@ def test_classes_are_the_sorted_names_of_folders(tmp_path, test):
     assert skipped == {"train": 0, "test": 0}
 
 
-def test_test_goes_before_val_and_hidden_files_are_nobodys(tmp_path):
+def test_test_is_preferred_to_val_and_hidden_files_are_ignored(tmp_path):
     data_dir = make(tmp_path)
     write(tmp_path / "val" / "ants" / "0.png", 255)
     (tmp_path / "train" / ".cache").mkdir()
@@ -62,7 +62,7 @@ def test_a_class_may_have_no_test_images(tmp_path):
     assert folder.load(data_dir).splits["test"].label.tolist() == [0, 0, 2, 2]
 
 
-def test_images_of_several_sizes_ask_for_one(tmp_path):
+def test_images_of_different_sizes_need_an_image_size(tmp_path):
     data_dir = make(tmp_path)
     write(tmp_path / "train" / "bees" / "9.png", 7, (60, 50))
     with pytest.raises(ValueError, match=r"set data\.image_size$") as error:
@@ -84,7 +84,7 @@ def damaged(tmp_path):
     return data_dir
 
 
-def test_bad_images_are_refused_and_named(damaged):
+def test_bad_images_are_rejected_by_name(damaged):
     assert folder.describe(damaged) == (3, (5, 6, 3), 20)
     message = (
         f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
@@ -108,7 +108,7 @@ def test_bad_images_are_skipped_and_counted(damaged, capsys):
     assert "skipped, 3 of 20 files cannot be used: train/Wasps/0.png (" in err
 
 
-def test_of_many_bad_images_the_first_are_named(tmp_path):
+def test_an_error_names_the_first_bad_images(tmp_path):
     data_dir = make(tmp_path)
     for k in range(10):
         (tmp_path / "train" / "ants" / f"bad_{k}.png").write_bytes(b"")
@@ -119,7 +119,7 @@ def test_of_many_bad_images_the_first_are_named(tmp_path):
     assert "and 5 more" in str(error.value)
 
 
-def test_a_class_of_bad_images_alone_is_refused(tmp_path):
+def test_a_class_without_good_images_is_rejected(tmp_path):
     data_dir = make(tmp_path)
     for path in (tmp_path / "train" / "Wasps").iterdir():
         path.write_bytes(b"")
@@ -155,7 +155,7 @@ def remove(path):
         ),
     ],
 )
-def test_folders_laid_out_otherwise_are_refused(tmp_path, change, message):
+def test_other_layouts_are_rejected(tmp_path, change, message):
     data_dir = make(tmp_path / "images")
     change(tmp_path / "images")
     with pytest.raises(ValueError, match=message) as error:

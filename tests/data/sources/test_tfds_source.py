@@ -81,7 +81,7 @@ def test_loads_the_same_order_every_time(prepared):
     np.testing.assert_array_equal(first.label, second.label)
 
 
-def test_warns_of_nothing(prepared, capfd, caplog):
+def test_loading_prints_no_warnings(prepared, capfd, caplog):
     tfds_source.load("cifar100", str(prepared))
     assert capfd.readouterr() == ("", "")
     assert not caplog.records
@@ -133,7 +133,7 @@ def prepare_blobs(tmp_path, **kwargs):
     return str(tmp_path / "sets")
 
 
-def test_loads_any_set_and_makes_gray_images_colored(tmp_path):
+def test_gray_images_become_rgb(tmp_path):
     splits = tfds_source.load("blobs", prepare_blobs(tmp_path))
     for split in splits.values():
         assert split.image.shape == (1, 6, 8, 3)
@@ -142,7 +142,7 @@ def test_loads_any_set_and_makes_gray_images_colored(tmp_path):
         assert split.label == [2]
 
 
-def test_describes_a_set_without_reading_it(prepared, tmp_path):
+def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
     assert tfds_source.describe("cifar100", str(prepared)) == (
         100,
         (32, 32, 3),
@@ -167,34 +167,34 @@ def test_describes_a_set_without_reading_it(prepared, tmp_path):
         ({"label": None}, "blobs does not have the features image and label"),
     ],
 )
-def test_refuses_other_sets(tmp_path, kwargs, message):
+def test_other_data_sets_are_rejected(tmp_path, kwargs, message):
     data_dir = prepare_blobs(tmp_path, **kwargs)
     for function in (tfds_source.describe, tfds_source.load):
         with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
             function("blobs", data_dir)
 
 
-def test_refuses_a_split_without_labels(tmp_path):
+def test_a_split_without_labels_is_rejected(tmp_path):
     data_dir = prepare_blobs(tmp_path, value=-1)
     with pytest.raises(ValueError, match=r"^blobs: its split train has images without"):
         tfds_source.load("blobs", data_dir)
 
 
-def test_tests_on_the_validation_split_where_there_is_no_other(tmp_path):
+def test_the_validation_split_replaces_a_missing_test_split(tmp_path):
     data_dir = prepare_blobs(tmp_path, splits=("train", "validation"))
     splits = tfds_source.load("blobs", data_dir)
     assert list(splits) == ["train", "test"]
     np.testing.assert_array_equal(splits["test"].image[0, :, :, 0], Blobs.image)
 
 
-def test_expands_the_home_folder(prepared, monkeypatch):
+def test_the_home_folder_is_expanded(prepared, monkeypatch):
     monkeypatch.setenv("HOME", str(prepared.parent))
     splits = tfds_source.load("cifar100", f"~/{prepared.name}")
     assert len(splits["train"].label) == COUNTS["train"]
 
 
 @pytest.mark.parametrize("folder", ["sets", "two words"])
-def test_says_how_to_prepare_what_is_missing(tmp_path, folder):
+def test_an_unprepared_data_set_names_the_command(tmp_path, folder):
     data_dir = str(tmp_path / folder)
     with pytest.raises(FileNotFoundError) as raised:
         tfds_source.load("cifar100", data_dir)
@@ -206,7 +206,7 @@ def test_says_how_to_prepare_what_is_missing(tmp_path, folder):
     assert not pathlib.Path(data_dir).exists()
 
 
-def test_falls_back_on_the_default_folder(tmp_path, monkeypatch):
+def test_the_default_folder_is_that_of_tfds(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     with pytest.raises(FileNotFoundError) as raised:
         tfds_source.load("cifar100")
@@ -216,19 +216,19 @@ def test_falls_back_on_the_default_folder(tmp_path, monkeypatch):
     )
 
 
-def test_refuses_unknown_set(tmp_path):
+def test_an_unknown_data_set_is_rejected(tmp_path):
     with pytest.raises(ValueError, match=r"^TFDS has no data set 'cifar1000'$"):
         tfds_source.load("cifar1000", str(tmp_path))
 
 
-def test_refuses_another_file_format(changed):
+def test_another_file_format_is_rejected(changed):
     data_dir = changed("dataset_info.json", '"array_record"', '"tfrecord"')
     message = r"holds cifar100 in the file format tfrecord, expected array_record: .*"
     with pytest.raises(ValueError, match=message):
         tfds_source.load("cifar100", data_dir)
 
 
-def test_takes_a_folder_without_description_for_not_prepared(changed):
+def test_a_folder_without_description_is_not_prepared(changed):
     data_dir = changed("features.json", "", "")
     pathlib.Path(data_dir, "cifar100", "3.0.2", "dataset_info.json").unlink()
     with pytest.raises(FileNotFoundError, match="cifar100 is not prepared in"):
