@@ -1,4 +1,4 @@
-"""Networks by name: one file a family, all with the same answer.
+"""Networks by name: one file a family, all with the same outputs.
 
 `logits, features = model.apply(variables, image, train=...)`, with image
 [B, H, W, 3] float and normalized, logits [B, K], and `Features` as in `features.py`.
@@ -7,7 +7,10 @@ A name that ends in `@64` or `@224` means the form of a network made for images 
 height and width; without a suffix it is the one for 32x32.
 """
 
+from typing import Any, ClassVar, Protocol
+
 import flax.linen as nn
+import jax
 
 from kdjax.models import (
     mhgd_networks,
@@ -22,13 +25,55 @@ from kdjax.models import (
 )
 from kdjax.models.features import Features
 
-__all__ = ["STANDARD", "Features", "build", "image_size", "margin_batch_norms"]
+__all__ = [
+    "STANDARD",
+    "Family",
+    "Features",
+    "build",
+    "image_size",
+    "known",
+    "margin_batch_norms",
+]
 
-#: A family reads its settings from a name without suffix and the size of the images
-#: (`parse`), describes the names it knows (`NAMES`), and lists those of the published
-#: tables (`STANDARD`). Where PyTorch code keeps such networks, `torch_modules` names
-#: the module at a path of the variables in each of the layouts that such code has.
-_FAMILIES = (
+
+class Family(Protocol):
+    """What a family of networks provides: a Linen module with these members.
+
+    A family that PyTorch code has weights for also has
+    `torch_modules(path) -> dict[str, str]`, which names the module at a path of the
+    variables in each of the layouts that such code has.
+
+    Attributes:
+      NAMES: describes the names that the family knows, for errors and help.
+      STANDARD: the names in published tables.
+    """
+
+    NAMES: ClassVar[str]
+    STANDARD: ClassVar[tuple[str, ...]]
+
+    def __init__(self, *, num_classes: int, dtype: Any, axis_name: str | None): ...
+
+    @classmethod
+    def parse(cls, name: str, image_size: int) -> dict[str, Any] | None:
+        """Reads a network's settings from its name; None if it is another family's.
+
+        Args:
+          name: without the suffix of the size.
+          image_size: height and width of the images that it is made for.
+        """
+
+    def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:
+        """Returns for each `pre` feature the path of the batch norm giving its margin.
+
+        Raises:
+          ValueError: if no batch norm does.
+        """
+
+    def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
+        """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
+
+
+_FAMILIES: tuple[type[Family], ...] = (
     wide_resnet.WideResNet,
     resnet.ResNet,
     pyramidnet.PyramidNet,
@@ -47,7 +92,7 @@ STANDARD: tuple[str, ...] = tuple(
     name for family in _FAMILIES for name in family.STANDARD
 )
 
-#: Height and width of the images that a network is made for, by the name's suffix.
+#: Height and width of the images that a network is made for, by suffix of the name.
 _IMAGE_SIZES = {"": 32, "@64": 64, "@224": 224}
 
 
@@ -58,6 +103,11 @@ def image_size(name: str) -> int | None:
     """
     _, mark, size = name.partition("@")
     return _IMAGE_SIZES.get(mark + size)
+
+
+def known() -> tuple[str, ...]:
+    """Returns a description of the names that each family knows."""
+    return tuple(family.NAMES for family in _FAMILIES)
 
 
 def build(name: str, num_classes: int, **kwargs) -> nn.Module:
@@ -75,8 +125,7 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
     for family in _FAMILIES if size else ():
         if (settings := family.parse(base, size)) is not None:
             return family(num_classes=num_classes, **settings, **kwargs)
-    known = "; ".join(family.NAMES for family in _FAMILIES)
-    raise ValueError(f"no network is called {name!r}; known are {known}")
+    raise ValueError(f"no network is called {name!r}; known are {'; '.join(known())}")
 
 
 def margin_batch_norms(name: str) -> tuple[tuple[str, ...], ...]:

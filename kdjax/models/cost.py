@@ -1,28 +1,39 @@
-"""What a network costs: its parameters, and its multiply-adds for one image."""
+"""The cost of a network: its parameters, and the multiply-adds of one image."""
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn, jaxprs_in_params
 
-#: What runs its body any number of times, or not at all.
+from kdjax.models.features import Features
+
+#: Primitives that run their body any number of times, or not at all.
 _CONTROL_FLOW = ("cond", "scan", "while")
 
 
-def parameters(variables: Mapping[str, Any]) -> int:
-    """Counts what is trained: running statistics are not."""
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+class Cost(NamedTuple):
+    """The cost of a network, and the shapes of its features.
+
+    Attributes:
+      parameters: number of trained values.
+      multiply_adds: of convolutions and linear layers for one image.
+      features: their shapes for one image.
+    """
+
+    parameters: int
+    multiply_adds: int
+    features: Features
 
 
-def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Counts the multiply-adds of convolutions and linear layers for one image.
+def of(network: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
+    """Counts parameters and multiply-adds in one trace, without computing anything.
 
-    Counted in the program itself. Those with the zeros of the padding are in, as is
-    the custom; biases, batch norms, ReLUs, sums and pools are not.
+    Multiply-adds are counted in the program itself. Those with the zeros of the padding
+    are in, as is the custom; biases, batch norms, ReLUs, sums and pools are not.
 
     Args:
       network: from `models.build`.
@@ -31,15 +42,25 @@ def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
     Raises:
       ValueError: if the network has loops or branches.
     """
+
+    def run(image: jax.Array) -> Any:
+        return network.init_with_output(jax.random.key(0), image, train=False)
+
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    # The initializers draw, and multiply nothing.
+    jaxpr, shapes = jax.make_jaxpr(run, return_shape=True)(image)
+    (_, features), variables = shapes
+    return Cost(parameters(variables), _count(jaxpr), features)
 
-    def init(x):
-        return network.init(jax.random.key(0), x, train=False)
 
-    def logits(variables, x):
-        return network.apply(variables, x, train=False)[0]
+def parameters(variables: Mapping[str, Any]) -> int:
+    """Counts trained values: running statistics are left out."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
-    return _count(jax.make_jaxpr(logits)(jax.eval_shape(init, image), image))
+
+def multiply_adds(network: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Counts the multiply-adds of one image, as `of` does."""
+    return of(network, image_shape).multiply_adds
 
 
 def _count(jaxpr: Any) -> int:

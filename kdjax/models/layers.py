@@ -4,6 +4,7 @@ What Flax does by default differs: its SAME padding is asymmetric at stride 2, i
 he_normal is truncated and counts fan-in, and its Dense starts from lecun_normal.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
-
-Module = Callable[..., nn.Module]
 
 #: N(0, sqrt(2 / (height * width * out))), not truncated.
 kaiming_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -53,8 +52,8 @@ def convolution(
       stride: step in both directions.
       dtype: type of the computation; the kernel itself stays float32.
       name: name of the layer among the variables.
-      groups: parts of the channels that do not see each other; as many as channels
-        makes a depthwise convolution, whose fan-out is counted over all of them.
+      groups: number of groups of channels; as many as channels makes a depthwise
+        convolution, whose fan-out is counted over all of them.
       use_bias: add a bias, which starts at 0.
       kernel_init: what the kernel starts from.
     """
@@ -102,6 +101,24 @@ def batch_norm(
         axis_name=axis_name,
         use_fast_variance=fast_variance,
         name=name,
+    )
+
+
+def conv_and_norm(
+    module: nn.Module, train: bool, **conv: Any
+) -> tuple[Callable[..., nn.Conv], Callable[..., nn.BatchNorm]]:
+    """Returns `convolution` and `batch_norm` with the settings of a module.
+
+    Args:
+      module: has `dtype` and `axis_name`.
+      train: as for `batch_norm`.
+      **conv: further settings of all convolutions.
+    """
+    return (
+        functools.partial(convolution, dtype=module.dtype, **conv),
+        functools.partial(
+            batch_norm, train, axis_name=module.axis_name, dtype=module.dtype
+        ),
     )
 
 

@@ -1,11 +1,11 @@
-"""The networks of MHGD beside WResNet and ResNet.
+"""The networks of MHGD other than WResNet and ResNet.
 
 `mhgd_vgg16` and `mhgd_vgg7`, a pair; `mhgd_vgg_strided` and `mhgd_mobilenet`, two of
 the students that a wide residual network teaches.
 
 Source: Lee and Song, "Graph-based Knowledge Distillation by Multi-head Attention
 Network" (BMVC 2019), by the layers on its slides: VGG-Teacher, VGG-Student, the
-modified VGG and MobileNet. No code of theirs was released; what the slides leave open
+modified VGG and MobileNet. Their code was not released; what the slides leave open
 follows the VGG and the MobileNet of their KD-SVD (ECCV 2018, sseung0703/SSKD_SVD).
 """
 
@@ -80,7 +80,7 @@ class VGG(nn.Module):
         return {**_DEPTHS[name], "pools": _POOLS[image_size]}
 
     def margin_batch_norms(self) -> NoReturn:
-        """Refuses: no batch norm stands before a ReLU of this network."""
+        """Raises a ValueError: this network has no batch norms."""
         raise ValueError(
             "mhgd_vgg16 and mhgd_vgg7 have no batch norms to take margins from: they "
             "need methods.overhaul.margin='measured'"
@@ -148,7 +148,7 @@ class StridedVGG(nn.Module):
     every convolution here, as in the other students of that teacher: at 69.76 % this
     network is published above the much larger VGG-Teacher, 67.99 %, which has none by
     the code of KD-SVD. That the stem has stride 2 for 64x64 images, as the slides'
-    WResNet has, is our reading.
+    WResNet has, is an assumption.
 
     Attributes:
       num_classes: size of the logits.
@@ -179,10 +179,7 @@ class StridedVGG(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
         """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         x = norm(name="stem_bn")(conv(16, 3, self.stem_stride, name="stem")(image))
         stem, pre = nn.relu(x), []
         for group in (1, 2, 3):
@@ -209,10 +206,7 @@ class Separable(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         width = x.shape[-1]
         x = conv(width, 3, self.stride, groups=width, name="depthwise")(nn.relu(x))
         x = nn.relu(norm(name="depthwise_bn")(x))

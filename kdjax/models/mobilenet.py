@@ -6,7 +6,6 @@ kuangliu/pytorch-cifar, `models/mobilenet.py`; for ImageNet the student of the o
 paper, its code's `ImageNet/models/MobileNet.py`.
 """
 
-import functools
 import re
 from typing import Any
 
@@ -38,11 +37,8 @@ class Separable(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(
-            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
-        )
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
+        conv, norm = layers.conv_and_norm(
+            self, train, kernel_init=layers.torch_convolution
         )
         width = x.shape[-1]
         x = conv(width, 3, self.stride, groups=width, name="conv1")(x)
@@ -104,8 +100,8 @@ class MobileNet(nn.Module):
         unit = int(re.fullmatch(r"unit(\d+)", path[0])[1])
         if imagenet:
             # Between the two pairs of convolution and batch norm stands a ReLU.
-            place = ("conv1", "bn1", "relu", "conv2", "bn2").index(path[1])
-            return {"overhaul": f"model.{unit}.{place}"}
+            index = ("conv1", "bn1", "relu", "conv2", "bn2").index(path[1])
+            return {"overhaul": f"model.{unit}.{index}"}
         return {"kuangliu": f"layers.{unit - 1}.{path[1]}"}
 
     @nn.compact

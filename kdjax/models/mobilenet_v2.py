@@ -6,7 +6,6 @@ Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks"
 `models/mobilenetv2.py`.
 """
 
-import functools
 import re
 from typing import Any
 
@@ -32,9 +31,9 @@ _STAGES = (
 #: The stages, from 0, whose outputs are features.
 _TAPS = (1, 2, 4, 6)
 
-#: Where the parts of a block stand in its sequence in RepDistiller, which has a ReLU
-#: after the first and the second pair, and in torchvision, which nests those pairs.
-_PLACES = {
+#: Indices of a block's layers in its sequence in RepDistiller, which has a ReLU after
+#: the first and the second pair, and in torchvision, which nests those pairs.
+_INDICES = {
     "repdistiller": {
         "expand": "0",
         "expand_bn": "1",
@@ -77,10 +76,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         relu = nn.relu6 if self.imagenet else nn.relu
         width = self.expansion * x.shape[-1]
         y = x
@@ -156,19 +152,18 @@ class MobileNetV2(nn.Module):
         match = re.fullmatch(r"stage(\d)_block(\d)", path[0])
         stage, block = map(int, match.groups())
         if not self.imagenet:
-            place = _PLACES[layout][path[1]]
-            return {layout: f"blocks.{stage}.{block}.conv.{place}"}
+            index = _INDICES[layout][path[1]]
+            return {layout: f"blocks.{stage}.{block}.conv.{index}"}
         # Counts the blocks of all stages on, from 1.
         number = 1 + sum(blocks for *_, blocks, _ in _STAGES[:stage]) + block
-        place = _PLACES["torchvision, first" if number == 1 else layout][path[1]]
-        return {layout: f"features.{number}.conv.{place}"}
+        index = _INDICES["torchvision, first" if number == 1 else layout][path[1]]
+        return {layout: f"features.{number}.conv.{index}"}
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
         """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(layers.batch_norm, train, **settings)
+        conv, norm = layers.conv_and_norm(self, train)
         relu = nn.relu6 if self.imagenet else nn.relu
         divisor = 1 if self.imagenet else 2
         x = relu(norm(name="stem_bn")(conv(32 // divisor, 3, 2, name="stem")(image)))

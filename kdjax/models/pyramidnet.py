@@ -10,7 +10,6 @@ they have there, 110 basic ones and 164, 200, 236 and 272 bottlenecks. All other
 suffix, `_basic` or `_bottleneck`, which these may have too.
 """
 
-import functools
 import re
 from typing import Any
 
@@ -63,10 +62,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Returns the block's output, and what its first ReLU gets or, basic, bn1's."""
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         inner, stride = self.channels, self.stride
         if self.bottleneck:
             convolutions = ((inner, 1, 1), (inner, 3, stride), (4 * inner, 1, 1))

@@ -23,10 +23,9 @@ and thin ones of those depths have no name but with `x4` or `_zero_padded`.
 Multi-head Attention Network" (BMVC 2019), whose ResNet student has a narrower stem.
 Differs from the originals of MHGD in: strided convolutions pad on every side, where
 TensorFlow pads below and on the right; the initial weights are those of PyTorch. That
-the stem of `mhgd_resnet@64` has stride 2, as the slides' WResNet has, is our reading.
+the stem of `mhgd_resnet@64` has stride 2, as the slides' WResNet has, is an assumption.
 """
 
-import functools
 import re
 from typing import Any
 
@@ -91,10 +90,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         inner, stride = self.channels, self.stride
         if self.bottleneck:
             convolutions = ((inner, 1, 1), (inner, 3, stride), (4 * inner, 1, 1))

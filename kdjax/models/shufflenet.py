@@ -5,7 +5,6 @@ for Mobile Devices" (CVPR 2018), with three groups and for small images; origina
 PyTorch: RepDistiller, `models/ShuffleNetv1.py`.
 """
 
-import functools
 import re
 from typing import Any, NoReturn
 
@@ -24,7 +23,7 @@ _STEM, _GROUPS = 24, 3
 
 
 def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
-    """Deals the channels of [B, H, W, C] out: one of each group in turn."""
+    """Channel shuffle of [B, H, W, C]: one channel of each group in turn."""
     *space, channels = x.shape
     x = x.reshape(*space, groups, channels // groups)
     return jnp.swapaxes(x, -2, -1).reshape(*space, channels)
@@ -35,8 +34,8 @@ class Block(nn.Module):
 
     The 1x1 convolutions are grouped; the first of the first block, which sees the 24
     channels of the stem, is not. At stride 1 the input is added. At stride 2 it is
-    averaged over 3x3, zeros at the border counted, and appended, so that the branch has
-    that many channels less. A ReLU follows, left to the caller.
+    averaged over 3x3, zeros at the border counted, and concatenated, so that the branch
+    has that many channels less. The ReLU that follows is left to the caller.
     """
 
     channels: int
@@ -46,11 +45,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(
-            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
-        )
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
+        conv, norm = layers.conv_and_norm(
+            self, train, kernel_init=layers.torch_convolution
         )
         groups = 1 if x.shape[-1] == _STEM else _GROUPS
         width = self.channels - (x.shape[-1] if self.stride == 2 else 0)
@@ -95,7 +91,7 @@ class ShuffleNet(nn.Module):
         return {} if name == "shufflenet_v1" and image_size <= 64 else None
 
     def margin_batch_norms(self) -> NoReturn:
-        """Refuses, as RepDistiller does: a batch norm gives only a part of `pre`."""
+        """Raises a ValueError, as RepDistiller: `pre` is no batch norm's output."""
         raise ValueError(
             "no batch norm alone stands before the ReLUs that end the stages of "
             "shufflenet_v1: it needs methods.overhaul.margin='measured'"

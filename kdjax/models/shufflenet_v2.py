@@ -5,7 +5,6 @@ Design" (ECCV 2018), of width 1 and for small images; original in PyTorch: RepDi
 `models/ShuffleNetv2.py`.
 """
 
-import functools
 import re
 from typing import Any, NoReturn
 
@@ -22,7 +21,7 @@ _STAGES = ((116, 3), (232, 7), (464, 3))
 
 
 class Down(nn.Module):
-    """Halves the map along two branches, appended and shuffled.
+    """Halves the map in two branches, concatenated and shuffled.
 
     Left: depthwise 3x3, BN, 1x1, BN, ReLU. Right: 1x1, BN, ReLU, depthwise 3x3, BN,
     1x1, BN, ReLU.
@@ -34,11 +33,8 @@ class Down(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(
-            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
-        )
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
+        conv, norm = layers.conv_and_norm(
+            self, train, kernel_init=layers.torch_convolution
         )
         before, half = x.shape[-1], self.channels // 2
         left = norm(name="bn1")(conv(before, 3, 2, groups=before, name="conv1")(x))
@@ -52,9 +48,9 @@ class Down(nn.Module):
 class Block(nn.Module):
     """Passes half of the channels on, and the others through three convolutions.
 
-    These are 1x1, BN, ReLU, depthwise 3x3, BN, 1x1, BN. Both halves are appended and
-    shuffled; a ReLU follows, left to the caller. The half that is passed on has been
-    through one already, which a second one does not change.
+    These are 1x1, BN, ReLU, depthwise 3x3, BN, 1x1, BN. The halves are concatenated and
+    shuffled; the ReLU that follows is left to the caller. It does not change the half
+    that is passed on, which has been through one already.
     """
 
     dtype: Any
@@ -62,11 +58,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        conv = functools.partial(
-            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
-        )
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
+        conv, norm = layers.conv_and_norm(
+            self, train, kernel_init=layers.torch_convolution
         )
         passed, y = jnp.split(x, 2, axis=-1)
         half = y.shape[-1]
@@ -109,7 +102,7 @@ class ShuffleNetV2(nn.Module):
         return {} if name == "shufflenet_v2" and image_size <= 64 else None
 
     def margin_batch_norms(self) -> NoReturn:
-        """Refuses: half of the channels of `pre` come out of earlier ReLUs."""
+        """Raises a ValueError: half of `pre` comes out of earlier ReLUs."""
         raise ValueError(
             "no batch norm alone stands before the ReLUs that end the stages of "
             "shufflenet_v2: it needs methods.overhaul.margin='measured'"
@@ -133,10 +126,9 @@ class ShuffleNetV2(nn.Module):
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
         """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
         settings = dict(dtype=self.dtype, axis_name=self.axis_name)
-        conv = functools.partial(
-            layers.convolution, kernel_init=layers.torch_convolution, dtype=self.dtype
+        conv, norm = layers.conv_and_norm(
+            self, train, kernel_init=layers.torch_convolution
         )
-        norm = functools.partial(layers.batch_norm, train, **settings)
         x = nn.relu(norm(name="stem_bn")(conv(24, 1, name="stem")(image)))
         stem, pre, post = x, [], []
         for stage, (width, blocks) in enumerate(_STAGES, start=1):

@@ -5,7 +5,6 @@ Recognition" (ICLR 2015), for small images; original in PyTorch: RepDistiller,
 `models/vgg.py` (`vgg8_bn` to `vgg19_bn`).
 """
 
-import functools
 import re
 from typing import Any
 
@@ -85,16 +84,13 @@ class VGG(nn.Module):
             return {"repdistiller": "classifier"}
         block, kind, index = re.fullmatch(r"block(\d)_(\w+?)(\d+)", path[0]).groups()
         # A block is a sequence of convolution, batch norm, ReLU, convolution ...
-        place = 3 * int(index) + (kind == "bn")
-        return {"repdistiller": f"block{block}.{place}"}
+        number = 3 * int(index) + (kind == "bn")
+        return {"repdistiller": f"block{block}.{number}"}
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, Features]:
         """Classifies [B, H, W, 3] normalized images: [B, K] logits and features."""
-        conv = functools.partial(layers.convolution, use_bias=True, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train, use_bias=True)
         x = image
         pre, post = [], []
         blocks = zip(_WIDTHS, self.convolutions, strict=True)

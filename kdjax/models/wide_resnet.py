@@ -4,10 +4,9 @@ Source: Zagoruyko and Komodakis, "Wide Residual Networks" (BMVC 2016), in the fo
 the overhaul paper's code (`models/WideResNet.py`): pre-activation blocks, no dropout.
 With `@64`, for 64x64 images, the stem has stride 2, as on the slides of Lee and Song,
 "Graph-based Knowledge Distillation by Multi-head Attention Network" (BMVC 2019), which
-show dropout inside the blocks besides.
+also show dropout inside the blocks.
 """
 
-import functools
 import re
 from typing import Any
 
@@ -34,10 +33,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Returns the block's output and its first batch norm's, before the ReLU."""
-        conv = functools.partial(layers.convolution, dtype=self.dtype)
-        norm = functools.partial(
-            layers.batch_norm, train, axis_name=self.axis_name, dtype=self.dtype
-        )
+        conv, norm = layers.conv_and_norm(self, train)
         normalized = norm(name="bn1")(x)
         activated = nn.relu(normalized)
         y = conv(self.channels, 3, self.stride, name="conv1")(activated)
