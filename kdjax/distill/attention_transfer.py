@@ -24,9 +24,10 @@ class AttentionTransfer(StagewiseMethod):
 
     Attributes:
       weight: of the mean over positions; the paper's beta is twice as much, as its loss
-        has beta / 2. RepDistiller has 1000, KD_methods_with_TF 500 (beta = 1000), for
-        images of 32x32: maps have length 1 whatever their size, so on 8x8 images, with
-        a sixteenth of the positions, the mean is sixteen times as large.
+        has beta / 2. RepDistiller has 1000, KD_methods_with_TF 500 (beta = 1000), both
+        for images of 32x32. Attention maps have length 1 whatever their size, so that
+        the weight grows with the area of the maps: for the 8x8 digits, whose maps have
+        a sixteenth of the positions, it is 1000 / 16.
     """
 
     name = "attention_transfer"

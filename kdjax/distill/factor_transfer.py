@@ -103,8 +103,9 @@ class FactorTransfer(StagewiseMethod):
     KD_methods_with_TF has another paraphraser, with a stride, which is not offered.
 
     Attributes:
-      weight: RepDistiller's, for images of 32x32: of smaller ones the mean is over
-        fewer positions and larger, as in attention transfer. Beta of the paper.
+      weight: beta of the paper; RepDistiller's, for images of 32x32. Factors have length
+        1 whatever their size, so that the weight grows with the side of the maps: for
+        the 8x8 digits, whose maps are a quarter as high and wide, it is 200 / 4.
       rate: factors by channels of the teacher, k of the paper.
       reconstruction: what the paraphraser minimizes, "mean_squared" or "l1".
       factor_transform: how factors are normalized: "attention_map", or "flat_unit",

@@ -20,13 +20,15 @@ def sides_of(student=(30, peers.OTHER), teacher=(20, peers.SAME)):
 
 
 def pretrained_on(method, teacher):
-    return {"pretrained": method.pretrain_init(jax.random.key(1), teacher)}
+    init = jax.jit(method.pretrain_init)
+    return {"pretrained": init(jax.random.key(1), teacher)}
 
 
 def test_layers_match_paper():
     student, teacher = sides_of()
     method = FactorTransfer()
-    (made,) = pretrained_on(method, teacher).values()
+    key = jax.random.key(0)
+    made = jax.eval_shape(method.pretrain_init, key, teacher)
     widths = {
         part: [made["params"][part][f"conv{n}"]["kernel"].shape for n in (1, 2, 3)]
         for part in ("encoder", "decoder")
@@ -36,15 +38,17 @@ def test_layers_match_paper():
         "decoder": [(3, 3, 32, 32), (3, 3, 32, 64), (3, 3, 64, 64)],
     }
     assert made["params"]["encoder"].keys() == {"conv1", "conv2", "conv3"}
-    variables = method.init(jax.random.key(0), student, teacher)
+    variables = jax.eval_shape(method.init, key, student, teacher)
     translator = variables["params"]
     kernels = [translator[f"conv{n}"]["kernel"].shape for n in (1, 2, 3)]
     assert kernels == [(3, 3, 48, 48), (3, 3, 48, 32), (3, 3, 32, 32)]
     assert {"bn1", "bn2", "bn3"} < translator.keys()
-    plain = FactorTransfer(**AUTHORS).init(jax.random.key(0), student, teacher)
+    plain = jax.eval_shape(FactorTransfer(**AUTHORS).init, key, student, teacher)
     assert plain.keys() == {"params"}
-    terms, stats = method.loss(
-        variables, pretrained_on(method, teacher), student, teacher, None
+    terms, stats = jax.eval_shape(
+        lambda *given: method.loss(*given, student, teacher, None),
+        variables,
+        {"pretrained": made},
     )
     assert terms["factor"].shape == (8,)
     assert jax.tree.structure(stats) == jax.tree.structure(variables["batch_stats"])
@@ -90,7 +94,8 @@ def test_the_student_learns_the_paraphrasers_factors():
     method = FactorTransfer(translator_batch_norm=False)
     precomputed = pretrained_on(method, teacher)
     variables = {"params": precomputed["pretrained"]["params"]["encoder"]}
-    terms, stats = method.loss(variables, precomputed, teacher, teacher, None)
+    loss = jax.jit(lambda *given: method.loss(*given, None))
+    terms, stats = loss(variables, precomputed, teacher, teacher)
     assert stats == {}
     np.testing.assert_allclose(terms["factor"], np.zeros(8), atol=1e-7)
 
@@ -105,7 +110,8 @@ def test_rejects_invalid_settings():
     sides = sides_of(student=(0, ((5, 1),)))
     with pytest.raises(ValueError, match=r"height and width \(1, 1\): 'flat_unit'"):
         FactorTransfer().init(jax.random.key(0), *sides)
-    assert FactorTransfer(**AUTHORS).init(jax.random.key(0), *sides)
+    init = FactorTransfer(**AUTHORS).init
+    assert jax.eval_shape(init, jax.random.key(0), *sides)
 
 
 def test_degenerate_inputs():

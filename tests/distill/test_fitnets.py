@@ -11,8 +11,9 @@ def test_the_regressor_of_the_student_is_convolution_batch_norm_and_relu():
     student, teacher = peers.maps_of(30, peers.OTHER), peers.maps_of(20)
     sides = peers.outputs_of(student), peers.outputs_of(teacher)
     method = Fitnets()
-    variables = method.init(jax.random.key(0), *sides)
-    terms, stats = method.loss(variables, {}, *sides, None)
+    variables = jax.jit(method.init)(jax.random.key(0), *sides)
+    loss = jax.jit(lambda *given: method.loss(given[0], {}, *given[1:], None))
+    terms, stats = loss(variables, *sides)
     kernel = np.asarray(variables["params"]["stage1_conv"]["kernel"])[0, 0]
     assert kernel.shape == (24, 32)
     x = student[1] @ kernel
@@ -29,7 +30,7 @@ def test_the_regressor_of_the_teacher_is_where_the_widths_differ():
     teacher = [np.ones((2, 8, 8, 4)), np.ones((2, 4, 4, 5))]
     sides = peers.outputs_of(student), peers.outputs_of(teacher)
     method = Fitnets(regressor="teacher", stages="all")
-    variables = method.init(jax.random.key(0), *sides)
+    variables = jax.jit(method.init)(jax.random.key(0), *sides)
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes == {"stage1_conv": {"kernel": (1, 1, 4, 3)}}
     terms, stats = method.loss(variables, {}, *sides, None)

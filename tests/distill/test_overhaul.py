@@ -44,12 +44,17 @@ def test_measured_margins_approach_the_closed_form():
     np.testing.assert_allclose(measured, overhaul.margins(scale, bias), rtol=0.02)
 
 
-def test_constants_read_the_batch_norms_that_end_the_stages():
-    network = models.build("wrn_10_1", 10)
-    image = jnp.zeros((1, 8, 8, 3))
-    init = jax.jit(lambda key: network.init(key, image, train=False))
-    variables = init(jax.random.key(0))
-    variables["params"]["group2_block0"]["bn1"]["bias"] = jnp.full(16, -5.0)
+def test_margins_come_from_the_batch_norms_that_end_the_stages():
+    def norm(width, bias):
+        return {"scale": jnp.ones(width), "bias": jnp.full(width, bias)}
+
+    variables = {
+        "params": {
+            "group2_block0": {"bn1": norm(16, -5.0)},
+            "group3_block0": {"bn1": norm(32, 0.0)},
+            "bn": norm(64, 0.0),
+        }
+    }
     teacher = Teacher("wrn_10_1", variables, lambda: iter(()))
     first, second, third = overhaul.Overhaul().precompute(teacher)["margins"]
     assert (first.shape, second.shape, third.shape) == ((16,), (32,), (64,))
@@ -63,7 +68,7 @@ def test_connectors_map_to_the_teachers_widths():
     student = outputs_of(np.zeros((2, 4, 4, 3)), np.zeros((2, 2, 2, 5)))
     teacher = outputs_of(np.zeros((2, 4, 4, 7)), np.zeros((2, 2, 2, 5)))
     method = overhaul.Overhaul()
-    variables = method.init(jax.random.key(0), student, teacher)
+    variables = jax.jit(method.init)(jax.random.key(0), student, teacher)
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes == {
         "stage1_conv": {"kernel": (1, 1, 3, 7)},
@@ -73,7 +78,8 @@ def test_connectors_map_to_the_teachers_widths():
         "stage2_bn": {"scale": (5,), "bias": (5,)},
     }
     precomputed = {"margins": (np.full(7, -1.0), np.full(5, -1.0))}
-    terms, stats = method.loss(variables, precomputed, student, teacher, None)
+    loss = jax.jit(lambda *given: method.loss(*given, None))
+    terms, stats = loss(variables, precomputed, student, teacher)
     assert {name: term.shape for name, term in terms.items()} == {
         "stage_1": (2,),
         "stage_2": (2,),
@@ -113,15 +119,19 @@ def test_the_larger_map_is_averaged_down_to_the_smaller():
     pooled = large.reshape(2, 4, 2, 4, 2, 3).mean((2, 4))
     method = overhaul.Overhaul()
     precomputed = {"margins": (np.full(3, -0.5, np.float32),)}
+    init = jax.jit(method.init)
+    loss = jax.jit(
+        lambda variables, *sides: method.loss(variables, precomputed, *sides, None)
+    )
     for student, teacher, same in (
         (small, large, (small, pooled)),
         (large, small, (pooled, small)),
     ):
         found = []
         for sides in ((student, teacher), same):
-            ours, theirs = map(outputs_of, sides)
-            variables = method.init(jax.random.key(0), ours, theirs)
-            terms, _ = method.loss(variables, precomputed, ours, theirs, None)
+            outputs = tuple(map(outputs_of, sides))
+            variables = init(jax.random.key(0), *outputs)
+            terms, _ = loss(variables, *outputs)
             found.append(terms["stage_1"])
         np.testing.assert_allclose(*found, rtol=1e-5)
 

@@ -34,7 +34,7 @@ PAIRS = {
 }
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", ["smaller", "larger"])
 def test_every_pair_is_fused_to_the_teachers_shapes(pair):
     student_shapes, teacher_shapes = PAIRS[pair]
     student, teacher = (

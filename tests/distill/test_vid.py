@@ -15,7 +15,8 @@ def started():
     teacher = peers.outputs_of(peers.maps_of(20, ((6, 8), (7, 4), (8, 2))))
     student, teacher = jax.tree.map(lambda x: x.astype(jnp.float32), (student, teacher))
     method = vid.Vid()
-    return method, method.init(jax.random.key(0), student, teacher), student, teacher
+    variables = jax.jit(method.init)(jax.random.key(0), student, teacher)
+    return method, variables, student, teacher
 
 
 def test_variances_start_at_five_and_are_trained(started):
@@ -57,7 +58,8 @@ def test_variances_start_at_five_and_are_trained(started):
 def test_losses_are_float32_and_finite(started, scale):
     method, variables, student, teacher = started
     half = jax.tree.map(lambda x: (scale * x).astype(jnp.bfloat16), (student, teacher))
-    terms, _ = method.loss(variables, {}, *half, None)
+    loss = jax.jit(lambda *given: method.loss(variables, {}, *given, None))
+    terms, _ = loss(*half)
     assert all(term.dtype == jnp.float32 for term in terms.values())
     assert all(np.all(np.isfinite(term)) for term in terms.values())
 

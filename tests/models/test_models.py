@@ -232,7 +232,8 @@ def test_the_bias_of_a_wide_classifier_starts_as_its_kernel():
 def test_networks_start_as_the_authors_do(name):
     """Kaiming normal over fan-out, not truncated; linear layers as PyTorch has them."""
     network = models.build(name, 100)
-    params = network.init(jax.random.key(0), IMAGE, train=False)["params"]
+    init = jax.jit(lambda key: network.init(key, IMAGE, train=False))
+    params = init(jax.random.key(0))["params"]
     kernel = np.asarray(params["group3_block0"]["conv2"]["kernel"])
     expected = np.sqrt(2 / (3 * 3 * 64))
     assert kernel.std() == pytest.approx(expected, rel=0.02)
