@@ -7,83 +7,19 @@ Jangho-Kim/Factor-Transfer-pytorch; as in HobbitLong/RepDistiller, `FactorTransf
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from kdjax import losses
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.modules.paraphraser import Paraphraser, Stack
 from kdjax.distill.stages import StagewiseMethod
 from kdjax.losses.elementwise import l1, mean_squared
 from kdjax.losses.factor_transfer import TRANSFORMS
-from kdjax.models import layers
 
 #: Reconstruction losses of the paraphraser.
 RECONSTRUCTIONS = {"mean_squared": mean_squared, "l1": l1}
-
-
-class Stack(nn.Module):
-    """3x3 convolutions with biases, each followed by a leaky ReLU of slope 0.1.
-
-    Attributes:
-      channels: of the convolutions.
-      batch_norm: whether a batch norm stands before each leaky ReLU. It always uses the
-        statistics of the batch: a translator takes no part in an evaluation.
-      dtype: type of the computation.
-      axis_name: device axis of synchronized batch norms, or None.
-    """
-
-    channels: Sequence[int]
-    batch_norm: bool = False
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H, W, channels[-1]]."""
-        for number, width in enumerate(self.channels, start=1):
-            x = layers.convolution(
-                width,
-                3,
-                dtype=self.dtype,
-                use_bias=True,
-                kernel_init=layers.torch_linear,
-                name=f"conv{number}",
-            )(x)
-            if self.batch_norm:
-                x = layers.batch_norm(
-                    True, axis_name=self.axis_name, dtype=self.dtype, name=f"bn{number}"
-                )(x)
-            x = nn.leaky_relu(x, 0.1)
-        return x
-
-
-class Paraphraser(nn.Module):
-    """An auto-encoder of feature maps.
-
-    Attributes:
-      width: of the maps.
-      factors: channels between encoder and decoder.
-      dtype: type of the computation.
-    """
-
-    width: int
-    factors: int
-    dtype: Any = jnp.float32
-
-    def setup(self):
-        wide, narrow = self.width, self.factors
-        self.encoder = Stack((wide, narrow, narrow), dtype=self.dtype)
-        # A transposed convolution of stride 1 is a convolution, its kernel turned.
-        self.decoder = Stack((narrow, wide, wide), dtype=self.dtype)
-
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns the factor, [B, H, W, factors], and `x` reconstructed from it."""
-        factor = self.encoder(x)
-        return factor, self.decoder(factor)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,9 +39,10 @@ class FactorTransfer(StagewiseMethod):
     KD_methods_with_TF has another paraphraser, with a stride, which is not offered.
 
     Attributes:
-      weight: beta of the paper; RepDistiller's, for images of 32x32. Factors have length
-        1 whatever their size, so that the weight grows with the side of the maps: for
-        the 8x8 digits, whose maps are a quarter as high and wide, it is 200 / 4.
+      weight: beta of the paper; RepDistiller's, for images of 32x32. Factors have
+        length 1 whatever their size, so that the weight grows with the side of the
+        maps: for the 8x8 digits, whose maps are a quarter as high and wide, it is
+        200 / 4.
       rate: factors by channels of the teacher, k of the paper.
       reconstruction: what the paraphraser minimizes, "mean_squared" or "l1".
       factor_transform: how factors are normalized: "attention_map", or "flat_unit",

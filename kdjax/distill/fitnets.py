@@ -6,8 +6,6 @@ sseung0703/KD_methods_with_TF, `FitNet`.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -16,42 +14,16 @@ import jax.numpy as jnp
 from kdjax import losses
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules.connectors import Connectors
+from kdjax.distill.modules.regressors import TeacherRegressors
 from kdjax.distill.stages import (
     StagewiseMethod,
     check_selection,
     pool_pairs,
     selected,
 )
-from kdjax.models import layers
 
 #: Whose features pass the regressor.
 REGRESSORS = ("student", "teacher")
-
-
-class TeacherRegressors(nn.Module):
-    """One 1x1 convolution a stage, on the teacher's features.
-
-    Attributes:
-      channels: the student's width at each stage; None passes a stage through.
-      dtype: type of the computation.
-    """
-
-    channels: Sequence[int | None]
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, features: Sequence[jax.Array]) -> list[jax.Array]:
-        """Maps [B, H, W, C_teacher] of each stage to [B, H, W, C_student]."""
-        return [
-            x
-            if width is None
-            else layers.convolution(
-                width, 1, dtype=self.dtype, name=f"stage{number}_conv"
-            )(x)
-            for number, (x, width) in enumerate(
-                zip(features, self.channels, strict=True), start=1
-            )
-        ]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,44 +8,15 @@ ssahn0215/variational-information-distillation; as in HobbitLong/RepDistiller,
 """
 
 import dataclasses
-import math
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from kdjax import losses
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
+from kdjax.distill.modules.regressors import GaussianRegressor
 from kdjax.distill.stages import StagewiseMethod, pool_pairs
 from kdjax.losses.vid import MIN_VARIANCE
-from kdjax.models import layers
-
-
-class _Prediction(nn.Module):
-    """Three 1x1 convolutions with ReLUs between them, and a variance per channel."""
-
-    channels: int
-    variance: float
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Maps [B, H, W, C_student] to a mean [B, H, W, C] and raw variances [C]."""
-        for number in range(3):
-            x = layers.convolution(
-                self.channels,
-                1,
-                dtype=self.dtype,
-                kernel_init=layers.torch_linear,
-                name=f"conv{number + 1}",
-            )(nn.relu(x) if number else x)
-        # The inverse of softplus.
-        start = math.log(math.expm1(self.variance - MIN_VARIANCE))
-        raw = self.param(
-            "raw_variance", nn.initializers.constant(start), (self.channels,)
-        )
-        return x, raw
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +61,7 @@ class Vid(StagewiseMethod):
         for stage, (x, y, stage_key) in enumerate(
             zip(*features, keys, strict=True), start=1
         ):
-            made = self._prediction(y).init(stage_key, jnp.zeros(x.shape, x.dtype))
+            made = self._regressor(y).init(stage_key, jnp.zeros(x.shape, x.dtype))
             params[f"stage_{stage}"] = made["params"]
         return {"params": params}
 
@@ -107,11 +78,11 @@ class Vid(StagewiseMethod):
         terms = {}
         for stage, (student_map, teacher_map) in enumerate(pairs, start=1):
             name = f"stage_{stage}"
-            mean, raw_variance = self._prediction(teacher_map).apply(
+            mean, raw_variance = self._regressor(teacher_map).apply(
                 {"params": variables["params"][name]}, student_map
             )
             terms[name] = losses.vid(mean, teacher_map, raw_variance=raw_variance)
         return terms, {}
 
-    def _prediction(self, teacher: jax.Array) -> _Prediction:
-        return _Prediction(teacher.shape[-1], self.variance, self.dtype)
+    def _regressor(self, teacher: jax.Array) -> GaussianRegressor:
+        return GaussianRegressor(teacher.shape[-1], self.variance, self.dtype)

@@ -8,14 +8,6 @@ from kdjax.distill.method import Outputs
 from kdjax.models import Features
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 4), (3, 4), (4, 2), (4, 3), (1, 3)])
-def test_nearest_takes_the_floor(before, after):
-    x = jnp.arange(before**2, dtype=jnp.float32).reshape(1, before, before, 1)
-    found = review.nearest(x, (after, after))
-    index = [int(np.floor(i * before / after)) for i in range(after)]
-    np.testing.assert_array_equal(found[0, ..., 0], x[0, ..., 0][np.ix_(index, index)])
-
-
 def outputs_of(seed, shapes, pooled):
     rng = np.random.default_rng(seed)
     pre = tuple(

@@ -1,1 +1,1 @@
-"""Linen modules that methods learn: connectors, embeddings, attention networks."""
+"""Linen modules that methods learn: connectors, regressors, embeddings and others."""
