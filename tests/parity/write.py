@@ -14,7 +14,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -46,102 +46,96 @@ def load(module: nn.Module, prefix: str) -> nn.Module:
     return module
 
 
-def losses(
-    zoo: Any, util: Any, student: Tensors, teacher: Tensors
-) -> dict[str, tuple[nn.Module, Callable[..., torch.Tensor], bool]]:
-    """Returns by method: what it learns, its loss, and whether it reads `preact`.
+class Method(NamedTuple):
+    """One method of a release.
 
-    A loss takes the modules and the features and logits of student and teacher, as
-    RepDistiller's `train_distill` and `init` call it.
+    Attributes:
+      loss: takes the method's modules, the features of student and teacher, the stem
+        first and the pooled ones last, and the logits of both, as RepDistiller's
+        `train_distill` and `init` call it.
+      modules: what the method learns.
+      preact: whether it reads the features before the ReLU.
     """
-    s, t = ([x.shape for x in features] for features in (student, teacher))
-    nothing = nn.ModuleDict()
 
-    def of_stages(criterion):
-        return lambda m, fs, ft, ls, lt: sum(criterion(fs[1:-1], ft[1:-1]))
+    loss: Callable[..., torch.Tensor]
+    modules: nn.Module = nn.ModuleDict()
+    preact: bool = False
 
-    def of_pooled(criterion):
-        return lambda m, fs, ft, ls, lt: criterion(fs[-1], ft[-1])
 
-    vid = nn.ModuleDict(
-        {
-            str(i): zoo.VIDLoss(a[1], b[1], b[1])
-            for i, (a, b) in enumerate(zip(s[1:-1], t[1:-1], strict=True))
-        }
-    )
-    factor = nn.ModuleDict(
-        {
-            "translator": util.Translator(s[-2], t[-2]),
-            "paraphraser": util.Paraphraser(t[-2]),
-        }
-    )
-    embeddings = nn.ModuleDict(
-        {
-            side: util.LinearEmbed(shapes[-1][1], 128)
-            for side, shapes in (("student", s), ("teacher", t))
-        }
-    )
+def without_modules(zoo: Any) -> dict[str, Method]:
+    """Returns the methods of RepDistiller that learn nothing."""
+
+    def of_stages(criterion: nn.Module) -> Method:
+        return Method(lambda m, fs, ft, ls, lt: sum(criterion(fs[1:-1], ft[1:-1])))
+
+    def of_pooled(criterion: nn.Module) -> Method:
+        return Method(lambda m, fs, ft, ls, lt: criterion(fs[-1], ft[-1]))
+
     return {
-        "kd": (
-            nothing,
-            lambda m, fs, ft, ls, lt: zoo.DistillKL(4)(ls, lt),
-            False,
+        "kd": Method(lambda m, fs, ft, ls, lt: zoo.DistillKL(4)(ls, lt)),
+        "attention_transfer": of_stages(zoo.Attention()),
+        "nst": of_stages(zoo.NSTLoss()),
+        "similarity_preserving": Method(
+            lambda m, fs, ft, ls, lt: sum(zoo.Similarity()([fs[-2]], [ft[-2]]))
         ),
-        "fitnets": (
-            util.ConvReg(s[2], t[2]),
+        "rkd": of_pooled(zoo.RKDLoss()),
+        "pkt": of_pooled(zoo.PKT()),
+    }
+
+
+def with_modules(
+    zoo: Any, util: Any, student: Tensors, teacher: Tensors
+) -> dict[str, Method]:
+    """Returns the methods of RepDistiller that learn something, by both features."""
+    s, t = ([x.shape for x in features] for features in (student, teacher))
+    embeddings = {
+        side: util.LinearEmbed(shapes[-1][1], 128)
+        for side, shapes in (("student", s), ("teacher", t))
+    }
+    stages = list(zip(s[1:-1], t[1:-1], strict=True))
+    return {
+        "fitnets": Method(
             lambda m, fs, ft, ls, lt: zoo.HintLoss()(m(fs[2]), ft[2]),
-            False,
+            util.ConvReg(s[2], t[2]),
         ),
-        "attention_transfer": (nothing, of_stages(zoo.Attention()), False),
-        "nst": (nothing, of_stages(zoo.NSTLoss()), False),
-        "similarity_preserving": (
-            nothing,
-            lambda m, fs, ft, ls, lt: sum(zoo.Similarity()([fs[-2]], [ft[-2]])),
-            False,
-        ),
-        "rkd": (nothing, of_pooled(zoo.RKDLoss()), False),
-        "pkt": (nothing, of_pooled(zoo.PKT()), False),
-        "correlation_congruence": (
-            embeddings,
+        "correlation_congruence": Method(
             lambda m, fs, ft, ls, lt: zoo.Correlation()(
                 m["student"](fs[-1]), m["teacher"](ft[-1])
             ),
-            False,
+            nn.ModuleDict(embeddings),
         ),
-        "vid": (
-            vid,
+        "vid": Method(
             lambda m, fs, ft, ls, lt: sum(
-                m[str(i)](a, b)
-                for i, (a, b) in enumerate(zip(fs[1:-1], ft[1:-1], strict=True))
+                vid(*maps) for vid, *maps in zip(m, fs[1:-1], ft[1:-1], strict=True)
             ),
-            False,
+            nn.ModuleList(zoo.VIDLoss(x[1], y[1], y[1]) for x, y in stages),
         ),
-        "activation_boundary": (
+        "activation_boundary": Method(
+            lambda m, fs, ft, ls, lt: sum(
+                zoo.ABLoss(len(stages))(m(fs[1:-1]), ft[1:-1])
+            ),
             util.Connector(s[1:-1], t[1:-1]),
-            lambda m, fs, ft, ls, lt: sum(
-                zoo.ABLoss(len(ft[1:-1]))(m(fs[1:-1]), ft[1:-1])
-            ),
-            True,
+            preact=True,
         ),
-        "factor_transfer": (
-            factor,
+        "factor_transfer": Method(
             lambda m, fs, ft, ls, lt: zoo.FactorTransfer()(
                 m["translator"](fs[-2]),
                 m["paraphraser"](ft[-2], is_factor=True).detach(),
             ),
-            False,
+            nn.ModuleDict(
+                {
+                    "translator": util.Translator(s[-2], t[-2]),
+                    "paraphraser": util.Paraphraser(t[-2]),
+                }
+            ),
         ),
     }
 
 
-def fsp(zoo: Any, student: Tensors, teacher: Tensors):
-    """Returns the same for FSP, which needs networks of equal widths."""
+def fsp(zoo: Any, student: Tensors, teacher: Tensors) -> Method:
+    """Returns FSP, which needs networks of equal widths."""
     criterion = zoo.FSP(*([x.shape for x in side[:-1]] for side in (student, teacher)))
-    return (
-        nn.ModuleDict(),
-        lambda m, fs, ft, ls, lt: sum(criterion(fs[:-1], ft[:-1])),
-        False,
-    )
+    return Method(lambda m, fs, ft, ls, lt: sum(criterion(fs[:-1], ft[:-1])))
 
 
 def figures(loss: torch.Tensor, modules: dict[str, nn.Module]) -> dict[str, np.ndarray]:
@@ -183,16 +177,17 @@ class Networks:
             return self.teacher(self.image, is_feat=True, preact=preact)
 
 
-def repdistiller(networks: Networks, method, name: str) -> dict[str, np.ndarray]:
+def repdistiller(
+    networks: Networks, method: Method, name: str
+) -> dict[str, np.ndarray]:
     """Runs one method on a pair."""
-    module, loss, preact = method
-    module = load(module, name).train()
+    modules = load(method.modules, name).train()
     if name == "factor_transfer":
-        module["paraphraser"].eval()
-    student, student_logits = networks.student_outputs(preact)
-    teacher, teacher_logits = networks.teacher_outputs(preact)
-    value = loss(module, student, teacher, student_logits, teacher_logits)
-    return figures(value, {"student": networks.student, name: module})
+        modules["paraphraser"].eval()
+    student, student_logits = networks.student_outputs(method.preact)
+    teacher, teacher_logits = networks.teacher_outputs(method.preact)
+    value = method.loss(modules, student, teacher, student_logits, teacher_logits)
+    return figures(value, {"student": networks.student, name: modules})
 
 
 def review(networks: Networks, reviewkd: Any) -> dict[str, np.ndarray]:
@@ -220,6 +215,19 @@ def review(networks: Networks, reviewkd: Any) -> dict[str, np.ndarray]:
     )
 
 
+def build(name: str, resnet: Any, wrn: Any) -> nn.Module:
+    """Builds a network by its name in kdjax out of a release's classes."""
+    family, *numbers = name.split("_")
+    # The networks of ReviewKD move to a GPU when they are made.
+    with mock.patch.object(nn.Module, "to", lambda self, device: self):
+        if family == "wrn":
+            depth, widen = map(int, numbers)
+            return wrn(depth=depth, widen_factor=widen, num_classes=pairs.CLASSES)
+        depth = int(name.removeprefix("resnet"))
+        widths = [16, 16, 32, 64]
+        return resnet(depth, widths, "basicblock", num_classes=pairs.CLASSES)
+
+
 def main() -> None:
     """Writes a file a pair."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -233,17 +241,6 @@ def main() -> None:
     import models.wrn
     from model import resnet_cifar, reviewkd
 
-    def build(name: str, resnet: Any, wrn: Any) -> nn.Module:
-        family, *numbers = name.split("_")
-        # The networks of ReviewKD move to a GPU when they are made.
-        with mock.patch.object(nn.Module, "to", lambda self, device: self):
-            if family == "wrn":
-                depth, widen = map(int, numbers)
-                return wrn(depth=depth, widen_factor=widen, num_classes=pairs.CLASSES)
-            depth = int(name.removeprefix("resnet"))
-            widths = [16, 16, 32, 64]
-            return resnet(depth, widths, "basicblock", num_classes=pairs.CLASSES)
-
     def of_repdistiller(name: str) -> nn.Module:
         return build(name, models.resnet.ResNet, models.wrn.wrn)
 
@@ -255,27 +252,25 @@ def main() -> None:
         networks = Networks(
             of_repdistiller(pair.teacher), of_repdistiller(pair.student)
         )
+        student, teacher = networks.student_outputs()[0], networks.teacher_outputs()[0]
+        methods = without_modules(zoo) | with_modules(zoo, util, student, teacher)
+        found = {
+            name: repdistiller(networks, method, name)
+            for name, method in methods.items()
+        }
         narrow = Networks(
             of_repdistiller(pair.fsp_teacher), of_repdistiller(pair.student)
         )
-        student, teacher = networks.student_outputs()[0], networks.teacher_outputs()[0]
-        found = {
-            name: repdistiller(networks, method, name)
-            for name, method in losses(zoo, util, student, teacher).items()
-        }
-        found["fsp"] = repdistiller(
-            narrow, fsp(zoo, student, narrow.teacher_outputs()[0]), "fsp"
-        )
+        method = fsp(zoo, student, narrow.teacher_outputs()[0])
+        found["fsp"] = repdistiller(narrow, method, "fsp")
         networks = Networks(of_reviewkd(pair.teacher), of_reviewkd(pair.student))
         found["review"] = review(networks, reviewkd)
-        np.savez_compressed(
-            FOLDER / f"{pair.name}.npz",
-            **{
-                f"{method}/{key}": array
-                for method, arrays in found.items()
-                for key, array in arrays.items()
-            },
-        )
+        flat = {
+            f"{method}/{key}": array
+            for method, arrays in found.items()
+            for key, array in arrays.items()
+        }
+        np.savez_compressed(FOLDER / f"{pair.name}.npz", **flat)
         print(pair.name, {name: float(x["value"]) for name, x in found.items()})
 
 
