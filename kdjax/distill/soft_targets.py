@@ -85,7 +85,7 @@ class SoftTargets(Method):
       standardize: logits have mean 0 and deviation 1 before they are divided.
     """
 
-    name = "soft_targets"
+    name = "kd"
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature",
         student_transform="the same",

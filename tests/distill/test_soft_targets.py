@@ -83,8 +83,8 @@ def test_standardization_is_invariant_to_scale_and_shift():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"temperature": 0.0}, r"methods\.soft_targets\.temperature=0\.0 is not above"),
-        ({"scale": "cubed"}, r"methods\.soft_targets\.scale='cubed' is none of"),
+        ({"temperature": 0.0}, r"methods\.kd\.temperature=0\.0 is not above"),
+        ({"scale": "cubed"}, r"methods\.kd\.scale='cubed' is none of"),
     ],
 )
 def test_rejects_invalid_settings(given, message):
