@@ -12,9 +12,9 @@ makes anew.
 
 import ml_collections
 
-from configs import overhaul
+from kdjax import method_recipes
 
 
 def get_config(argument: str = "wrn_16_2-wrn_10_1") -> ml_collections.ConfigDict:
     """Returns the experiment for "teacher-student"."""
-    return overhaul.get_config(f"{argument},digits")
+    return method_recipes.of_methods("overhaul", f"{argument},digits")

@@ -25,14 +25,13 @@ intends and does not do.
 
 import ml_collections
 
-from kdjax import recipes
+from kdjax import method_recipes
 
 _WEIGHT = 0.03
 
 
 def get_config(argument: str = "wrn_22_4-wrn_10_4") -> ml_collections.ConfigDict:
     """Returns the experiment for "teacher-student" or "teacher-student,data"."""
-    methods = {"mhgd": {"widths": "connect", "weight": _WEIGHT}}
-    config = recipes.distillation(argument, methods, recipes.MHGD)
+    config = method_recipes.of_methods("mhgd", argument, mhgd={"weight": _WEIGHT})
     config.distill_first.epochs = 40
     return config

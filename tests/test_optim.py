@@ -46,14 +46,14 @@ def test_drops_are_at_the_start_of_whole_epochs(lr_milestones, epochs, expected)
 
 
 def test_milestones_that_fall_on_one_step_multiply_the_rate_twice():
-    config = recipes.ofd().optimizer
+    config = recipes.compose().optimizer
     _, schedule = optim.build(config, epochs=2, steps_per_epoch=10)
     rates = [float(schedule(step)) for step in (0, 9, 10, 19)]
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.001, 0.001], rtol=1e-6)
 
 
 def test_the_ofd_recipe_has_the_published_schedule():
-    config = recipes.ofd()
+    config = recipes.compose()
     _, schedule = optim.build(
         config.optimizer, epochs=config.epochs, steps_per_epoch=391
     )
@@ -68,7 +68,7 @@ def test_the_ofd_recipe_has_the_published_schedule():
 )
 def test_rates_of_the_mhgd_recipe_are_the_authors(golden, expected, parts):
     """By epoch, those of the attention networks first."""
-    config = recipes.mhgd()
+    config = recipes.compose("mhgd")
     settings = {
         "optimizer": (config.optimizer, config.epochs),
         "pretrain": (config.pretrain.optimizer, config.pretrain.epochs),

@@ -140,7 +140,7 @@ def some_images(number):
 
 
 def data_config():
-    return recipes.ofd().data
+    return recipes.compose().data
 
 
 def batch(num_devices, step, *, stream=None, **overrides):

@@ -29,7 +29,7 @@ def shown_method(monkeypatch):
 
 
 def test_the_method_trains(shown_method, tmp_path):
-    teacher = recipes.alone("wrn_10_1,digits", recipes.TEACHER)
+    teacher = recipes.teacher("wrn_10_1,digits")
     teacher.epochs = 2
     train.train_and_evaluate(teacher, tmp_path / "teacher")
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {shown_method: {}})
@@ -51,5 +51,5 @@ def test_the_composition_is_sound():
     assert isinstance(config.methods, ml_collections.ConfigDict)
     lines = "\n".join(line[4:] for line in source.splitlines())
     exec(lines, {"config": config, "distill": distill})
-    assert set(config.methods) == {"overhaul", "soft_targets", "mine"}
+    assert set(config.methods) == {"overhaul", "kd", "mine"}
     config_lib.check(config)

@@ -43,7 +43,7 @@ def records(workdir):
 def teacher(tmp_path_factory):
     """The work directory of a trained teacher."""
     workdir = tmp_path_factory.mktemp("teacher")
-    config = recipes.alone(f"{NETWORK},digits", recipes.TEACHER)
+    config = recipes.teacher(f"{NETWORK},digits")
     config.epochs = 2
     config.batch_size = 100
     train.train_and_evaluate(config, workdir)
@@ -198,7 +198,7 @@ def test_a_run_does_not_go_on_with_another_number_of_images(tmp_path, monkeypatc
 def validated(teacher):
     """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on."""
     return tiny(
-        {"soft_targets": {}},
+        {"kd": {}},
         **{
             "teacher.checkpoint": str(teacher),
             "data.validation_fraction": 0.25,
@@ -459,7 +459,7 @@ def test_a_run_on_erased_and_mixed_images_initializes_and_resumes_bitwise(
 ):
     """With a smaller last batch, on four devices."""
     config = tiny(
-        {"soft_targets": {}},
+        {"kd": {}},
         **{
             "teacher.checkpoint": str(teacher),
             "data.random_erasing": 0.5,

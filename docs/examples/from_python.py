@@ -22,7 +22,7 @@ from kdjax.runs import trained
 folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "runs/from_python")
 
 # %% A recipe is a configuration with every field set; change what you like.
-teacher = recipes.alone("wrn_16_2,digits", recipes.TEACHER)
+teacher = recipes.teacher("wrn_16_2,digits")
 teacher.log_every_steps = 50
 result = train.train_and_evaluate(teacher, folder / "teacher")
 print(f"teacher: {result['final_test_accuracy']:.2%}")

@@ -142,7 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.normalization
         else Normalization(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
     )
-    config = recipes.STUDENT.get(args.data, config_lib.default)()
+    config = (
+        recipes.compose(data=args.data)
+        if args.data in recipes.DATA
+        else config_lib.default()
+    )
     config.model = args.model
     config.data.name = args.data
     config.data.data_dir = args.data_dir

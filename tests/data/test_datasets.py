@@ -75,7 +75,7 @@ def test_a_validation_split_that_is_too_small_is_rejected(counts, fraction, mess
 
 
 def test_validation_images_come_from_the_kept_part_of_the_training_images():
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     assert datasets.load(config).validation is None
     config.train_fraction, config.validation_fraction = 0.5, 0.2
     data = datasets.load(config)
@@ -89,7 +89,7 @@ def test_validation_images_come_from_the_kept_part_of_the_training_images():
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar100"])
 def test_some_data_sets_are_described_before_they_are_prepared(name, tmp_path):
-    config = recipes.STUDENT[name]().data
+    config = recipes.compose(data=name).data
     config.data_dir = str(tmp_path)
     found = datasets.describe(config)
     assert found.num_classes == (100 if name == "cifar100" else 10)
@@ -98,7 +98,7 @@ def test_some_data_sets_are_described_before_they_are_prepared(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["mnist", "", "tfds:", "TFDS:mnist", "folder:x"])
 def test_unknown_data_sets_are_rejected(name):
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.name = name
     for function in (datasets.describe, datasets.load):
         with pytest.raises(
@@ -123,7 +123,7 @@ def test_unknown_data_sets_are_rejected(name):
     ],
 )
 def test_data_sets_that_tfds_does_not_have_are_rejected(name, message, tmp_path):
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.name, config.data_dir = name, str(tmp_path)
     with pytest.raises(ValueError, match=message) as error:
         datasets.describe(config)
@@ -131,7 +131,7 @@ def test_data_sets_that_tfds_does_not_have_are_rejected(name, message, tmp_path)
 
 
 def test_only_images_of_a_folder_are_resized():
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.image_size = 32
     with pytest.raises(
         ValueError, match=r"^data\.image_size=32 but data\.name='digits'"
@@ -147,7 +147,7 @@ def test_a_folder_is_a_data_set(tmp_path):
                 image = Image.new("RGB", (6, 5), (k, 0, len(name)))
                 image.save(tmp_path / split / name / f"{k}.png")
     (tmp_path / "train" / "ants" / "0.png").write_bytes(b"")
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.name, config.data_dir = "folder", str(tmp_path)
     config.train_fraction, config.bad_images = 1.0, "skip"
     assert datasets.describe(config) == (2, (5, 6, 3), 12)
@@ -158,7 +158,7 @@ def test_a_folder_is_a_data_set(tmp_path):
 
 
 def test_an_unprepared_data_set_names_the_command(tmp_path):
-    config = recipes.ofd().data
+    config = recipes.compose().data
     config.data_dir = str(tmp_path)
     command = rf"python -m kdjax\.data\.prepare cifar100 --data_dir={tmp_path}"
     with pytest.raises(FileNotFoundError, match=command):

@@ -31,7 +31,7 @@ def fast_compilation():
 
 
 def data_config(**fields):
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.train_fraction = 0.05  # 50 images.
     config.flip = True
     config.update(fields)
@@ -174,7 +174,7 @@ from kdjax import recipes
 from kdjax.data import datasets, pipeline
 
 if __name__ == "__main__":
-    config = recipes.digits().data
+    config = recipes.compose(data="digits").data
     config.pipeline, config.workers = "streaming", 2
     split, mesh = datasets.load(config).train, Mesh(np.asarray(jax.devices()), ("d",))
     batches = pipeline.train_batches(split, config, batch_size=8, seed=0, mesh=mesh)
@@ -235,7 +235,7 @@ def test_the_memory_of_the_device_decides_the_pipeline(
 ):
     device = types.SimpleNamespace(memory_stats=lambda: memory)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    config = recipes.STUDENT["imagenet"]().data
+    config = recipes.compose(data="imagenet").data
     config.crop, config.eval_crop, config.image_size = "per_image", 1.0, size
     assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
 

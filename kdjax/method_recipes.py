@@ -1,0 +1,170 @@
+"""Settings of each method that its published figures were obtained with.
+
+`of_methods` makes a configuration out of them; `experiments/published.csv` holds the
+figures and where they come from.
+"""
+
+import types
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import ml_collections
+
+from kdjax import distill, recipes
+
+Fields = Mapping[str, Any]
+_NONE: Mapping[str, Any] = types.MappingProxyType({})
+
+
+class MethodRecipe(NamedTuple):
+    """What a method's original code sets apart from the defaults.
+
+    Fields are given as "optimizer.momentum" and values of later groups replace those of
+    earlier ones. "{teacher}" stands for the name of the teacher network.
+
+    Attributes:
+      recipe: one of `recipes.RECIPES`.
+      fields: for every pair and data set.
+      by_data: by the name of the data set.
+      by_pair: by "teacher-student".
+    """
+
+    recipe: str = "crd"
+    fields: Fields = _NONE
+    by_data: Mapping[str, Fields] = _NONE
+    by_pair: Mapping[str, Fields] = _NONE
+
+    def settings(self, networks: recipes.Networks) -> dict[str, Any]:
+        """Returns the fields that a pair and a data set ask for."""
+        pair = f"{networks.teacher}-{networks.student}"
+        groups = (
+            self.fields,
+            self.by_data.get(networks.data, {}),
+            self.by_pair.get(pair, {}),
+        )
+        return {
+            name: networks.teacher if value == "{teacher}" else value
+            for group in groups
+            for name, value in group.items()
+        }
+
+
+#: By the name of the method; one that is not here has the defaults.
+METHOD_RECIPES: Mapping[str, MethodRecipe] = {
+    "activation_boundary": MethodRecipe(fields={"distill_first.epochs": 30}),
+    # Published weights are for images of CIFAR's size, whose last maps have at least
+    # 8x8 positions. Both losses are means over the positions of maps of unit length,
+    # so that on the digits, with a sixteenth of the positions, the one (of squares) is
+    # 16 times and the other (of absolute values) 4 times as large. Networks for 64x64
+    # images halve them at once and have maps as large as CIFAR's.
+    "attention_transfer": MethodRecipe(
+        by_data={"digits": {"methods.attention_transfer.weight": 1000 / 16}}
+    ),
+    "factor_transfer": MethodRecipe(
+        by_data={"digits": {"methods.factor_transfer.weight": 200 / 4}}
+    ),
+    # hunto/image_classification_sota, `configs/strategies/distill/dist_cifar.yaml`; the
+    # defaults of the method are those of ImageNet.
+    "dist": MethodRecipe(
+        fields={"methods.dist.weight": 2.0, "methods.dist.temperature": 4.0},
+        by_data={
+            "imagenet": {"methods.dist.weight": 1.0, "methods.dist.temperature": 1.0}
+        },
+    ),
+    # megvii-research/mdistiller, `configs/cifar100/dkd/*.yaml`; 8 is the default.
+    "dkd": MethodRecipe(
+        by_pair={
+            pair: {"methods.dkd.beta": beta}
+            for beta, pairs in {
+                2.0: ("resnet56-resnet20", "resnet110-resnet32"),
+                6.0: (
+                    "vgg13-vgg8",
+                    "vgg13-mobilenet_v2",
+                    "wrn_40_2-wrn_16_2",
+                    "wrn_40_2-wrn_40_1",
+                ),
+            }.items()
+            for pair in pairs
+        }
+    ),
+    "fsp": MethodRecipe(fields={"distill_first.epochs": 30, "methods.fsp.weight": 1.0}),
+    "kd": MethodRecipe(fields={"task_weight": 0.1, "methods.kd.weight": 0.9}),
+    # Stages of other widths are joined by a convolution, where the original refuses.
+    "kd_svd": MethodRecipe("mhgd", {"methods.kd_svd.widths": "connect"}),
+    "mhgd": MethodRecipe(
+        "mhgd",
+        {"methods.mhgd.widths": "connect"},
+        # The figure of the authors' code; those of the slides are of the other form.
+        by_pair={"resnet32x4-resnet8x4": {"methods.mhgd.smoothing": "centered_tanh"}},
+    ),
+    "mutual_learning": MethodRecipe(
+        "mhgd",
+        {
+            "methods.mutual_learning.peer": "{teacher}",
+            "methods.mutual_learning.distance": "symmetric",
+        },
+    ),
+    # The distance is a sum over the image. That of the digits has a sixteenth of the
+    # pixels, and the weight makes up for it. Networks for 64x64 images halve them at
+    # once. ImageNet's weight is the authors'; so is the batch of the pyramidal teacher.
+    "overhaul": MethodRecipe(
+        "ofd",
+        by_data={
+            "imagenet": {"methods.overhaul.weight": 1e-4},
+            "digits": {"methods.overhaul.weight": 1.6e-2},
+        },
+        by_pair={
+            "pyramidnet_200_240-wrn_28_4": {"batch_size": 64},
+            "pyramidnet_200_240-pyramidnet_110_84": {"batch_size": 64},
+        },
+    ),
+    # dvlab-research/ReviewKD, `CIFAR-100/script/reviewKD.sh`.
+    "review": MethodRecipe(
+        "review",
+        {"methods.review.weight": 5.0},
+        by_data={"imagenet": {"methods.review.weight": 1.0}},
+        by_pair={
+            "resnet56-resnet20": {"methods.review.weight": 0.6},
+            "resnet110-resnet32": {"methods.review.weight": 1.0},
+            "resnet32x4-shufflenet_v2": {"methods.review.weight": 8.0},
+        },
+    ),
+}
+
+
+def of_methods(
+    names: str, argument: str, **given: Mapping[str, Any]
+) -> ml_collections.ConfigDict:
+    """Returns a distillation with the settings that published figures were obtained by.
+
+    Args:
+      names: a method, or several joined by "+", by name or alias. The recipe, the
+        weight of the cross-entropy and the phases are those of the first.
+      argument: as for `recipes.parse`, with a pair.
+      **given: hyperparameters by the method's name, which replace the published.
+
+    Raises:
+      ValueError: if there is no such method, or the argument names no pair.
+    """
+    methods = [distill.canonical(name) for name in names.split("+")]
+    first, networks = methods[0], recipes.parse(argument)
+    fields = {}
+    for name in reversed(methods):
+        own = METHOD_RECIPES.get(name, MethodRecipe()).settings(networks)
+        prefix = f"methods.{name}."
+        fields |= {k: v for k, v in own.items() if name == first or prefix in k}
+    hyperparameters = {
+        name: {
+            field.removeprefix(f"methods.{name}."): value
+            for field, value in fields.items()
+            if field.startswith(f"methods.{name}.")
+        }
+        | dict(given.get(name, {}))
+        for name in methods
+    }
+    recipe = METHOD_RECIPES.get(first, MethodRecipe()).recipe
+    config = recipes.distillation(argument, hyperparameters, recipe)
+    config.update_from_flattened_dict(
+        {k: v for k, v in fields.items() if not k.startswith("methods.")}
+    )
+    return config
