@@ -8,7 +8,7 @@ INSTALLED = .venv/installed$(CUDA:%=-cuda%)
 PYTHON_3_13 = $(shell for python in python3.13 "$$(pyenv prefix 3.13)/bin/python"; do \
   "$$python" -c "" && echo "$$python" && break; done 2>/dev/null)
 
-.PHONY: demo test test-slow test-onnx test-3.13 lint onnx clean
+.PHONY: demo test test-slow test-onnx test-3.13 lint docs onnx clean
 
 demo: $(INSTALLED)  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
@@ -32,6 +32,10 @@ test-3.13: ## the tests marked smoke on Python 3.13 and the newest JAX
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(INSTALLED)  ## the pages that are made from the code
+	$(BIN)/python -m kdjax.fields > docs/configuration.md
+	$(BIN)/python -m kdjax.distill --markdown > docs/methods.md
 
 onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt

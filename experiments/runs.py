@@ -10,21 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kdjax.fields import FIELDS, OF_METHODS
+
 from . import records
 
-# Fields of a config that change nothing in the result, or only repeat it: names, and
-# with a dot at the end whole groups.
-_NOT_RECIPE = (
-    "seed",
-    "data.data_dir",
-    "data.pipeline",
-    "data.workers",
-    "log_every_steps",
-    "checkpoint.",
-)
-
-#: Parts of a config that only methods use.
-OF_METHODS = ("methods", "teacher", "pretrain", "distill_first")
+# Fields of a config that change nothing in the result, or only repeat it.
+_NOT_RECIPE = {name for name, field in FIELDS.items() if not field.in_recipe}
 
 
 class Settings(NamedTuple):
@@ -179,14 +170,11 @@ class Run:
         Runs of equal recipes are repeats of one experiment. Left out are the seed,
         where files lie, what is logged and, without methods, what only methods use.
         """
-        unused = ("teacher.checkpoint",)
-        if not self.methods:
-            unused = tuple(f"{part}." for part in OF_METHODS)
-        left_out = {*_NOT_RECIPE, *unused}
+        unused = () if self.methods else OF_METHODS
         return {
             name: value
             for name, value in self.fields.items()
-            if name not in left_out and f"{name.split('.')[0]}." not in left_out
+            if name not in _NOT_RECIPE and name.split(".")[0] not in unused
         }
 
 

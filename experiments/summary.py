@@ -9,6 +9,8 @@ from typing import Any
 
 from scipy import special
 
+from kdjax.fields import OF_METHODS
+
 from . import pairs, published, runs
 
 _CONFIDENCE = 0.95
@@ -199,7 +201,7 @@ def _caveats(row: pairs.Row, reference: pairs.Row) -> list[str]:
         for field, (value, base) in pairs.differences(
             row.first.recipe, reference.first.recipe
         ).items()
-        if field.split(".")[0] not in runs.OF_METHODS
+        if field.split(".")[0] not in OF_METHODS
     ]
     if others:
         caveats.append(f"differs from the baseline also in {', '.join(others)}")

@@ -15,24 +15,12 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill
+from kdjax.fields import FIELDS
 from kdjax.runs import console, lock
 
 CONFIG = "config.json"
 RESULT = "result.json"
 _PARTIAL = ".tmp"
-
-#: Fields that do not change what is trained; a run may be resumed with other values.
-_MAY_DIFFER = (
-    "data.data_dir",
-    # Both input pipelines give the same examples.
-    "data.pipeline",
-    "data.workers",
-    "teacher.checkpoint",
-    "checkpoint.every_steps",
-    "checkpoint.keep_last",
-    "checkpoint.keep_best",
-    "checkpoint.allow_config_change",
-)
 
 _PACKAGE = "kdjax"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -103,12 +91,17 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
     differ = [
         f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
         for path in sorted(before.keys() | now.keys())
-        if path not in _MAY_DIFFER and before.get(path) != now.get(path)
+        if not _may_differ(path) and before.get(path) != now.get(path)
     ]
     if differ:
         raise ValueError(
             f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}"
         )
+
+
+def _may_differ(path: str) -> bool:
+    """Tells whether a run may be resumed with another value of a field."""
+    return path in FIELDS and FIELDS[path].resume_may_differ
 
 
 def check_empty(workdir: pathlib.Path) -> None:

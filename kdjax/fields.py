@@ -1,0 +1,399 @@
+"""The fields of a configuration: one table of defaults, meanings and allowed values.
+
+`kdjax.config` makes the default configuration and the checks from it, `kdjax.runs` and
+`experiments` what two runs must have in common, and `python -m kdjax.fields` the page
+docs/configuration.md.
+"""
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Field:
+    """One field of a configuration.
+
+    Attributes:
+      default: the value in `kdjax.config.default`; its type is the field's.
+      doc: what the field means, in Markdown.
+      choices: values that it may have; None for any.
+      least: smallest number that it may be; None for any.
+      most: largest number that it may be; None for any.
+      below: number that it must be less than; None for any.
+      above: number that it must be more than; None for any.
+      length: of a tuple; None for any.
+      resume_may_differ: whether a run may be resumed with another value.
+      in_recipe: whether runs that differ in it are different experiments rather than
+        repeats of one.
+    """
+
+    default: Any
+    doc: str
+    choices: tuple[Any, ...] | None = None
+    least: float | None = None
+    most: float | None = None
+    below: float | None = None
+    above: float | None = None
+    length: int | None = None
+    resume_may_differ: bool = False
+    in_recipe: bool = True
+
+    @property
+    def type(self) -> str:
+        """The type in words."""
+        if isinstance(self.default, tuple):
+            return "tuple of numbers"
+        return {bool: "true or false", int: "integer", float: "number", str: "text"}[
+            type(self.default)
+        ]
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values in words; empty for all of the type."""
+        if self.choices is not None:
+            return ", ".join(f"{choice!r}".replace("'", '"') for choice in self.choices)
+        lower = f"[{self.least:g}" if self.least is not None else ""
+        lower = f"({self.above:g}" if self.above is not None else lower
+        upper = f"{self.most:g}]" if self.most is not None else ""
+        upper = f"{self.below:g})" if self.below is not None else upper
+        if lower and upper:
+            return f"{lower}, {upper}"
+        if lower:
+            return (
+                f"at least {self.least:g}"
+                if self.above is None
+                else (f"more than {self.above:g}")
+            )
+        return ""
+
+    def problem(self, value: Any) -> str | None:
+        """Says what is wrong with a value; None if nothing is."""
+        if isinstance(self.default, tuple):
+            return self._problem_of_tuple(value)
+        problem = self._problem_of_type(value)
+        if problem or isinstance(value, bool | str):
+            return problem or self._problem_of_choice(value)
+        return self._problem_of_number(value)
+
+    def _problem_of_type(self, value: Any) -> str | None:
+        kind = type(self.default)
+        # An integer will do where a number is asked for; a bool is neither.
+        fits = isinstance(value, int | float) if kind is float else type(value) is kind
+        if not fits or (kind is float and isinstance(value, bool)):
+            return f"is not {_article(self.type)}"
+        return None
+
+    def _problem_of_choice(self, value: Any) -> str | None:
+        if self.choices is None or value in self.choices:
+            return None
+        close = difflib.get_close_matches(str(value), map(str, self.choices), 1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"is none of {self.allowed}{hint}"
+
+    def _problem_of_number(self, value: float) -> str | None:
+        if not math.isfinite(value):
+            return "is not finite"
+        within = (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.below is None or value < self.below)
+            and (self.above is None or value > self.above)
+        )
+        if within:
+            return None
+        if self.allowed.startswith(("[", "(")):
+            return f"is not in {self.allowed}"
+        return f"is not {self.allowed}"
+
+    def _problem_of_tuple(self, value: Any) -> str | None:
+        if not isinstance(value, tuple | list):
+            return f"is not {_article(self.type)}"
+        if self.length is not None and len(value) != self.length:
+            return f"must have {self.length} values"
+        for number in value:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                return f"is not {_article(self.type)}"
+            if problem := self._problem_of_number(number):
+                return f"has {number:g}, which {problem}"
+        return None
+
+
+def _article(noun: str) -> str:
+    if noun == "text":
+        return noun
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field]:
+    """Returns the fields of one optimizer."""
+    fields = {
+        "learning_rate": Field(default=0.1, least=0, doc="Initial learning rate."),
+        "momentum": Field(default=0.9, least=0, below=1, doc="Of SGD."),
+        "nesterov": Field(default=True, doc="Use Nesterov's momentum."),
+        "weight_decay": Field(
+            default=5e-4,
+            least=0,
+            doc="Coupled (added to the gradient), on every parameter.",
+        ),
+        "lr_milestones": Field(
+            default=lr_milestones,
+            least=0,
+            below=1,
+            doc="Fractions of the phase's epochs, ascending, at which the learning rate"
+            " is multiplied by `lr_gamma`.",
+        ),
+        "lr_gamma": Field(default=0.1, above=0, doc="Factor at each milestone."),
+        "reset_momentum": Field(
+            default=True, doc="Set the momentum to zero at each milestone."
+        ),
+    }
+    return {f"{prefix}.{name}": field for name, field in fields.items()}
+
+
+#: Optimizers, one for each phase of the training.
+OPTIMIZERS = ("pretrain.optimizer", "distill_first.optimizer", "optimizer")
+
+#: Every field but the hyperparameters of methods, by its dotted name.
+FIELDS: dict[str, Field] = {
+    "seed": Field(
+        default=0,
+        least=0,
+        in_recipe=False,
+        doc="Of all randomness: initial weights, order of the images, augmentation.",
+    ),
+    "model": Field(
+        default="",
+        doc='Network that is trained, for example "wrn_16_2"; `python -m kdjax.models`'
+        " lists them.",
+    ),
+    "task_weight": Field(
+        default=1.0, least=0, doc="Weight of the cross-entropy in the loss."
+    ),
+    "teacher.model": Field(default="", doc="Network of the teacher."),
+    "teacher.checkpoint": Field(
+        default="",
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="Work directory of the teacher's own training, or of an import.",
+    ),
+    "teacher.batch_norm": Field(
+        default="batch",
+        choices=("batch", "running"),
+        doc='Teacher\'s batch norms use the statistics of each "batch" or the stored,'
+        ' "running" ones.',
+    ),
+    "data.name": Field(
+        default="",
+        doc='"digits", "cifar10", "cifar100", "tiny_imagenet", "imagenet", "tfds:NAME"'
+        ' or "folder".',
+    ),
+    "data.data_dir": Field(
+        default="",
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="Folder of prepared data sets, empty for TFDS's default; or the folder of"
+        " images.",
+    ),
+    "data.image_size": Field(
+        default=0,
+        least=0,
+        doc="Height and width that images are brought to: the shorter side is resized"
+        " and the center cropped. 0 for images that all have one size.",
+    ),
+    "data.pipeline": Field(
+        default="auto",
+        choices=("auto", "in_memory", "streaming"),
+        resume_may_differ=True,
+        in_recipe=False,
+        doc='Training images are kept "in_memory" on the devices or read batch by batch'
+        ' ("streaming"); "auto" keeps what fits.',
+    ),
+    "data.workers": Field(
+        default=0,
+        least=0,
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="Processes that read images; 0 for threads of the training process.",
+    ),
+    "data.bad_images": Field(
+        default="error",
+        choices=("error", "skip"),
+        doc='Files of a folder that cannot be decoded are an "error", or are left out'
+        ' ("skip") and counted.',
+    ),
+    "data.train_fraction": Field(
+        default=1.0,
+        above=0,
+        most=1,
+        doc="Fraction of the training images that is used, stratified by class, the"
+        " same in every run.",
+    ),
+    "data.validation_fraction": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Fraction of these held out for validation, stratified by class and"
+        " evaluated while training; the test images are then evaluated once, at the"
+        " end. 0 to evaluate on the test images while training.",
+    ),
+    "data.drop_remainder": Field(
+        default=False, doc="Leave out the last, smaller batch of an epoch."
+    ),
+    "data.padding": Field(
+        default=0,
+        least=0,
+        doc="Pixels that a training image is padded by on each side before a random"
+        " crop of its own size; less than the image's height and width.",
+    ),
+    "data.padding_mode": Field(
+        default="reflect", choices=("reflect", "zero"), doc="What the padding holds."
+    ),
+    "data.crop": Field(
+        default="per_image",
+        choices=("per_image", "per_batch", "random_resized"),
+        doc="One random crop per image or per batch; or crops of random size and aspect"
+        " ratio, resized to `data.image_size`.",
+    ),
+    "data.eval_crop": Field(
+        default=1.0,
+        above=0,
+        most=1,
+        doc="Center crop at evaluation, as a fraction of the shorter side, for example"
+        " 224/256.",
+    ),
+    "data.flip": Field(default=False, doc="Random horizontal flips."),
+    "data.random_erasing": Field(
+        default=0.0,
+        least=0,
+        most=1,
+        doc="Probability that a random rectangle of an image is replaced by the mean"
+        " color.",
+    ),
+    "data.mixup": Field(
+        default=0.0,
+        least=0,
+        doc="Alpha of mixup, in every phase, with one lambda per batch; 0 for none.",
+    ),
+    "data.mean": Field(
+        default=(127.5, 127.5, 127.5),
+        length=3,
+        doc="Of red, green and blue, in units of the pixels 0 to 255.",
+    ),
+    "data.std": Field(
+        default=(127.5, 127.5, 127.5),
+        length=3,
+        above=0,
+        doc="Of red, green and blue, in units of the pixels 0 to 255.",
+    ),
+    "batch_size": Field(
+        default=128,
+        least=1,
+        doc="Over all devices, which must divide it; at most the number of training"
+        " images.",
+    ),
+    "epochs": Field(default=200, least=1, doc="Of the training proper."),
+    **_optimizer("optimizer", (0.5, 0.75)),
+    "pretrain.epochs": Field(
+        default=40,
+        least=1,
+        doc="Of the phase in which some methods learn on the teacher alone, before the"
+        " student starts; other methods have no such phase.",
+    ),
+    **_optimizer("pretrain.optimizer", ()),
+    "distill_first.epochs": Field(
+        default=0,
+        least=0,
+        doc="Of a phase with the distillation loss alone, before `epochs` of the task"
+        " alone; 0 for both together in `epochs`.",
+    ),
+    **_optimizer("distill_first.optimizer", ()),
+    "dtype": Field(
+        default="float32",
+        choices=("float32", "bfloat16"),
+        doc="Of the networks' computation; parameters, statistics and losses are always"
+        " float32.",
+    ),
+    "batch_norm": Field(
+        default="per_device",
+        choices=("per_device", "synchronized"),
+        doc="Statistics of a batch are taken per device or over all devices.",
+    ),
+    "log_every_steps": Field(
+        default=100, least=1, in_recipe=False, doc="Steps between lines of the log."
+    ),
+    "evaluate_every_epochs": Field(
+        default=1, least=1, doc="Epochs between evaluations."
+    ),
+    "checkpoint.every_steps": Field(
+        default=0,
+        least=0,
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="Steps between checkpoints, beside the one after every evaluation; 0 for"
+        " none.",
+    ),
+    "checkpoint.keep_last": Field(
+        default=2,
+        least=1,
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="How many of the newest checkpoints are kept.",
+    ),
+    "checkpoint.keep_best": Field(
+        default=1,
+        least=0,
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="How many of the most accurate checkpoints are kept.",
+    ),
+    "checkpoint.allow_config_change": Field(
+        default=False,
+        resume_may_differ=True,
+        in_recipe=False,
+        doc="Resume a work directory that was started with another configuration.",
+    ),
+}
+
+#: Groups of fields that only methods use.
+OF_METHODS = ("methods", "teacher", "pretrain", "distill_first")
+
+
+def page() -> Iterator[str]:
+    """Yields the lines of docs/configuration.md."""
+    yield from (
+        "# Configuration",
+        "",
+        "Made by `make docs` (`python -m kdjax.fields`) from the table in"
+        " `kdjax/fields.py`.",
+        "",
+        "Any field is set on the command line, as in"
+        " `--config.optimizer.learning_rate=0.05`. The values here are the defaults;"
+        " the recipes in `kdjax/recipes.py` and the files in `configs/` fill them in.",
+        "",
+        "A work directory is only resumed with the configuration that it was started"
+        " with, but for the fields marked *resume*. Runs that differ in nothing but the"
+        " fields marked *repeat* count as repeats of one experiment in"
+        " `experiments.report`.",
+        "",
+        "| Field | Default | Allowed | Meaning | |",
+        "|---|---|---|---|---|",
+    )
+    for name, field in FIELDS.items():
+        marks = ["*resume*"] * field.resume_may_differ
+        marks += ["*repeat*"] * (not field.in_recipe)
+        default = f"{field.default!r}".replace("'", '"')
+        yield (
+            f"| `{name}` | `{default}` | {field.allowed or field.type} | {field.doc} |"
+            f" {' '.join(marks)} |"
+        )
+    yield from (
+        "| `methods.NAME.*` | | | Hyperparameters of the distillation methods:"
+        " [methods.md](methods.md). | |",
+    )
+
+
+if __name__ == "__main__":
+    print("\n".join(page()))
