@@ -13,7 +13,7 @@ from kdjax.losses.numerics import promote, require_equal_shapes
 def activation_boundary(
     student: jax.Array, teacher: jax.Array, *, margin: float = 1.0
 ) -> jax.Array:
-    """Sums squares of what the student lacks to be on the teacher's side of zero.
+    """Sums squared shortfalls of the student from the teacher's side of zero.
 
     Where the teacher's neuron is active the student's response is to reach the margin,
     elsewhere to stay below minus the margin: max(margin -+ student, 0)^2.

@@ -37,7 +37,7 @@ __all__ = [
 
 
 class Family(Protocol):
-    """What a family of networks provides: a Linen module with these members.
+    """Interface of a family of networks: a Linen module with these members.
 
     A family that PyTorch code has weights for also has
     `torch_modules(path) -> dict[str, str]`, which names the module at a path of the

@@ -4,10 +4,10 @@ Source: Han, Kim and Kim, "Deep Pyramidal Residual Networks" (CVPR 2017), in the
 the overhaul paper's code (`models/PyramidNet.py`): from block to block the channels
 grow by the same amount, alpha in all.
 
-A depth does not say of what a network is made: 110 is 6n+2, as basic blocks need, and
-9n+2, as bottlenecks do. The depths that the paper's tables have mean the blocks that
-they have there, 110 basic ones and 164, 200, 236 and 272 bottlenecks. All others need a
-suffix, `_basic` or `_bottleneck`, which these may have too.
+The depth alone does not determine the blocks: 110 is 6n+2, as basic blocks need, and
+9n+2, as bottlenecks do. The depths in the paper's tables mean the blocks that they have
+there, 110 basic ones and 164, 200, 236 and 272 bottlenecks. All others need a suffix,
+`_basic` or `_bottleneck`, which these may have too.
 """
 
 import re

@@ -77,7 +77,7 @@ class ShuffleNetV2(nn.Module):
 
     Features: `post` are the outputs of the stages (116, 232 and 464 channels at 16, 8
     and 4 pixels), `pre` the same before the last block's ReLU, which half of the
-    channels have been through anyway; `stem` is the first convolution after batch norm
+    channels have been through already; `stem` is the first convolution after batch norm
     and ReLU.
 
     Differs from the original in: the channels of `pre` are in the order of `post`;
