@@ -37,9 +37,6 @@ METHODS = {
     "review": 1e-9,
 }
 
-#: Methods that a configuration calls otherwise.
-NAMES = {"kd": "soft_targets"}
-
 #: Methods whose release has the weight in the loss.
 WEIGHTED = ("activation_boundary",)
 
@@ -184,8 +181,7 @@ def pretrained(name, method, teacher):
 
 def loss_and_gradients(name, teacher, student, **settings):
     """Returns the loss of a method, and its gradient by each parameter, by name."""
-    registered = NAMES.get(name, name)
-    method = distill.build({registered: settings}, dtype="float64")[registered]
+    method = distill.build({name: settings}, dtype="float64")[name]
     made = jax.eval_shape(
         method.init, jax.random.key(0), student.outputs, teacher.outputs
     )
