@@ -1,4 +1,4 @@
-"""Times a distillation step beside the least that it can cost.
+"""Times a distillation step and compares it with a lower bound.
 
     python -m experiments.benchmark --teacher=wrn_16_2 --student=wrn_16_1 \\
         --method=overhaul --batch=64

@@ -1,7 +1,7 @@
 """Draws learning curves: accuracy by epoch.
 
 Few methods share a panel, with their names at the ends of the lines; many have a panel
-each, beside the same baseline. The accuracy is that on the test split or, where runs
+each, together with the baseline. The accuracy is that on the test split or, where runs
 were evaluated on one while training, on a validation split; the axis says which.
 """
 
@@ -228,7 +228,7 @@ def _label_ends(
     last: dict[pairs.Row, float],
     colors: dict[str, str],
 ) -> None:
-    """Writes names and accuracies after the last epoch beside the ends of lines."""
+    """Writes names and accuracies after the last epoch at the ends of lines."""
     low, high = axis.get_ylim()
     positions = end_labels(
         [(value - low) / (high - low) for value in last.values()],

@@ -28,7 +28,7 @@ def packed(record: records.Record, root: Path) -> records.Record:
         config["teacher"]["checkpoint"] = folder.as_posix()
     result = record.result
     if result is not None:
-        # A copy of the config, which stands beside it.
+        # It holds a copy of the config.
         result = {name: value for name, value in result.items() if name != "config"}
     return dataclasses.replace(record, config=config, result=result)
 

@@ -36,7 +36,7 @@ class Record:
 
     Attributes:
         name: The run folder relative to the folder searched, with forward slashes.
-        path: The run folder, resolved; for a records file, beside that file.
+        path: The run folder, resolved; for a records file, as if it lay where the file is.
         origin: The folder, or the records file and line, for messages.
         config: The object in `config.json`.
         result: The object in `result.json`; None while the run is unfinished.

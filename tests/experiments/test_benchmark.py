@@ -1,4 +1,4 @@
-"""The benchmark of distillation steps, in this process but once."""
+"""The benchmark of distillation steps."""
 
 import json
 import pathlib
