@@ -36,7 +36,8 @@ class Record:
 
     Attributes:
         name: The run folder relative to the folder searched, with forward slashes.
-        path: The run folder, resolved; for a records file, as if it lay where the file is.
+        path: The run folder, resolved; for a line of a records file, a folder of that
+            name where the file lies.
         origin: The folder, or the records file and line, for messages.
         config: The object in `config.json`.
         result: The object in `result.json`; None while the run is unfinished.
