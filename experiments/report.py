@@ -6,7 +6,8 @@ Every folder below `--runs` that holds a `config.json` counts as a run, and so d
 every line of a `records.jsonl`, which `experiments.pack` writes. The table is printed
 and written as `table.md` and `table.csv`, the curves as `curves.png`, into `--out` (the
 `--runs` folder if not given). Nothing is trained, and jax is not imported unless some
-runs lack fields of the configuration that others have.
+runs of a method lack hyperparameters that others have, or a published figure may be
+comparable.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Runs as a report sees them: settings, learning curves and results.
 
-Nothing here imports jax, but for configs that lack fields which others have.
+Nothing here imports jax, unless some runs of a method lack hyperparameters that others
+have: their defaults lie with the methods.
 """
 
 import dataclasses
@@ -13,6 +14,12 @@ from typing import Any, NamedTuple
 from kdjax.fields import FIELDS, OF_METHODS
 
 from . import records
+
+# Defaults as they stand in JSON.
+_DEFAULTS = {
+    name: list(field.default) if isinstance(field.default, tuple) else field.default
+    for name, field in FIELDS.items()
+}
 
 # Fields of a config that change nothing in the result, or only repeat it.
 _NOT_RECIPE = {name for name, field in FIELDS.items() if not field.in_recipe}
@@ -116,8 +123,8 @@ class Run:
         path: The run folder, resolved.
         name: The folder relative to the one searched, with forward slashes.
         config: The config as it is stored.
-        fields: The config flattened to names with dots; no field is missing that
-            another run has.
+        fields: The config flattened to names with dots; fields younger than the run
+            have their defaults.
         settings: Those of the config.
         curve: Accuracy in percent on the evaluated split by epoch of the last phase,
             in the order of epochs.
@@ -201,7 +208,7 @@ def read_runs(root: Path) -> tuple[list[Run], list[str]]:
 
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Flattens a config; fields that are younger than it get their defaults."""
-    # The defaults of hyperparameters lie with the methods, and these import jax.
+    # This imports jax.
     from kdjax.runs import workdirs
 
     return workdirs.with_defaults(config)
@@ -219,30 +226,18 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _completed(runs: Sequence[Run]) -> list[Run]:
-    """Fills in the defaults if some runs lack fields that others have."""
+    """Fills in defaults if some runs lack hyperparameters that others have."""
     known: dict[str, set[str]] = {}
     for run in runs:
-        for part, names in _parts(run.fields).items():
-            known.setdefault(part, set()).update(names)
+        for method, given in run.config["methods"].items():
+            known.setdefault(method, set()).update(given)
     if all(
-        names == known[part]
+        given.keys() == known[method]
         for run in runs
-        for part, names in _parts(run.fields).items()
+        for method, given in run.config["methods"].items()
     ):
         return list(runs)
     return [dataclasses.replace(run, fields=with_defaults(run.config)) for run in runs]
-
-
-def _parts(fields: Mapping[str, Any]) -> dict[str, set[str]]:
-    """Groups the names of fields: those of each method, and all others."""
-    parts: dict[str, set[str]] = {"": set()}
-    for name in fields:
-        group, _, rest = name.partition(".")
-        if group != "methods":
-            parts[""].add(name)
-        elif rest:
-            parts.setdefault(rest.partition(".")[0], set()).add(name)
-    return parts
 
 
 def _run(record: records.Record, warnings: list[str]) -> Run:
@@ -259,7 +254,7 @@ def _run(record: records.Record, warnings: list[str]) -> Run:
         path=record.path,
         name=record.name,
         config=record.config,
-        fields=flatten(record.config),
+        fields=_DEFAULTS | flatten(record.config),
         settings=settings,
         curve=_curve(splits.get(settings.eval_split, {}), record.origin, warnings),
         step=max(steps, default=0),

@@ -2,10 +2,13 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 from experiments import pack, records, runs
+from kdjax import distill
+from kdjax.fields import FIELDS
 from tests import commands
 from tests.experiments.run_folders import (
     OVERHAUL,
@@ -16,6 +19,8 @@ from tests.experiments.run_folders import (
     write_pair,
     write_run,
 )
+
+RESULTS = Path(__file__).parents[2] / "experiments/results"
 
 # Folders.
 
@@ -204,3 +209,17 @@ def test_metrics_of_other_columns_are_kept(tmp_path, capsys):
         "accuracy": [0.5, 0.6],
         "agreement": [None, 0.7],
     }
+
+
+def test_kept_records_have_the_names_of_today():
+    """Fields that a record lacks have their defaults; `pack` fills them in."""
+    files = sorted(RESULTS.glob("*/records.jsonl"))
+    assert files
+    for file in files:
+        for record in records.read(file)[0]:
+            names = runs.flatten(record.config)
+            assert {name for name in names if not name.startswith("methods")} <= set(
+                FIELDS
+            )
+            for method, given in record.config["methods"].items():
+                assert set(given) <= set(distill.hyperparameters(method))

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 
 from experiments import report, summary
+from kdjax import method_recipes
 from tests.experiments.run_folders import (
     OVERHAUL,
     RKD,
@@ -155,7 +156,6 @@ def test_notes_of_runs_are_shown_once(tmp_path):
 
 
 def test_published_figures_stand_beside_runs_with_their_settings_only(tmp_path):
-    method_recipes = pytest.importorskip("kdjax.method_recipes")
     argument = "wrn_40_2-wrn_16_2,cifar100"
     config = json.loads(
         json.dumps(method_recipes.of_methods("crd", argument).to_dict())
