@@ -11,6 +11,7 @@ from kdjax.distill.factor_transfer import FactorTransfer
 from kdjax.distill.fitnets import Fitnets
 from kdjax.distill.fsp import Fsp
 from kdjax.distill.jacobian import Jacobian
+from kdjax.distill.kd import Kd
 from kdjax.distill.kd_svd import KdSvd
 from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
@@ -30,7 +31,6 @@ from kdjax.distill.registry import (
 from kdjax.distill.review import Review
 from kdjax.distill.rkd import Rkd
 from kdjax.distill.similarity_preserving import SimilarityPreserving
-from kdjax.distill.soft_targets import SoftTargets
 from kdjax.distill.vid import Vid
 
 __all__ = [
@@ -59,6 +59,7 @@ for _method in (
     Fitnets,
     Fsp,
     Jacobian,
+    Kd,
     KdSvd,
     Mhgd,
     Mlkd,
@@ -69,7 +70,6 @@ for _method in (
     Review,
     Rkd,
     SimilarityPreserving,
-    SoftTargets,
     Vid,
 ):
     register(_method)

@@ -1,8 +1,7 @@
 """CRD: Tian et al., "Contrastive Representation Distillation" (ICLR 2020).
 
-Embeddings of one image by student and teacher are to be told from pairs of images of
-different classes, which come from a memory of all training images' embeddings.
-Original: HobbitLong/RepDistiller, `crd/`.
+Contrasts the student's and the teacher's embeddings of an image against negatives of
+other classes from a memory bank. Original: HobbitLong/RepDistiller, `crd/`.
 """
 
 import dataclasses
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.distill import contrast, transforms
+from kdjax import losses
 from kdjax.distill.method import (
     Inputs,
     Method,
@@ -21,34 +20,35 @@ from kdjax.distill.method import (
     Variables,
 )
 from kdjax.distill.modules.embeddings import Embeddings
+from kdjax.losses.numerics import l2_normalize
+from kdjax.losses.relations import gather
 
-_SIDES = ("student", "teacher")
+#: Each network with the one whose memory its embeddings are contrasted with.
+_SIDES = {"student": "teacher", "teacher": "student"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Crd(Method):
-    """Contrast of each network's embeddings with the other's memory.
+    """Contrast of each network's embeddings with the other's memory bank.
 
-    The terms are `student` and `teacher`, by whose embeddings are compared. Memories
-    and normalizers stand among the running statistics: with checkpoints they come back
-    as they were. A normalizer is N times the mean of exp(score) in the first batch, and
-    kept as its logarithm, which no temperature makes overflow; before it, -inf.
+    The terms are `student` and `teacher`, named after the embeddings. The memory bank
+    and the normalizer of each side are variables of the method, and in checkpoints. The
+    normalizer is that of the first batch; its logarithm is stored, -inf before it.
 
-    Every device holds the whole memory, into which the images of all devices go, and
-    the normalizers are those of the whole batch: the loss does not depend on the
+    Every device holds the entire memory bank, which the images of all devices update,
+    and normalizers are those of the global batch: the loss does not depend on the
     number of devices.
 
     Differs from the original in: negatives are drawn with replacement, anew in every
-    step; without replacement there, as long as there are as many. Of a training split
-    of fewer images than `negatives`, as many as it has images are drawn.
+    step; without replacement there, as long as there are as many. If the training split
+    has fewer images than `negatives`, as many as it has are drawn.
 
     Attributes:
-      weight: 0.8, beside 1 of the task. With soft targets the authors add these with a
-        weight of 1.
+      weight: 0.8, with 1 for the task. With KD the authors add it with a weight of 1.
       width: entries of an embedding.
       negatives: K of the paper, images of other classes drawn for each image.
       temperature: tau of the paper.
-      momentum: share of the old embedding in the memory.
+      momentum: factor on the old embedding in the memory bank's update.
     """
 
     name = "crd"
@@ -79,17 +79,17 @@ class Crd(Method):
             raise ValueError(f"methods.crd.momentum={self.momentum} is not in [0, 1)")
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Makes embeddings, and memories of random vectors of about length 1."""
+        """Creates embeddings, and memory banks of random vectors of about length 1."""
         if self.num_examples is None:
             raise ValueError("methods.crd needs the number of training images")
         pooled = [x.features.pooled for x in (student, teacher)]
         embed_key, *memory_keys = jax.random.split(key, 3)
-        made = self._embeddings.init(
+        embeddings = self._embeddings.init(
             embed_key, *(jnp.zeros(x.shape, x.dtype) for x in pooled)
         )
         bound = (3 / self.width) ** 0.5
         shape = (self.num_examples, self.width)
-        stats = {
+        state = {
             side: {
                 "memory": jax.random.uniform(
                     memory_key, shape, jnp.float32, -bound, bound
@@ -98,14 +98,14 @@ class Crd(Method):
             }
             for side, memory_key in zip(_SIDES, memory_keys, strict=True)
         }
-        return {"params": made["params"], "batch_stats": stats}
+        return {"params": embeddings["params"], "batch_stats": state}
 
     def precompute(self, teacher: Teacher) -> Variables:
         """Sorts the training images by class.
 
         Returns:
-          `order`, places in the training split, [N]; and of each class the `start`
-          among them and the `size`, [K] each.
+          `order`, indices in the training split, [N]; and for each class the `start`
+          and the `size` of its part of them, [K] each.
 
         Raises:
           ValueError: if the classes are unknown, or there is only one.
@@ -119,12 +119,12 @@ class Crd(Method):
                 "methods.crd needs negatives, but all training images are of class "
                 f"{int(label[0])}"
             )
-        found = {
+        classes = {
             "order": np.argsort(label, kind="stable"),
             "start": np.cumsum(size) - size,
             "size": size,
         }
-        return {name: x.astype(np.int32) for name, x in found.items()}
+        return {name: x.astype(np.int32) for name, x in classes.items()}
 
     def loss(
         self,
@@ -134,67 +134,95 @@ class Crd(Method):
         teacher: Outputs,
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Returns the contrast of either side, [B] each, and the new memories."""
-        place = jnp.concatenate(
+        """Returns the contrast of each side, [B] each, and the new memory banks."""
+        embeddings = self._embeddings.apply(
+            {"params": variables["params"]},
+            student.features.pooled,
+            teacher.features.pooled,
+        )
+        embedded = dict(zip(_SIDES, map(l2_normalize, embeddings), strict=True))
+        index = jnp.concatenate(
             [inputs.index[:, None], self._negatives(precomputed, inputs)], axis=1
         )
-        embedded = self.embedded(
-            variables["params"], student.features.pooled, teacher.features.pooled
-        )
-        return self.nce(variables["batch_stats"], embedded, place)
+        return self.contrast(variables["batch_stats"], embedded, index)
 
-    def embedded(
-        self, params: Variables, student: jax.Array, teacher: jax.Array
-    ) -> dict[str, jax.Array]:
-        """Embeds the pooled features of each side, [B, C], by vectors of length 1."""
-        found = self._embeddings.apply({"params": params}, student, teacher)
-        return dict(zip(_SIDES, map(transforms.unit, found), strict=True))
-
-    def nce(
-        self, stats: Variables, embedded: dict[str, jax.Array], place: jax.Array
+    def contrast(
+        self, state: Variables, embedded: dict[str, jax.Array], index: jax.Array
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Contrasts embeddings with memories.
+        """Contrasts embeddings with memory banks, and updates these.
 
         Args:
-          stats: the memory and the normalizer of each side.
-          embedded: of each side, [B, D].
-          place: the image itself and its negatives in the split, [B, 1 + K].
+          state: `memory` and `log_normalizer` of each side.
+          embedded: each side's embeddings, of length 1, [B, D].
+          index: of each image itself and its negatives, [B, 1 + K].
 
         Returns:
-          Terms of each side, [B] each, and the new memories and normalizers.
+          The contrast of each side, [B] each, and the new state.
         """
-        index = self._gather(place[:, 0])
         terms, new = {}, {}
-        for side, other in zip(_SIDES, reversed(_SIDES), strict=True):
-            score = contrast.scores(
+        for side, other in _SIDES.items():
+            memory = state[other]["memory"]
+            log_normalizer = self._log_normalizer(
+                state[side]["log_normalizer"],
+                jax.lax.stop_gradient(embedded[side]),
+                memory,
+                index,
+            )
+            terms[side] = losses.crd(
                 embedded[side],
-                stats[other]["memory"],
+                memory,
+                index,
+                log_normalizer=log_normalizer,
                 temperature=self.temperature,
             )
-            known = stats[side]["log_normalizer"]
-            measured = self._measured(score, place).astype(known.dtype)
-            log_normalizer = jnp.where(known > -jnp.inf, known, measured)
-            terms[side] = contrast.loss(score, place, log_normalizer=log_normalizer)
             new[side] = {
-                "memory": contrast.updated(
-                    stats[side]["memory"],
-                    self._gather(jax.lax.stop_gradient(embedded[side])),
-                    index,
-                    momentum=self.momentum,
+                "memory": self._updated(
+                    state[side]["memory"],
+                    jax.lax.stop_gradient(embedded[side]),
+                    index[:, 0],
                 ),
                 "log_normalizer": log_normalizer,
             }
         return terms, new
 
-    def _measured(self, score: jax.Array, place: jax.Array) -> jax.Array:
-        """Returns the logarithm of the normalizer by what the whole batch has drawn."""
-        means = self._gather(contrast.log_mean_exponential(score, place))
-        return jax.nn.logsumexp(means, b=score.shape[1] / len(means))
+    def _log_normalizer(
+        self,
+        known: jax.Array,
+        embedding: jax.Array,
+        memory: jax.Array,
+        index: jax.Array,
+    ) -> jax.Array:
+        """Returns the known normalizer, or estimates it if there is none yet."""
+
+        def estimate():
+            return losses.crd_log_normalizer(
+                embedding,
+                memory,
+                index,
+                temperature=self.temperature,
+                axis_name=self.data_axis,
+            ).astype(known.dtype)
+
+        # Costs as much as the loss itself, and is needed once.
+        return jax.lax.cond(known > -jnp.inf, lambda: known, estimate)
+
+    def _updated(
+        self, memory: jax.Array, embedding: jax.Array, index: jax.Array
+    ) -> jax.Array:
+        """Moves the rows of the global batch's images toward their new embeddings.
+
+        Source: RepDistiller, `ContrastMemory.forward`.
+        Differs from the original in: nothing.
+        """
+        embedding, index = (gather(x, self.data_axis) for x in (embedding, index))
+        rows = self.momentum * memory[index]
+        rows += (1 - self.momentum) * embedding.astype(memory.dtype)
+        return memory.at[index].set(l2_normalize(rows))
 
     def _negatives(self, precomputed: Variables, inputs: Inputs) -> jax.Array:
-        """Draws images of other classes, [B, K] places in the training split.
+        """Draws images of other classes, [B, K] indices in the training split.
 
-        What an image draws depends on the step and on the image alone.
+        The draws depend on the step and on the image alone.
         """
         count = min(self.negatives, self.num_examples)
         order, starts, sizes = (
@@ -203,21 +231,16 @@ class Crd(Method):
 
         def draw(index: jax.Array, label: jax.Array) -> jax.Array:
             start, size = starts[label], sizes[label]
-            place = jax.random.randint(
+            draws = jax.random.randint(
                 jax.random.fold_in(inputs.key, index),
                 (count,),
                 0,
                 self.num_examples - size,
             )
-            # Over the image's own class.
-            return order[jnp.where(place < start, place, place + size)]
+            # Skips the image's own class.
+            return order[jnp.where(draws < start, draws, draws + size)]
 
         return jax.vmap(draw)(inputs.index, inputs.label)
-
-    def _gather(self, x: jax.Array) -> jax.Array:
-        if self.data_axis is None:
-            return x
-        return jax.lax.all_gather(x, self.data_axis, tiled=True)
 
     @property
     def _embeddings(self) -> Embeddings:

@@ -1,14 +1,14 @@
-"""What methods share that relate the examples of a batch with one another."""
+"""The base of methods that relate the examples of a batch to one another."""
 
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from kdjax.distill.method import Method
+from kdjax.losses import relations
 
 #: Which examples are related, by the name used in `scope`: all of the batch, or those
-#: that one device holds.
+#: of one device.
 SCOPES = ("global", "per_device")
 
 
@@ -21,7 +21,7 @@ class RelationalMethod(Method):
         depend on their number; "per_device" relates those of one device.
     """
 
-    depends_on = "the whole batch"
+    depends_on = "the entire batch"
 
     scope: str = "global"
 
@@ -29,18 +29,14 @@ class RelationalMethod(Method):
         self._require_choice("scope", SCOPES)
 
     @property
-    def _gathers(self) -> bool:
-        return self.scope == "global" and self.data_axis is not None
+    def _relation_axis(self) -> str | None:
+        """The mapped axis over which examples are related, the losses' `axis_name`."""
+        return self.data_axis if self.scope == "global" else None
 
     def _gather(self, x: jax.Array) -> jax.Array:
-        """Returns what all examples in scope have, [B_all, ...] for [B, ...]."""
-        if not self._gathers:
-            return x
-        return jax.lax.all_gather(x, self.data_axis, tiled=True)
+        """Returns the values of all examples in scope, [B_all, ...] for [B, ...]."""
+        return relations.gather(x, self._relation_axis)
 
-    def _own_rows(self, share: int) -> jax.Array:
-        """Returns the places of the device's own examples among all in scope, [B]."""
-        rows = jnp.arange(share)
-        if self._gathers:
-            rows += share * jax.lax.axis_index(self.data_axis)
-        return rows
+    def _own_rows(self, size: int) -> jax.Array:
+        """Returns the indices of the device's examples among all in scope, [size]."""
+        return relations.global_index(size, self._relation_axis)

@@ -10,24 +10,54 @@ and then gives the same values on one device and on many.
 
 from kdjax.losses.activation_boundary import activation_boundary
 from kdjax.losses.attention_transfer import attention_transfer
+from kdjax.losses.correlation_congruence import (
+    correlation_congruence,
+    correlation_congruence_kernel,
+)
+from kdjax.losses.crd import crd, crd_log_normalizer
+from kdjax.losses.dist import dist, dist_terms
+from kdjax.losses.dkd import dkd, dkd_terms
 from kdjax.losses.factor_transfer import factor_transfer
 from kdjax.losses.fsp import fsp
 from kdjax.losses.hint import hint
+from kdjax.losses.kd import kd, symmetric_kl
+from kdjax.losses.logit_standardization import standardize_logits
+from kdjax.losses.mlkd import mlkd, mlkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
+from kdjax.losses.pkt import pkt
 from kdjax.losses.review import hierarchical_context
+from kdjax.losses.rkd import rkd, rkd_terms
+from kdjax.losses.similarity_preserving import similarity_preserving
 from kdjax.losses.vid import vid
 
 __all__ = [
     "activation_boundary",
     "attention_transfer",
+    "correlation_congruence",
+    "correlation_congruence_kernel",
+    "crd",
+    "crd_log_normalizer",
+    "dist",
+    "dist_terms",
+    "dkd",
+    "dkd_terms",
     "factor_transfer",
     "fsp",
     "hierarchical_context",
     "hint",
+    "kd",
     "margin_relu",
     "margins",
+    "mlkd",
+    "mlkd_terms",
     "nst",
     "partial_l2",
+    "pkt",
+    "rkd",
+    "rkd_terms",
+    "similarity_preserving",
+    "standardize_logits",
+    "symmetric_kl",
     "vid",
 ]

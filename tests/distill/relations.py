@@ -1,4 +1,4 @@
-"""What every method that relates the images of a batch must do."""
+"""Methods that relate the images of a batch, on one device and on several."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ import numpy as np
 from kdjax import step as step_lib
 from kdjax.distill.method import Inputs, Outputs
 from kdjax.models import Features
+from tests.losses.batches import drawn
 
 SIZE = 8
 
@@ -24,61 +25,8 @@ def outputs_of(pooled, last=None):
     )
 
 
-def drawn(seed, *shape, dtype="float64"):
-    return np.random.RandomState(seed).randn(*shape).astype(dtype)
-
-
-def loss_and_gradient(method, student, teacher, variables=None):
-    """Returns the mean of the terms' sum and its gradient by the pooled features."""
-
-    def total(pooled):
-        terms, _ = method.loss(
-            variables or {}, {}, outputs_of(pooled), outputs_of(teacher), None
-        )
-        assert all(term.shape == (len(pooled),) for term in terms.values())
-        return sum(map(jnp.mean, terms.values()))
-
-    return jax.jit(jax.value_and_grad(total))(jnp.asarray(student))
-
-
-def assert_robust_to_degenerate_inputs(method, *, learns=False):
-    """Zeros, twins, huge and tiny features: finite; bfloat16: a loss in float32."""
-    ours, theirs = (drawn(seed, SIZE, 5, dtype="float32") for seed in (0, 1))
-    variables = {}
-    if learns:
-        variables = method.init(jax.random.key(0), outputs_of(ours), outputs_of(theirs))
-    twins = ours.copy()
-    twins[1:3] = twins[0]
-    zeros, same = np.zeros_like(ours), np.ones_like(ours)
-
-    @jax.jit
-    def run(student, teacher):
-        return loss_and_gradient(method, student, teacher, variables)
-
-    for student, teacher in (
-        (zeros, theirs),
-        (twins, theirs),
-        (same, theirs),
-        (ours, twins),
-        (ours, zeros),
-        (zeros, zeros),
-        (ours, ours),
-        (1e12 * ours, theirs),
-        (1e-25 * ours, theirs),
-    ):
-        loss, gradient = run(student, teacher)
-        assert np.isfinite(loss)
-        assert np.all(np.isfinite(gradient))
-        # Peers' gradients reach 3e11 at twins.
-        usual = 1e-3 < np.max(np.abs(student)) < 1e3
-        assert not usual or np.max(np.abs(gradient)) < 1e3
-    half, _ = run(*(jnp.asarray(x, jnp.bfloat16) for x in (ours, theirs)))
-    assert half.dtype == jnp.float32
-    np.testing.assert_allclose(half, run(ours, theirs)[0], rtol=0.05)
-
-
 def on_devices(method, devices, variables, precomputed, student, teacher):
-    """Returns terms, gradients and statistics of a batch that devices share."""
+    """Returns terms, gradients and statistics of a batch spread over devices."""
     method = dataclasses.replace(method, data_axis=step_lib.DEVICES)
     index = np.arange(SIZE, dtype=np.int32)[::-1].copy()
     label = index % 3
