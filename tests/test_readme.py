@@ -1,7 +1,9 @@
-"""What the README shows is run."""
+"""What README.md and docs/ show is run, and their commands and links exist."""
 
 import pathlib
 import re
+import runpy
+import shlex
 import sys
 import types
 
@@ -9,47 +11,114 @@ import ml_collections
 import pytest
 
 from kdjax import config as config_lib
-from kdjax import distill, recipes, train
+from kdjax import distill, installation, recipes, train
+from kdjax.distill import registry
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+
+
+def python_blocks(text: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Returns every `python -m` command of the pages, with the page's name."""
+    found = []
+    for name, text in PAGES.items():
+        joined = text.replace("\\\n", " ")
+        for line in re.findall(r"(?:^|`)(?: {4})?(python -m [^`\n]+)", joined, re.M):
+            if not line.startswith("python -m pytest"):
+                found.append((name, line.partition("#")[0].strip()))
+    return found
+
+
+def source_of(module: str) -> str:
+    """Returns the text of a module that is run by name, without importing it."""
+    path = ROOT / pathlib.Path(*module.split("."))
+    if path.is_dir():
+        assert (path / "__main__.py").is_file(), f"{module} is no command"
+        return "\n".join(file.read_text() for file in path.glob("*.py"))
+    return path.with_suffix(".py").read_text()
+
+
+def check_config(argument: str, overrides: dict[str, str]) -> None:
+    """Loads the config file of a command, and looks its overrides up in it."""
+    path, _, argument = argument.partition(":")
+    file = ROOT / installation.find_config(path)
+    config = runpy.run_path(str(file))["get_config"](*[argument] * bool(argument))
+    assert isinstance(config, ml_collections.ConfigDict)
+    for field in overrides:
+        config_lib.field(config, field)
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_resolve(page):
+    for target in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if not target.startswith(("http://", "https://", "#")):
+            path = (ROOT / page).parent / target.partition("#")[0]
+            assert path.exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_exist(page, line):
+    del page
+    _, _, module, *rest = shlex.split(line)
+    source = source_of(module)
+    named = dict(part[2:].partition("=")[::2] for part in rest if part[:2] == "--")
+    overrides = {
+        name.removeprefix("config."): value
+        for name, value in named.items()
+        if name.startswith("config.")
+    }
+    for name in named.keys() - {f"config.{field}" for field in overrides}:
+        assert re.search(rf'"(--)?{name}"', source), f"--{name} of {module}"
+    file = named.get("config", "")
+    # my.py is the reader's own.
+    if file and not file.startswith("my.py"):
+        check_config(file, overrides)
+
+
+def test_every_method_is_in_the_table():
+    assert set(re.findall(r"^\| `(\w+)`", README, re.M)) == set(distill.METHODS)
+
+
+@pytest.mark.parametrize("name", ["optax_loop", "nnx_loop"])
+def test_loops_are_those_of_the_examples(name):
+    example = (ROOT / "docs" / "examples" / f"{name}.py").read_text()
+    shown = [block for block in python_blocks(README) if block.strip() in example]
+    assert shown, f"README shows no part of {name}.py"
+    assert all(len(block.splitlines()) <= 20 for block in shown)
 
 
 @pytest.fixture
 def shown_method(monkeypatch):
-    """Puts the README's method into the table."""
-    (source,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(source.splitlines()) < 40
+    """Registers the README's method; returns its name and its get_config."""
+    (source,) = [text for text in python_blocks(README) if "distill.Method" in text]
+    monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
+    monkeypatch.setattr(distill, "METHODS", registry.METHODS)
     # Where a dataclass looks for its module.
-    module = types.ModuleType("shown_method")
+    module = types.ModuleType("my")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     exec(compile(source, "README.md", "exec"), vars(module))
-    method = module.LogitMatching
-    monkeypatch.setitem(distill.METHODS, method.name, method)
-    return method.name
+    return module
 
 
 def test_the_method_trains(shown_method, tmp_path):
     teacher = recipes.teacher("wrn_10_1,digits")
-    teacher.epochs = 2
+    teacher.epochs = 1
     train.train_and_evaluate(teacher, tmp_path / "teacher")
-    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {shown_method: {}})
+    config = shown_method.get_config("wrn_10_1-wrn_10_1,digits")
     config.teacher.checkpoint = str(tmp_path / "teacher")
     config.epochs = 1
-    result = train.train_and_evaluate(config, tmp_path / "student")
-    assert result["final_step"] == 3
-    assert (
-        "logit_matching/logits" in (tmp_path / "student" / "metrics.jsonl").read_text()
-    )
-
-
-def test_the_composition_is_sound():
-    (source,) = re.findall(
-        r"(    config\.methods\.overhaul = .*?\n    \)\n)", README, re.DOTALL
-    )
-    config = recipes.distillation("wrn_16_2-wrn_10_1,digits", {})
-    config.teacher.checkpoint = "somewhere"
-    assert isinstance(config.methods, ml_collections.ConfigDict)
-    lines = "\n".join(line[4:] for line in source.splitlines())
-    exec(lines, {"config": config, "distill": distill})
-    assert set(config.methods) == {"overhaul", "kd", "mine"}
-    config_lib.check(config)
+    assert train.train_and_evaluate(config, tmp_path / "student")["final_step"] == 3
+    metrics = (tmp_path / "student" / "metrics.jsonl").read_text()
+    assert "sharp_kd/kl" in metrics

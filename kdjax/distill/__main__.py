@@ -2,7 +2,7 @@
 
     python -m kdjax.distill
     python -m kdjax.distill --matrix
-    python -m kdjax.distill --markdown > kdjax/distill/README.md
+    python -m kdjax.distill --markdown > docs/methods.md
 
 The first is the table of the overhaul paper, L = d(T_t(F_t), T_s(F_s)), method by
 method, with the phases of a training, what is learned besides the student (parameters,
