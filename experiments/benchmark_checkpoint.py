@@ -136,7 +136,7 @@ def measure(
     for phase in phases.plan(experiment):
         state, frozen = phases.initial_state(phase, state)
     # Begins where an epoch ends, whose last batch may be smaller and is compiled too.
-    epoch = phase.batches.plan.steps_per_epoch
+    epoch = phase.pipeline.plan.steps_per_epoch
     first = max(0, epoch - _WARM_UP + 1)
     step = jax.device_put(state.step + first, state.step.sharding)
     state = state.replace(step=step)
@@ -148,7 +148,7 @@ def measure(
     seconds: dict[str, list[float]] = {
         name: [] for name in ("save", "whole", "steps", "steps_with_save", "left")
     }
-    batches = phase.batches.batches(first, first + _WARM_UP + 2 * rounds * steps)
+    batches = phase.pipeline.batches(first, first + _WARM_UP + 2 * rounds * steps)
     keep = {name: config.checkpoint[name] for name in ("keep_last", "keep_best")}
     with (
         contextlib.closing(batches),

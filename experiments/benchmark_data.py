@@ -88,7 +88,7 @@ class Pipeline:
         phase = phases.plan(train.build_experiment(config))[-1]
         self._state, self._frozen = phases.initial_state(phase, None)
         self._step = phases.build_step(phase)
-        batches = phase.batches
+        batches = phase.pipeline
         self._make_batch = step_lib.data_parallel(
             batches.make_batch, jax.devices(), in_axes=(None, 0, None), out_axes=0
         )

@@ -74,7 +74,7 @@ class PhaseRun:
             description=config.model
             if self._evaluates
             else f"{config.model}: {phase.name}",
-            plan=phase.batches.plan,
+            plan=phase.pipeline.plan,
             total_steps=phase.total_steps,
             log_every=config.log_every_steps,
             schedule=phase.schedule,
@@ -100,7 +100,7 @@ class PhaseRun:
         Raises:
           FloatingPointError: if a loss is not finite; names what is kept.
         """
-        batches = self._phase.batches.batches(
+        batches = self._phase.pipeline.batches(
             int(self.state.step), self._phase.total_steps
         )
         with self._log, self._checkpoints, contextlib.closing(batches):
@@ -118,7 +118,7 @@ class PhaseRun:
     def _loop(self, batches: Iterator, stop_requested: Callable[[int], bool]) -> bool:
         """Evaluates, saves, takes a batch, steps, and logs the step before."""
         config, total_steps = self._experiment.config, self._phase.total_steps
-        steps_per_epoch = self._phase.batches.plan.steps_per_epoch
+        steps_per_epoch = self._phase.pipeline.plan.steps_per_epoch
         evaluate_every = config.evaluate_every_epochs * steps_per_epoch
         save_every = config.checkpoint.every_steps
         train_step = phases.build_step(self._phase)

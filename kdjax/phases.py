@@ -49,7 +49,7 @@ class Phase(NamedTuple):
       init: maps the final state of the phase before, or None, to initial variables.
       optimizer: updates all parameters.
       schedule: learning rate over steps.
-      batches: of the training split, in an order of this phase.
+      pipeline: batches of the training split, in an order of this phase.
       epochs: length of the phase.
       seed: of the run.
       skip_params_without_gradient: see `step.make_train_step`.
@@ -60,7 +60,7 @@ class Phase(NamedTuple):
     init: Callable[[TrainState | None], InitialVariables]
     optimizer: optax.GradientTransformation
     schedule: optax.Schedule
-    batches: TrainBatches
+    pipeline: TrainBatches
     epochs: int
     seed: int
     skip_params_without_gradient: bool = False
@@ -68,7 +68,7 @@ class Phase(NamedTuple):
     @property
     def total_steps(self) -> int:
         """Returns the number of updates."""
-        return self.epochs * self.batches.plan.steps_per_epoch
+        return self.epochs * self.pipeline.plan.steps_per_epoch
 
 
 def plan(experiment: Experiment) -> tuple[Phase, ...]:
@@ -137,7 +137,7 @@ def _phase(
         init=functools.partial(init, experiment),
         optimizer=optimizer,
         schedule=schedule,
-        batches=batches if name == TRAIN else batches.with_stream(name),
+        pipeline=batches if name == TRAIN else batches.with_stream(name),
         epochs=length.epochs,
         seed=experiment.config.seed,
         **fields,
@@ -187,13 +187,13 @@ def build_step(phase: Phase) -> Callable[..., tuple[TrainState, step_lib.Metrics
         phase.optimizer,
         seed=phase.seed,
         stream=phase.name,
-        steps_per_epoch=phase.batches.plan.steps_per_epoch,
+        steps_per_epoch=phase.pipeline.plan.steps_per_epoch,
         skip_params_without_gradient=phase.skip_params_without_gradient,
         axis_name=step_lib.DEVICES,
     )
 
     def make_batch_and_step(state, frozen, replicated, sharded):
-        batch = phase.batches.make_batch(replicated, sharded, state.step)
+        batch = phase.pipeline.make_batch(replicated, sharded, state.step)
         return train_step(state, frozen, batch)
 
     return step_lib.data_parallel(

@@ -33,9 +33,13 @@ def test_requirements_of_onnx_are_an_extra():
     assert requirements("requirements-onnx.txt") == expected
 
 
-def test_every_folder_is_a_package():
+def test_every_folder_is_an_installed_package():
     folders = {path.parent for path in (ROOT / "kdjax").rglob("*.py")}
-    assert not [folder for folder in folders if not (folder / "__init__.py").exists()]
+    assert all((folder / "__init__.py").exists() for folder in folders)
+    expected = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    setuptools = PYPROJECT["tool"]["setuptools"]
+    assert set(setuptools["packages"]) == expected | set(setuptools["package-dir"])
+    assert len(setuptools["packages"]) == len(set(setuptools["packages"]))
 
 
 def test_missing_packages_are_named_with_their_extra(monkeypatch):
