@@ -40,13 +40,14 @@ docs: $(INSTALLED)  ## the pages that are made from the code
 onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt
 
-$(INSTALLED): requirements.txt
+$(INSTALLED): requirements.txt pyproject.toml setup.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  f"kdjax needs Python 3.11 or newer, not {sys.version.split()[0]}: \
 	  make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt \
 	  $(CUDA:%='jax[cuda%]')
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 .venv-3.13/installed: requirements.txt
