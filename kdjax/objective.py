@@ -41,7 +41,8 @@ class Gradients(NamedTuple):
       clipped: gradient of the losses whose gradient is clipped to the task's; None if
         there are none.
       loss: sum of all losses, a scalar.
-      batch_stats: new running statistics.
+      batch_stats: new running statistics, and under `method_state` the methods' new
+        states.
       values: by name one value an example, [B]: the terms of the loss, without their
         method's weight, and `accuracy`.
     """
@@ -148,7 +149,7 @@ def student_objective(
             teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
-        step = _Step(batch_stats["methods"], frozen, teacher_outputs, batch, key, epoch)
+        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch)
 
         def gradients(methods, task_weight=None):
             """Returns the losses' gradient, their sum, terms and statistics."""
@@ -168,7 +169,7 @@ def student_objective(
             summed,
             clipped,
             loss,
-            {"student": student_stats, "methods": method_stats},
+            {"student": student_stats, **_updated(batch_stats, method_stats)},
             {"accuracy": _accuracy(outputs.logits, batch), **terms},
         )
 
@@ -237,7 +238,7 @@ def pretraining_objective(
             loss, terms, stats = 0, {}, {}
             for name, method in methods.items():
                 found, stats[name] = method.pretrain_loss(
-                    _variables(learned, batch_stats["methods"], name),
+                    _variables(learned, batch_stats, name),
                     rngs.fold_in_name(key, name),
                     outputs,
                 )
@@ -248,7 +249,8 @@ def pretraining_objective(
         (loss, (terms, stats)), gradient = jax.value_and_grad(losses, has_aux=True)(
             params["methods"]
         )
-        return Gradients({"methods": gradient}, None, loss, {"methods": stats}, terms)
+        stats = _updated(batch_stats, stats)
+        return Gradients({"methods": gradient}, None, loss, stats, terms)
 
     return objective
 
@@ -287,8 +289,21 @@ def _inputs(batch: Batch, key: jax.Array, name: str) -> Inputs:
 
 
 def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:
-    """Returns what a method learns, by collection."""
-    return {"params": learned[name], "batch_stats": batch_stats[name]}
+    """Returns a method's variables, by collection."""
+    variables = {"params": learned[name], "batch_stats": batch_stats["methods"][name]}
+    states = batch_stats.get("method_state", {})
+    return variables | ({"method_state": states[name]} if name in states else {})
+
+
+def _updated(batch_stats: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Returns what methods found, as the running statistics or states that it is."""
+    states = batch_stats.get("method_state")
+    if not states:
+        return {"methods": found}
+    return {
+        "methods": {name: {} if name in states else x for name, x in found.items()},
+        "method_state": {name: found[name] for name in states},
+    }
 
 
 def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:

@@ -59,8 +59,11 @@ def make_train_step(
         found = objective(state.params, state.batch_stats, frozen, batch, key, epoch)
         metrics = {name: jnp.mean(value) for name, value in found.values.items()}
         metrics["loss"] = found.loss
-        gradient, clipped, batch_stats, metrics = mean_over_devices(
-            (found.summed, found.clipped, found.batch_stats, metrics)
+        # States of methods are the same on all devices, and no averages.
+        states = {k: v for k, v in found.batch_stats.items() if k == "method_state"}
+        running = {k: v for k, v in found.batch_stats.items() if k not in states}
+        gradient, clipped, running, metrics = mean_over_devices(
+            (found.summed, found.clipped, running, metrics)
         )
         if clipped is not None:
             gradient = _combine(gradient, clipped, epoch)
@@ -75,7 +78,7 @@ def make_train_step(
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
-            batch_stats=batch_stats,
+            batch_stats=running | states,
             opt_state=opt_state,
         )
         return state, metrics

@@ -19,7 +19,8 @@ class TrainState:
       step: updates made so far, int32.
       params: `student`, and under `methods` what each method learns, float32; without
         `student` while the methods pretrain on the teacher alone.
-      batch_stats: running statistics in the same layout.
+      batch_stats: running statistics in the same layout, and under `method_state` what
+        some methods keep between steps, which is the same on all devices.
       opt_state: the optimizer's state.
     """
 
@@ -46,6 +47,9 @@ def create(
         | ({} if student is None else {"student": student.get(collection, {})})
         for collection in ("params", "batch_stats")
     )
+    states = {n: v["method_state"] for n, v in learned.items() if "method_state" in v}
+    if states:
+        batch_stats["method_state"] = states
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

@@ -32,7 +32,7 @@ class Crd(Method):
     """Contrast of each network's embeddings with the other's memory bank.
 
     The terms are `student` and `teacher`, named after the embeddings. The memory bank
-    and the normalizer of each side are variables of the method, and in checkpoints. The
+    and the normalizer of each side are the method's state, and in checkpoints. The
     normalizer is that of the first batch; its logarithm is stored, -inf before it.
 
     Every device holds the entire memory bank, which the images of all devices update,
@@ -98,7 +98,7 @@ class Crd(Method):
             }
             for side, memory_key in zip(_SIDES, memory_keys, strict=True)
         }
-        return {"params": embeddings["params"], "batch_stats": state}
+        return {"params": embeddings["params"], "method_state": state}
 
     def precompute(self, teacher: Teacher) -> Variables:
         """Sorts the training images by class.
@@ -144,7 +144,7 @@ class Crd(Method):
         index = jnp.concatenate(
             [inputs.index[:, None], self._negatives(precomputed, inputs)], axis=1
         )
-        return self.contrast(variables["batch_stats"], embedded, index)
+        return self.contrast(variables["method_state"], embedded, index)
 
     def contrast(
         self, state: Variables, embedded: dict[str, jax.Array], index: jax.Array

@@ -154,7 +154,9 @@ class Method(abc.ABC):
           teacher: shapes and types of the teacher's outputs.
 
         Returns:
-          Collections `params` and `batch_stats`; empty where nothing is learned.
+          Collections `params` and `batch_stats`, whose statistics are averaged over
+          devices; or `params` and `method_state`, which a method keeps between steps
+          and makes the same on all devices. Empty where nothing is learned.
 
         Raises:
           ValueError: if the method cannot join this student and teacher.
@@ -216,5 +218,5 @@ class Method(abc.ABC):
 
         Returns:
           Named terms, [B] each, whose sum is weighted and averaged by the caller, and
-          the new `batch_stats`.
+          the new `batch_stats`, or the new `method_state` of a method that has one.
         """

@@ -79,10 +79,10 @@ def test_memories_change_and_normalizers_stay(dtype, scale):
     inputs = inputs_of([4, 9, 2])
     run = jax.jit(
         lambda state: method.loss(
-            before | {"batch_stats": state}, precomputed, student, teacher, inputs
+            before | {"method_state": state}, precomputed, student, teacher, inputs
         )
     )
-    terms, state = run(before["batch_stats"])
+    terms, state = run(before["method_state"])
     _, again = run(state)
     for side, term in terms.items():
         assert term.shape == (3,)
@@ -92,10 +92,10 @@ def test_memories_change_and_normalizers_stay(dtype, scale):
         assert np.isfinite(known)
         assert again[side]["log_normalizer"] == known
         changed = np.any(
-            state[side]["memory"] != before["batch_stats"][side]["memory"], axis=1
+            state[side]["memory"] != before["method_state"][side]["memory"], axis=1
         )
         np.testing.assert_array_equal(np.flatnonzero(changed), [2, 4, 9])
-    shapes = [jax.tree.map(jnp.shape, x) for x in (state, before["batch_stats"])]
+    shapes = [jax.tree.map(jnp.shape, x) for x in (state, before["method_state"])]
     assert shapes[0] == shapes[1]
 
 

@@ -49,12 +49,15 @@ def depends_on_label(name):
     )
     frozen = objective.Frozen(variables if taught else None, {name: precomputed})
 
+    stats = learned["batch_stats"]
+    states = {}
+    if "method_state" in learned:
+        states = {"method_state": {name: learned["method_state"]}}
+
     def terms(label):
         found = demand(
-            *(
-                {"student": variables[kind], "methods": {name: learned[kind]}}
-                for kind in ("params", "batch_stats")
-            ),
+            {"student": variables["params"], "methods": {name: learned["params"]}},
+            {"student": variables["batch_stats"], "methods": {name: stats}} | states,
             frozen,
             Batch(image, label, jnp.ones(4), jnp.arange(4)),
             key,
@@ -62,7 +65,8 @@ def depends_on_label(name):
         )
         own = {k: v for k, v in found.values.items() if k.startswith(f"{name}/")}
         assert own
-        return own, found.batch_stats["methods"]
+        del found.batch_stats["student"]
+        return own, found.batch_stats
 
     traced = jax.make_jaxpr(terms)(jnp.zeros(4, jnp.int32)).jaxpr
     _, (used,) = partial_eval.dce_jaxpr(traced, [True] * len(traced.outvars))
