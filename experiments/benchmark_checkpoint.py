@@ -1,27 +1,26 @@
-"""Times what checkpoints cost a training, and how soon a run makes its first step.
+"""Times checkpoints during training, and the start of a run.
 
     python -m experiments.benchmark_checkpoint \\
         --config=configs/student.py:wrn_16_2,digits
 
 prints one JSON line; `--config.FIELD=VALUE` changes a field, as in `kdjax.main`.
-Figures are medians over rounds in which all of this takes turns:
+Figures are medians over rounds, in which the measurements alternate:
 
-`save_ms` is how long saving keeps the loop, and `whole_ms` how long it takes, with
-that, until the checkpoint of `checkpoint_bytes` is whole on disk while nothing else
-goes on.
+`save_ms` is how long a save blocks the training loop, and `whole_ms` how long it takes
+in all until the checkpoint of `checkpoint_bytes` is on disk, while nothing else runs.
 
-`steps_ms` is `--steps` training steps, `steps_with_save_ms` as many with a save after
-the first, and `stall_ms` what the latter take longer: the save, the wait for the step
-before it, and the steps that are slower while it is written. `stall_range_ms`, the
-least and the most of any round, says what of it is noise. `stall_share` is the median
-as a part of the steps between two saves, of which the configuration makes one every
-`save_every_steps`. What is still to be written after the steps, `left_ms`, is in none
-of these: if it is more than next to nothing, ask for more steps.
+`steps_ms` is the time of `--steps` training steps, `steps_with_save_ms` that of as many
+with a save after the first, and `stall_ms` the difference: the save, the wait for the
+step before it, and steps that are slower while it is written. `stall_range_ms`, its
+least and greatest value in any round, shows the noise. `stall_share` is the median as a
+part of the steps between two saves; the configuration saves every `save_every_steps`.
+What is still to be written after the steps, `left_ms`, is in none of these: if it is
+not close to zero, ask for more steps.
 
 `cold_start_s` and `warm_start_s` are the seconds from the start of `kdjax.main` until
-its first step, without and with a cache of what it compiles; `--nostart` leaves them
-out. Everything is written to a temporary folder, below `--folder` if given: that
-decides which disk is measured.
+its first step, without and with compiled programs in the cache; `--nostart` omits them.
+Everything is written to a temporary folder, below `--folder` if given: that decides
+which disk is measured.
 """
 
 import contextlib
@@ -47,19 +46,29 @@ from kdjax import config as config_lib
 from kdjax import phases, train
 from kdjax.objective import Frozen
 from kdjax.phases import Phase
-from kdjax.runs import checkpoint, signals, workdirs
+from kdjax.runs import checkpoint, config_files, messages, signals, workdirs
 from kdjax.train_state import TrainState
 
 _DEFAULT = "configs/student.py:wrn_16_2,digits"
+# Apart from absl's own flags, so that importing this module adds none to others.
+_FLAGS = flags.FlagValues()
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, f"As in kdjax.main; default: {_DEFAULT}."
+    "config", None, f"As in kdjax.main; default: {_DEFAULT}.", flag_values=_FLAGS
 )
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds; medians are over them.", 1)
-_STEPS = flags.DEFINE_integer("steps", 30, "Steps of each kind in a round.", 2)
-_START = flags.DEFINE_bool("start", True, "Time the start of runs, too.")
-_FOLDER = flags.DEFINE_string("folder", None, "Where to make the temporary folder.")
+_ROUNDS = flags.DEFINE_integer(
+    "rounds", 5, "Rounds; medians are over them.", 1, flag_values=_FLAGS
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 30, "Steps of each kind in a round.", 2, flag_values=_FLAGS
+)
+_START = flags.DEFINE_bool(
+    "start", True, "Time the start of runs, too.", flag_values=_FLAGS
+)
+_FOLDER = flags.DEFINE_string(
+    "folder", None, "Where to create the temporary folder.", flag_values=_FLAGS
+)
 
-#: Steps before the first that counts.
+#: Steps before the first that is timed.
 _WARM_UP = 3
 
 #: What `kdjax.main` prints after its first step.
@@ -67,7 +76,7 @@ _FIRST_STEP = "first step after"
 
 
 class Training:
-    """A phase that makes one step after another, and saves when told."""
+    """Runs training steps and saves."""
 
     def __init__(
         self,
@@ -78,14 +87,14 @@ class Training:
         checkpoints: checkpoint.Checkpoints,
         metadata: dict[str, Any],
     ):
-        """Takes over the state; the metadata is saved beside it."""
+        """Takes over the state; the metadata is saved with it."""
         self._train_step = phases.build_step(phase)
         self._frozen, self._batches = frozen, batches
         self._checkpoints, self._metadata = checkpoints, metadata
         self.state, self._step = state, int(state.step)
 
     def run(self, steps: int, *, saves: bool = False) -> float:
-        """Makes some steps and returns their seconds; saves after the first if told."""
+        """Returns the seconds of some steps; with `saves`, saves after the first."""
         start = time.perf_counter()
         pending = None
         for number in range(steps):
@@ -93,7 +102,7 @@ class Training:
                 self.state, self._frozen, *next(self._batches)
             )
             self._step += 1
-            # As in a run, where a step is under way while the one before is logged.
+            # As in a run, which logs a step while the next one is computed.
             jax.block_until_ready(pending)
             pending = sums
             if saves and number == 0:
@@ -109,7 +118,7 @@ class Training:
         return time.perf_counter() - start
 
     def wait(self) -> float:
-        """Returns the seconds until what is being saved is whole on disk."""
+        """Returns the seconds until the save is on disk."""
         start = time.perf_counter()
         self._checkpoints.wait()
         return time.perf_counter() - start
@@ -118,28 +127,20 @@ class Training:
 def measure(
     config: ml_collections.ConfigDict, workdir: pathlib.Path, *, rounds: int, steps: int
 ) -> dict[str, Any]:
-    """Trains and saves in turns and returns the figures.
+    """Trains and saves alternately and returns the figures.
 
     Args:
-      config: whose last phase is trained.
+      config: its last phase is trained.
       workdir: gets the checkpoints.
-      rounds: that medians are over.
+      rounds: number of repetitions.
       steps: of each kind in a round.
 
     Raises:
-      ValueError: if something the configuration asks for cannot work.
+      ValueError: if the configuration is invalid.
       OSError: if a checkpoint cannot be written, or data or teacher read.
     """
-    config_lib.check(config)
-    experiment = train.build_experiment(config)
-    state = None
-    for phase in phases.plan(experiment):
-        state, frozen = phases.initial_state(phase, state)
-    # Begins where an epoch ends, whose last batch may be smaller and is compiled too.
-    epoch = phase.pipeline.plan.steps_per_epoch
-    first = max(0, epoch - _WARM_UP + 1)
-    step = jax.device_put(state.step + first, state.step.sharding)
-    state = state.replace(step=step)
+    phase, state, frozen = _last_phase(config)
+    epoch, first = phase.pipeline.plan.steps_per_epoch, int(state.step)
     metadata = {
         "wall_s": 0.0,
         **workdirs.provenance(),
@@ -198,8 +199,25 @@ def measure(
     }
 
 
+def _last_phase(
+    config: ml_collections.ConfigDict,
+) -> tuple[Phase, TrainState, Frozen]:
+    """Builds the last phase of a run and its state a few steps before an epoch ends.
+
+    The last batch of an epoch may be smaller, which compiles the step once more.
+    """
+    config_lib.check(config)
+    experiment = train.build_experiment(config)
+    state = None
+    for phase in phases.plan(experiment):
+        state, frozen = phases.initial_state(phase, state)
+    first = max(0, phase.pipeline.plan.steps_per_epoch - _WARM_UP + 1)
+    step = jax.device_put(state.step + first, state.step.sharding)
+    return phase, state.replace(step=step), frozen
+
+
 def save_every_steps(config: ml_collections.ConfigDict, steps_per_epoch: int) -> int:
-    """Returns the steps between two saves; an evaluation is followed by one, too."""
+    """Returns the steps between two saves; a run also saves after evaluations."""
     evaluate_every = config.evaluate_every_epochs * steps_per_epoch
     return min(evaluate_every, config.checkpoint.every_steps or evaluate_every)
 
@@ -212,7 +230,7 @@ def start_s(command: list[str], cache: pathlib.Path) -> float:
       cache: folder for what it compiles.
 
     Raises:
-      ValueError: if the run makes no step, or ends otherwise than it should.
+      ValueError: if the run makes no step, or fails.
     """
     start = time.perf_counter()
     with subprocess.Popen(
@@ -228,7 +246,7 @@ def start_s(command: list[str], cache: pathlib.Path) -> float:
         finally:
             run.terminate()
             run.communicate()
-    # A short one may have come to its end first.
+    # A short run may have finished first.
     if run.returncode not in (0, signals.STOPPED):
         raise ValueError(f"a run ended with status {run.returncode}")
     return seconds
@@ -248,15 +266,15 @@ def wait_for_first_step(lines: Iterable[str]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Prints the JSON line; a mistake ends it with one line and status 2."""
+    """Prints the JSON line; a user's mistake ends it with one line and status 2."""
     if len(argv) > 1:
         _refuse(f"unexpected argument {argv[1]!r}")
-    # Orbax tells of every checkpoint, and of what fails by many tracebacks.
+    # Orbax logs every checkpoint, and errors that it raises as well.
     logging.set_verbosity(logging.FATAL)
-    # As Ctrl-C does: what was started is ended, and the folder removed.
+    # As Ctrl-C: ends the processes started and removes the folder.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    file = config_flags.get_config_filename(flags.FLAGS["config"])
-    overrides = config_flags.get_override_values(flags.FLAGS["config"])
+    file = config_flags.get_config_filename(_FLAGS["config"])
+    overrides = config_flags.get_override_values(_FLAGS["config"])
     report = {"config": file} | ({"overrides": overrides} if overrides else {})
     try:
         with tempfile.TemporaryDirectory(
@@ -282,7 +300,7 @@ def main(argv: list[str]) -> None:
 def _starts(
     folder: pathlib.Path, file: str, overrides: dict[str, Any]
 ) -> dict[str, float]:
-    """Starts the same run twice, with a cache that is empty at first."""
+    """Times the start of the same run twice, first with an empty cache."""
     command = [
         *(sys.executable, "-m", "kdjax.main", f"--config={file}"),
         *(f"--config.{name}={value}" for name, value in overrides.items()),
@@ -300,23 +318,20 @@ def _bytes(tree: Any) -> int:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-    """Parses the flags; a configuration that makes no sense becomes one line."""
+    """Parses the command line; an error in it or in a config file becomes one line."""
     if not any(re.match("--?config(=|$)", argument) for argument in argv):
-        # Not as the flag's own default, which would be read on import.
+        # Not the flag's own default, which would be read on import.
         argv = [argv[0], f"--config={_DEFAULT}", *argv[1:]]
     try:
-        return flags.FLAGS(argv)
-    except (AttributeError, KeyError) as error:
-        _refuse(f"no such field: {error.args[0]}")
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        _refuse(error)
+        rest = _FLAGS(config_files.with_paths(argv), known_only=True)
+        return flags.FLAGS(rest)
+    except Exception as error:
+        _refuse(messages.parsing_error(error, argv))
 
 
 def _refuse(error: object) -> NoReturn:
     """Ends the program with one line and status 2."""
-    # An error in a configuration file comes with its traceback before it.
-    *_, reason = re.split(r"^\w+(?:Error|Exception): ", str(error), flags=re.MULTILINE)
-    print("benchmark_checkpoint:", " ".join(reason.split()), file=sys.stderr)
+    print("benchmark_checkpoint:", messages.one_line(error), file=sys.stderr)
     sys.exit(2)
 
 

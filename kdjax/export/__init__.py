@@ -1,4 +1,4 @@
-"""Trained networks as programs that run without kdjax."""
+"""Export of trained networks to programs that run without kdjax."""
 
 from kdjax import installation
 

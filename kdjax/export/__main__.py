@@ -1,28 +1,30 @@
-"""Writes the student of a run as a program that needs nothing of kdjax.
+"""Writes the student of a run as a program that runs without kdjax.
 
     python -m kdjax.export --workdir=runs/overhaul --format=stablehlo
     python -m kdjax.export --workdir=runs/overhaul --format=onnx --out=student.onnx
 
-Takes the last checkpoint of a run that is finished or stopped, not of one under way.
-The program takes uint8 images [B, H, W, 3] for any B (or --batch_size), normalizes them
-as the run did and gives float32 logits [B, K]; it computes in float32, whatever the run
-did.
-StableHLO runs on CPU, CUDA and TPU with JAX and flatbuffers, in this version of JAX and
-in those of the next six months:
+exports the newest checkpoint of a run that is finished or stopped. The program maps
+uint8 images [B, H, W, 3], for any B unless --batch_size is given, to float32 logits
+[B, K]. It normalizes the images as the run did and computes in float32, whatever the
+run's dtype.
+
+StableHLO runs on CPU, CUDA and TPU and needs JAX and flatbuffers. A file expires: the
+versions of JAX of the six months after the one that wrote it read it, and of the three
+weeks before.
 
     from jax import export
     program = export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
     logits = program.call(image)
 
-and ONNX, which is written by jax2onnx (the extra `onnx` of the project), with
+ONNX is written by jax2onnx (the extra `onnx` of kdjax) and runs with
 
     import onnxruntime
     session = onnxruntime.InferenceSession("student.onnx")
     (logits,) = session.run(["logits"], {"image": image})
 
-Before a file gets its name it is run on test images, in batches of two sizes, and
-refused unless the logits are those of the network in Flax. The teacher, if the run has
-one, is written and measured in the same way beside the student, and not kept.
+The file is run on test images, in batches of two sizes, and kept only if its logits
+match those of the network in Flax. If the run has a teacher, it is exported and
+measured in the same way, for comparison, and not kept.
 """
 
 import argparse
@@ -38,7 +40,7 @@ import tabulate
 
 from kdjax import models
 from kdjax.data import datasets, normalization
-from kdjax.export import fold, formats
+from kdjax.export import fold, formats, latency
 from kdjax.models import cost
 from kdjax.runs import trained, workdirs
 
@@ -58,22 +60,22 @@ def write(
     folded: bool,
     batch_size: int | None,
 ) -> dict[str, str]:
-    """Writes a trained network as a program; reads, checks and measures the file.
+    """Writes a trained network as a program, then checks and measures the file.
 
     Args:
       run: the network.
-      image: what to check it on, uint8 [N, H, W, 3].
+      image: test images to check it on, uint8 [N, H, W, 3].
       file: overwritten if it exists.
       form: name of the format.
-      folded: whether its batch norms are folded.
-      batch_size: images that the program takes; None for any number.
+      folded: whether to fold batch norms.
+      batch_size: number of images the program takes; None for any number.
 
     Returns:
-      What is known of it, by the name of the row in the table.
+      Table rows: name -> value.
 
     Raises:
-      ValueError: if the format cannot hold the network, or the program in the file is
-        not the network.
+      ValueError: if the network cannot be written in the format, or the logits of the
+        program in the file differ from the network's.
     """
     data, shape = run.data, image.shape[1:]
     network = models.build(run.config["model"], datasets.describe(data).num_classes)
@@ -91,7 +93,7 @@ def write(
         def function(image):
             return apply(variables, normalize(image))
 
-    # A whole number of batches, or one image and the others.
+    # Batches of equal size, or one image and the others.
     first = image[: batch_size or 1]
     batches = np.split(image, range(len(first), len(image), batch_size or len(image)))
     try:
@@ -100,7 +102,7 @@ def write(
         logits = np.concatenate([call(batch) for batch in batches])
     except OSError:
         raise
-    except Exception as error:  # Of others' code, which has no class for its errors.
+    except Exception as error:  # The exporters raise arbitrary exceptions.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         hint = "" if batch_size else "; --batch_size=1 may help"
         raise ValueError(
@@ -120,18 +122,18 @@ def write(
         "parameters": f"{cost.parameters(run.variables):,}",
         "multiply-adds": f"{cost.multiply_adds(network, shape):,}",
         "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(
-            *formats.milliseconds(call, first)
+            *latency.milliseconds(call, first)
         ),
         "largest difference": f"{difference:.1e}",
     }
 
 
 def export(flags: argparse.Namespace) -> str:
-    """Writes what the flags say and returns what there is to print.
+    """Exports as the flags say; returns the text to print.
 
     Raises:
-      ValueError: if there is nothing to write or nowhere to write it to, or if the
-        program is not the student.
+      ValueError: if there is no trained network or the file cannot be created, or if
+        the program's logits differ from the network's.
       OSError: if the data set is not prepared, or the file cannot be written.
     """
     out = flags.out or flags.workdir / f"student.{flags.format}"
@@ -140,7 +142,7 @@ def export(flags: argparse.Namespace) -> str:
         "folded": flags.fold_batch_norm == "true",
         "batch_size": (size := flags.batch_size),
     }
-    # Before anything else, since it may not be installed.
+    # First, since it may not be installed.
     runtime = formats.FORMATS[flags.format].runtime()
     student = trained.load(flags.workdir)
     if size is not None and size < 1:
@@ -151,7 +153,7 @@ def export(flags: argparse.Namespace) -> str:
         raise ValueError(f"--out={out} exists: --overwrite replaces it")
     image = _test_images(student, _IMAGES + -_IMAGES % (size or 1))
     try:
-        # Beside the file to be, which appears whole or not at all.
+        # In the same folder, so that the file can be renamed atomically.
         folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=".export_")
     except OSError as error:
         raise ValueError(f"--out={out} cannot be written: {error.strerror}") from error
@@ -165,7 +167,9 @@ def export(flags: argparse.Namespace) -> str:
                 teacher = trained.load(Path(checkpoint), "teacher.checkpoint")
                 columns["teacher"] = write(teacher, image, file, **settings)
             except (ValueError, OSError) as error:
-                notes = f"\nThe student is written, the teacher is not known: {error}"
+                notes = (
+                    f"\nThe student is written; the teacher was not exported: {error}"
+                )
     columns["student"] = written
     result = workdirs.read_result(flags.workdir)
     accuracy = {}
@@ -180,21 +184,22 @@ def export(flags: argparse.Namespace) -> str:
         f"{out}: the student after step {student.step}, the last checkpoint of a run "
         f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
         f"\n\nBatch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
-        f"the median of {formats.CALLS} calls with {images} [quartiles]\nby {runtime} "
-        f"on {formats.processor()}. The largest difference of\nlogits from Flax's, on "
-        f"{len(image)} test images, is a part of the largest logit; {TOLERANCE:.0e} is "
-        f"allowed.{notes}"
+        f"the median of {latency.CALLS} calls with {images} [quartiles]\nby {runtime} "
+        f"on {latency.processor()}. The largest difference of\nlogits from Flax's, on "
+        f"{len(image)} test images, is relative to the largest logit; {TOLERANCE:.0e} "
+        f"is allowed.{notes}"
     )
 
 
 def _test_images(run: trained.TrainedModel, count: int) -> np.ndarray:
-    """Returns the first test images of a run's data set, all over again if need be."""
-    image = np.asarray(datasets.load(run.data).test.image[:count])
+    """Returns test images of a run's data set, repeated if there are fewer."""
+    test = datasets.load(run.data).test
+    image = test.pixels(np.arange(min(count, test.num_examples)))
     return np.resize(image, (count, *image.shape[1:]))
 
 
 def _table(columns: dict[str, dict[str, str]]) -> str:
-    """Puts the columns side by side, a row for each thing that is known."""
+    """Formats the columns side by side."""
     rows = [
         (row, *(column[row] for column in columns.values()))
         for row in columns["student"]
@@ -206,7 +211,7 @@ def _table(columns: dict[str, dict[str, str]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exports and prints; returns the exit status, 2 if no file was written."""
+    """Runs the command; returns the exit status, 2 if no file was written."""
     parser = argparse.ArgumentParser(
         prog="python -m kdjax.export",
         description=__doc__,
@@ -214,16 +219,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--workdir", type=Path, required=True, help="of the run")
-    add("--format", choices=sorted(formats.FORMATS), required=True)
+    add("--workdir", type=Path, required=True, help="work directory of the run")
+    add("--format", choices=sorted(formats.FORMATS), required=True, help="of the file")
     add("--out", type=Path, help="file to write; default: WORKDIR/student.FORMAT")
     add(
         "--fold_batch_norm",
         choices=("true", "false"),
         default="true",
-        help="into the convolutions before them, where there are any; default: true",
+        help="fold batch norms into the preceding convolutions; default: true",
     )
-    add("--batch_size", type=int, help="of the program; default: any")
+    add(
+        "--batch_size",
+        type=int,
+        help="number of images the program takes; default: any",
+    )
     add("--overwrite", action="store_true", help="replace the file if it exists")
     flags = parser.parse_args(arguments)
     try:

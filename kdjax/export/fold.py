@@ -1,10 +1,10 @@
-"""Trained batch norms without their own arithmetic: folded, or a scale and an offset.
+"""Folds batch norms into the preceding convolutions.
 
-In evaluation a batch norm multiplies each channel by a number and adds another. Right
-behind a convolution both go into its kernel and its bias. Which convolution that is, is
-read off the computation and not off names: one whose output goes into the batch norm
-and nowhere else on the way to the logits. Before other batch norms stands a sum, or a
-convolution that a shortcut reads too; they become one multiplication and one addition.
+In evaluation a batch norm multiplies each channel by a number and adds another. If its
+input is the output of a convolution, and nothing else on the way to the logits reads
+that output, both go into the convolution's kernel and bias. This is decided from the
+traced computation, not from names. Other batch norms, after a sum or a convolution that
+a shortcut also reads, become one multiplication and one addition.
 """
 
 from collections import Counter
@@ -27,10 +27,10 @@ class Folded(NamedTuple):
 
     Attributes:
       apply: `apply(variables, image)` returns the logits, [B, K].
-      variables: what `apply` takes: in `params` biases where batch norms were folded
-        in, and the `scale` and `bias` that became of the others.
-      convolutions: by the path of every batch norm that was folded, the path of the
-        convolution it is in now.
+      variables: for `apply`: `params` has biases where batch norms were folded, and
+        the `scale` and `bias` that replace the others.
+      convolutions: path of the convolution, by the path of the batch norm folded
+        into it.
     """
 
     apply: Callable[[Mapping[str, Any], jax.Array], jax.Array]
@@ -43,9 +43,8 @@ def fold_batch_norms(
 ) -> Folded:
     """Folds the batch norms of a trained network.
 
-    Nothing is folded into or out of a layer that runs more than once, or inside a
-    compiled or repeated part of the network: what is right for one run of it may be
-    wrong for another.
+    Layers that run more than once, or inside a compiled or repeated part of the
+    network, are left alone: what holds for one call may not hold for another.
 
     Args:
       network: from `models.build`.
@@ -101,11 +100,11 @@ def fold_batch_norms(
 def _trace(
     network: nn.Module, variables: Mapping[str, Any], image_shape: tuple[int, int, int]
 ) -> tuple[dict[Path, nn.Module], dict[Path, Path]]:
-    """Finds the layers, and for batch norms that can be folded the convolution."""
+    """Returns the layers by path, and the convolution of each foldable batch norm."""
     layers, runs = {}, Counter()
 
     def mark(run, args, kwargs, context):
-        """Leaves the layer's path in the program: where it reads, or what it gives."""
+        """Marks a batch norm's input, or a convolution's output, with its path."""
         layer = context.module
         norm = isinstance(layer, nn.BatchNorm)
         if context.method_name != "__call__" or not (
@@ -160,13 +159,13 @@ def _scale_and_offset(
     stats: Mapping[Path, np.ndarray],
     path: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a batch norm does to each channel, in float64."""
+    """Returns the factor and the summand of each channel, in float64."""
     mean, variance = (np.float64(stats[*path, leaf]) for leaf in ("mean", "var"))
     scale = params.get((*path, "scale"), 1) / np.sqrt(variance + layer.epsilon)
     return scale, params.get((*path, "bias"), 0) - mean * scale
 
 
 def _of_channels(layer: nn.Module, leaf: str, like: jax.Array) -> jax.Array:
-    """Returns a parameter of a layer, one number a channel, to go with [..., C]."""
+    """Returns a parameter with one number per channel, shaped for [..., C]."""
     value = layer.get_variable("params", leaf)
     return value.reshape((1,) * (like.ndim - 1) + (-1,)).astype(like.dtype)

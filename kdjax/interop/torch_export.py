@@ -1,11 +1,11 @@
-"""Writes the network of a run as PyTorch weights, without what distillation added.
+"""Exports the network of a run as PyTorch weights.
 
-    python -m kdjax.interop.torch_export --workdir=runs/overhaul \
-      --out=student.safetensors
+    python -m kdjax.interop.torch_export --workdir=runs/overhaul --out=net.safetensors
 
-In PyTorch, `safetensors.torch.load_file` reads them into a state dict under the names
-that public code has for this network. Images must be normalized there with the mean and
-standard deviation, of pixels from 0 to 255, that stand in the file's metadata.
+The file holds the student, without the modules that distillation added. In PyTorch,
+`safetensors.torch.load_file` reads it into a state dict with the names of public code
+for this network. Normalize images there with the mean and standard deviation, for
+pixels from 0 to 255, in the file's metadata.
 """
 
 import argparse
@@ -24,24 +24,24 @@ from kdjax.runs import trained
 
 
 def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) -> str:
-    """Writes the network in the newest checkpoint of a run as a safetensors file.
+    """Writes the network in the newest checkpoint of a run to a safetensors file.
 
     Args:
-      workdir: the run.
-      out: file to write, whole or not at all; must not be there.
+      workdir: of the run.
+      out: file to write, atomically; must not exist.
       layout: one of `torch_layout.layouts`; None for the network's first.
 
     Returns:
-      One line that says what was written.
+      One line on what was written.
 
     Raises:
-      ValueError: in one line, if there is no such run or layout, or the file exists.
+      ValueError: if there is no such run or layout, or if the file exists.
       OSError: if it cannot be written.
     """
     if out.suffix != ".safetensors":
         raise ValueError(f"out={out} must end in .safetensors")
     if out.exists():
-        raise ValueError(f"out={out} is there already")
+        raise ValueError(f"out={out} exists already")
     run = trained.load(workdir)
     network = models.build(run.config["model"], datasets.describe(run.data).num_classes)
     layout = layout or torch_layout.layouts(network)[0]
@@ -64,13 +64,16 @@ def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status, 2 where the user erred."""
+    """Runs the command; returns the exit status, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="torch_export", description="Writes a run's network as PyTorch weights."
+        prog="python -m kdjax.interop.torch_export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", required=True, type=pathlib.Path)
-    parser.add_argument("--out", required=True, type=pathlib.Path, help=".safetensors")
-    parser.add_argument("--layout", help="names to use, where there are several")
+    add = parser.add_argument
+    add("--workdir", required=True, type=pathlib.Path, help="work directory of the run")
+    add("--out", required=True, type=pathlib.Path, help="file.safetensors to write")
+    add("--layout", help="naming of the modules; default: the network's first")
     args = parser.parse_args(argv)
     try:
         print(export(args.workdir, args.out, args.layout))

@@ -1,8 +1,8 @@
-"""Files that PyTorch users keep weights in, read without running what is in them.
+"""Reads PyTorch weight files without executing code in them.
 
-`.safetensors`, and what `torch.save` writes: archives, and before PyTorch 1.6 pickles
-in a row. Both of the latter name Python functions to be called; here stand-ins are
-called for the few that rebuild a tensor, and a file that names any other is refused.
+Reads `.safetensors` and the files of `torch.save`: archives, and sequences of pickles
+before PyTorch 1.6. The latter two name Python functions to call. The few that rebuild
+tensors are replaced by safe versions; a file that names any other is rejected.
 """
 
 import io
@@ -18,13 +18,13 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-#: Names under which checkpoints keep the state dict beside other things.
+#: Keys of the state dict in checkpoints that hold other things too.
 WRAPPERS = ("model", "state_dict", "net")
 
-#: What DataParallel puts before every name.
+#: Prefix that DataParallel adds to every name.
 _PARALLEL = "module."
 
-#: Type of the numbers by PyTorch's storage class.
+#: NumPy type by PyTorch's storage class.
 _STORAGES = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
@@ -38,12 +38,12 @@ _STORAGES = {
     "BoolStorage": np.dtype("?"),
 }
 
-#: First pickle of a file that PyTorch before 1.6 wrote, and the second.
+#: The first two pickles of a file written by PyTorch before 1.6.
 _OLD_MAGIC, _OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
 
 class _Storage:
-    """Numbers that tensors are views of; in old files they come after the tensors."""
+    """A flat array that tensors are views of; old files store it after the tensors."""
 
     def __init__(self, dtype: np.dtype, content: np.ndarray | None = None):
         self.dtype = dtype
@@ -51,7 +51,7 @@ class _Storage:
 
 
 class _Tensor(NamedTuple):
-    """A view of a storage, whose content may not be read yet."""
+    """A view of a storage whose content may not have been read yet."""
 
     storage: _Storage
     offset: int
@@ -59,7 +59,7 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """Copies the numbers out; a ValueError if the view leaves the storage."""
+        """Returns a copy; raises a ValueError if the view exceeds the storage."""
         content, shape, strides = self.storage.content, self.shape, self.strides
         if content is None:
             raise ValueError("the numbers of a tensor are missing")
@@ -93,7 +93,7 @@ def _rebuild_parameter(tensor, *_) -> Any:
 
 
 class _Scalar:
-    """A NumPy number beside the weights, an accuracy for example; never looked at."""
+    """A NumPy scalar next to the weights, such as an accuracy; its value is ignored."""
 
     def __init__(self, *_: Any):
         pass
@@ -102,8 +102,8 @@ class _Scalar:
         pass
 
 
-#: Stand-ins of what a checkpoint may name: none runs anything.
-_ADMITTED = {
+#: Replacements for the globals that a checkpoint may name; none executes anything.
+_ALLOWED = {
     "collections.OrderedDict": OrderedDict,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
@@ -111,28 +111,28 @@ _ADMITTED = {
     "numpy.core.multiarray.scalar": _Scalar,
     "numpy._core.multiarray.scalar": _Scalar,
     "numpy.dtype": _Scalar,
-    # How Python 3 writes bytes in protocol 2.
+    # Python 3 writes bytes so in protocol 2.
     "_codecs.encode": lambda text, encoding: text.encode("latin1"),
     **{f"torch.{name}": dtype for name, dtype in _STORAGES.items()},
 }
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Reads plain containers and tensors, and runs nothing a pickle names."""
+    """Unpickles plain containers and tensors; executes nothing that a pickle names."""
 
     def __init__(self, file: Any, storage: Any):
-        """Reads from a file; `storage(key, dtype)` returns the numbers of a key."""
+        """Reads from a file; `storage(key, dtype)` returns the storage of a key."""
         super().__init__(file, encoding="utf-8")
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in of an admitted global, and refuses all others."""
+        """Returns the replacement of an allowed global; rejects all others."""
         full_name = f"{module}.{name}"
-        if full_name not in _ADMITTED:
+        if full_name not in _ALLOWED:
             raise pickle.UnpicklingError(
-                f"it asks for {full_name!r}, and only tensors are admitted"
+                f"it names {full_name!r}, and only tensors are allowed"
             )
-        return _ADMITTED[full_name]
+        return _ALLOWED[full_name]
 
     def persistent_load(self, identity: Any) -> Any:
         """Returns the storage that a tensor refers to."""
@@ -146,15 +146,15 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Reads the state dict of a file.
 
     Args:
-      path: `.safetensors`, or what `torch.save` wrote of a state dict, bare or under
-        one of the names `WRAPPERS`. The prefix of DataParallel is taken off.
+      path: a `.safetensors` file, or one of `torch.save` with a state dict, bare or
+        under one of the keys `WRAPPERS`. DataParallel's prefix is removed.
 
     Returns:
-      Arrays by name, in their types; floating point ones in float32 at least.
+      Arrays by name; float16 and bfloat16 become float32.
 
     Raises:
-      ValueError: in one line, where the file is damaged, asks for code, holds no state
-        dict, or numbers that are not finite.
+      ValueError: if the file is damaged, names code, or holds no state dict, or if a
+        number is not finite.
       OSError: if it cannot be opened.
     """
     path = pathlib.Path(path)
@@ -166,9 +166,11 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     except OSError:
         raise
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path} is no whole safetensors file: {error}") from error
+        raise ValueError(
+            f"{path} is not a complete safetensors file: {error}"
+        ) from error
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is damaged or cut off: {error}") from error
+        raise ValueError(f"{path} is damaged or truncated: {error}") from error
     except Exception as error:  # A damaged pickle raises nearly anything.
         raise ValueError(f"{path} cannot be read: {error}") from error
     if arrays and all(name.startswith(_PARALLEL) for name in arrays):
@@ -186,7 +188,7 @@ def _as_numpy_float(array: np.ndarray) -> np.ndarray:
 
 
 def _read_pickled(path: pathlib.Path) -> Any:
-    """Reads what `torch.save` wrote."""
+    """Reads a file of `torch.save`."""
     with path.open("rb") as file:
         is_archive = file.read(2) == b"PK"
         file.seek(0)
@@ -216,7 +218,7 @@ def _read_archive(file: Any) -> Any:
 
 
 def _read_old(file: Any) -> Any:
-    """Reads a file of PyTorch before 1.6: pickles, then the numbers one by one."""
+    """Reads a file of PyTorch before 1.6: pickles, then the storages one by one."""
     storages: dict[str, _Storage] = {}
 
     def storage(key: str, dtype: np.dtype) -> _Storage:
@@ -240,7 +242,7 @@ def _read_old(file: Any) -> Any:
 
 
 def _state_dict(saved: Any) -> dict[str, np.ndarray]:
-    """Finds the state dict in what was saved, and copies its tensors out."""
+    """Returns copies of the tensors of the state dict in a loaded file."""
     if not isinstance(saved, dict):
         raise ValueError(f"it holds a {type(saved).__name__} and no state dict")
     found = [name for name in WRAPPERS if isinstance(saved.get(name), dict)]

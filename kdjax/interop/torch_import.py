@@ -1,14 +1,14 @@
-"""Makes a teacher of a PyTorch checkpoint.
+"""Imports a PyTorch checkpoint as the work directory of a trained network.
 
-    python -m kdjax.interop.torch_import resnet32x4.pth --model=resnet32x4 \
-      --normalization=repdistiller --out=runs/teacher
-    python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \
-      --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
+    python -m kdjax.interop.torch_import resnet32x4.pth --model=resnet32x4 \\
+        --normalization=repdistiller --out=runs/teacher
+    python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \\
+        --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
 
-runs/teacher is then the work directory of a trained network like any other. It knows
-what the network's images were normalized with; a student's own may differ. The file is
-read as `torch_file` says, nothing in it is executed, and every name must fit
-(`torch_layout`).
+The file is a state dict, as .safetensors or of torch.save; no code in it is executed.
+Missing, unexpected or misshapen parameters are listed and the import is rejected. The
+work directory records how the network's images were normalized; the student's may be
+normalized otherwise.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from kdjax.interop import torch_file, torch_layout
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
-#: What the work directory holds beside: where its network came from.
+#: File in the work directory that says where the network came from.
 SOURCE = "source.json"
 
 
@@ -45,20 +45,20 @@ def import_checkpoint(
     *,
     evaluate: bool = False,
 ) -> dict[str, Any]:
-    """Turns a PyTorch checkpoint into the work directory of a trained network.
+    """Creates the work directory of a trained network from a PyTorch checkpoint.
 
     Args:
       checkpoint: a file for `torch_file.read`.
-      workdir: directory to make.
-      config: names the network, the data set and what its images are normalized with.
-      evaluate: measure the network on the test images, and record its accuracy.
+      workdir: directory to create.
+      config: names the network, the data set and the normalization of its images.
+      evaluate: whether to evaluate the network on the test split and record that.
 
     Returns:
-      What is recorded as the network's source, and how many `parameters` it has.
+      The recorded source of the network, and its number of `parameters`.
 
     Raises:
-      ValueError: in one line, if the checkpoint is not one of that network for so many
-        classes, or the directory is not empty. Nothing is written then.
+      ValueError: if the checkpoint does not match the network and number of classes, or
+        the directory is not empty. Nothing is written then.
       OSError: if a file cannot be read or written.
     """
     workdirs.check_empty(workdir)
@@ -68,7 +68,7 @@ def import_checkpoint(
     try:
         layout = torch_layout.find_layout(network, state_dict)
     except ValueError as error:
-        raise ValueError(f"{checkpoint} is no {config.model}: {error}") from None
+        raise ValueError(f"{checkpoint} is not a {config.model}: {error}") from None
     variables = torch_layout.from_state_dict(network, state_dict)
     variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
     variables.setdefault("batch_stats", {})
@@ -80,13 +80,13 @@ def import_checkpoint(
     if evaluate:
         source["test_accuracy"] = _test_accuracy(network, variables, config)
 
-    # Whole, or not at all.
+    # Renamed when it is complete.
     workdir.parent.mkdir(parents=True, exist_ok=True)
     partial = workdir.with_name(workdir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     workdirs.create(partial, config)
     workdirs.write_json(partial / SOURCE, source)
-    # As a run has it, at step 0: kdjax has not trained it.
+    # As in a run, at step 0: kdjax has not trained it.
     state = {
         collection: {"student": variables[collection], "methods": {}}
         for collection in ("params", "batch_stats")
@@ -110,32 +110,39 @@ def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> flo
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status, 2 where the user erred."""
+    """Runs the command; returns the exit status, 2 for a user's mistake."""
     parser = argparse.ArgumentParser(
-        prog="torch_import", description="Makes a teacher of a PyTorch checkpoint."
+        prog="python -m kdjax.interop.torch_import",
+        usage="%(prog)s FILE --model=NAME --normalization=NAME --out=FOLDER [...]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("checkpoint", type=pathlib.Path, help=".pth, .pt or .safetensors")
-    add("--model", required=True, help="what kdjax calls the network")
-    add("--out", required=True, type=pathlib.Path, help="work directory to make")
-    add("--data", default="cifar100", help="the data set it was trained on")
-    add("--data_dir", default="", help="where prepared sets lie; else TFDS's own")
-    add("--image_size", type=int, help="as data.image_size; else the data set's recipe")
-    add("--eval_crop", type=float, help="as data.eval_crop; likewise")
+    add("--model", required=True, help="its name in kdjax: see python -m kdjax.models")
+    add("--out", required=True, type=pathlib.Path, help="work directory to create")
+    add(
+        "--data",
+        default="cifar100",
+        help=f"data set that it was trained on: {', '.join(datasets.NAMES)}",
+    )
+    add("--data_dir", default="", help="as data.data_dir")
+    add("--image_size", type=int, help="as data.image_size; default: of the recipe")
+    add("--eval_crop", type=float, help="as data.eval_crop; default: of the recipe")
     normalization = parser.add_mutually_exclusive_group(required=True)
     normalization.add_argument(
         "--normalization",
         choices=sorted(PRESETS),
-        help="whose constants its images were normalized with",
+        help="normalization of its images, as in this code base",
     )
     normalization.add_argument(
         "--mean_std",
         type=float,
         nargs=6,
         metavar=("MEAN", "MEAN", "MEAN", "STD", "STD", "STD"),
-        help="or those constants, of pixels from 0 to 255",
+        help="the same as numbers, for pixels from 0 to 255",
     )
-    add("--evaluate", action="store_true", help="measure it on the test images")
+    add("--evaluate", action="store_true", help="evaluate it on the test split")
     args = parser.parse_args(argv)
     constants = (
         PRESETS[args.normalization]

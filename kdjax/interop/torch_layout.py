@@ -1,8 +1,8 @@
-"""Names and layouts of PyTorch state dicts, and the variables of a network.
+"""Converts between PyTorch state dicts and the variables of a network.
 
-A network's `torch_modules` names the module at a path of its variables in each layout
-that PyTorch code is known to have for it. A state dict fits one layout wholly, or it is
-refused: nothing is guessed.
+A layout is one naming of a network's modules; public PyTorch code has several. A
+network's `torch_modules` gives the module at a path of its variables in each. A state
+dict must match one layout completely.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: A Flax leaf's name in PyTorch.
+#: PyTorch's name of a Flax parameter or statistic.
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -23,15 +23,15 @@ _LEAVES = {
     "var": "running_var",
 }
 
-#: Axes of a PyTorch kernel in Flax's order, by their number: OIHW and (out, in).
+#: Transposition of PyTorch's kernels (OIHW and OI) to Flax's, by number of axes.
 _AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
-#: What a state dict holds besides: how often a batch norm ran.
+#: PyTorch counts the calls of each batch norm; Flax does not.
 _COUNTER = "num_batches_tracked"
 
 
 def layouts(network: nn.Module) -> tuple[str, ...]:
-    """Returns the names of the layouts that a network can be read from and written to.
+    """Returns the names of a network's layouts.
 
     Raises:
       ValueError: if it has none.
@@ -42,17 +42,17 @@ def layouts(network: nn.Module) -> tuple[str, ...]:
 
 
 def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
-    """Names what PyTorch calls the leaf at a path that leads through a collection."""
+    """Returns PyTorch's name of the variable at a path, collection first."""
     _, *module, leaf = path
     return f"{network.torch_modules(tuple(module))[layout]}.{_LEAVES[leaf]}"
 
 
 def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
-    """Returns the layout that a state dict fits.
+    """Returns the layout that a state dict matches.
 
     Raises:
-      ValueError: if it fits none; lists every missing, surplus or misshapen name, for
-        the layout that fits best. Or the network has no PyTorch layout.
+      ValueError: if it matches none; lists every missing, unexpected or misshapen name
+        for the closest layout. Or if the network has no PyTorch layout.
     """
     attempts = {
         layout: _from_layout(network, state_dict, layout)[1]
@@ -61,7 +61,7 @@ def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str
     layout, wrong = min(attempts.items(), key=lambda item: len(item[1]))
     if wrong:
         raise ValueError(
-            f"the state dict does not fit the network's layout {layout!r}: "
+            f"the state dict does not match the network's layout {layout!r}: "
             + "; ".join(wrong)
         )
     return layout
@@ -70,14 +70,14 @@ def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str
 def from_state_dict(
     network: nn.Module, state_dict: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Turns a PyTorch state dict into the variables of a network.
+    """Converts a PyTorch state dict to the variables of a network.
 
     Args:
       network: from `models.build`.
-      state_dict: arrays by the names of one of the network's layouts.
+      state_dict: arrays by name, in one of the network's layouts.
 
     Returns:
-      Collections `params` and `batch_stats`, in the types of the state dict.
+      Collections `params` and `batch_stats`, with the dtypes of the state dict.
 
     Raises:
       ValueError: as `find_layout`.
@@ -90,7 +90,7 @@ def from_state_dict(
 def _from_layout(
     network: nn.Module, state_dict: Mapping[str, np.ndarray], layout: str
 ) -> tuple[dict[tuple[str, ...], np.ndarray], list[str]]:
-    """Returns the leaves that a layout gives, by path, and all that does not fit."""
+    """Returns the variables by path, and a message for each mismatch with a layout."""
     found, used, wrong = {}, set(), []
     for path, leaf in _wanted(network).items():
         name = torch_name(network, path, layout)
@@ -118,10 +118,10 @@ def _from_layout(
 def to_state_dict(
     network: nn.Module, variables: Mapping[str, Any], layout: str
 ) -> dict[str, np.ndarray]:
-    """Turns the variables of a network into a PyTorch state dict.
+    """Converts the variables of a network to a PyTorch state dict.
 
-    The inverse of `from_state_dict`, bit for bit. PyTorch's counters of batch norms are
-    there too, at 0: nothing but a batch norm without momentum reads them.
+    The exact inverse of `from_state_dict`. PyTorch's counters of batch norms are set to
+    0: only a batch norm without momentum reads them.
 
     Args:
       network: from `models.build`.

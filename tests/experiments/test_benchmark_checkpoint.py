@@ -1,8 +1,10 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -45,14 +47,8 @@ def test_figures_of_one_round_agree(tmp_path):
     assert report["checkpoint_bytes"] > 1.8 * report["parameter_bytes"]
     assert 0 < report["save_ms"] <= report["whole_ms"]
     assert report["left_ms"] >= 0
-    assert report["stall_ms"] == pytest.approx(
-        report["steps_with_save_ms"] - report["steps_ms"], abs=0.01
-    )
     assert report["stall_range_ms"] == [report["stall_ms"]] * 2
     assert report["save_every_steps"] == 5
-    assert report["stall_share"] == pytest.approx(
-        report["stall_ms"] / (5 * report["steps_ms"] / 2), abs=1e-4
-    )
     json.dumps(report)
 
 
@@ -66,59 +62,74 @@ def test_saves_come_as_the_run_makes_them(every_steps, expected):
     assert benchmark_checkpoint.save_every_steps(config, 3) == expected
 
 
-def test_finds_the_line_of_the_first_step():
-    lines = iter(["a warning\n", "wrn: first step 12.5 s after the start\n", "more\n"])
-    assert benchmark_checkpoint.first_step_s(lines) == 12.5
+def test_it_waits_for_the_line_of_the_first_step():
+    lines = iter(["a warning\n", "wrn: first step after 12.5 s\n", "more\n"])
+    benchmark_checkpoint.wait_for_first_step(lines)
     assert list(lines) == ["more\n"]
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
-    [([], "it said nothing"), (["a\n", "kdjax: no data\n"], "step: kdjax: no data$")],
+    [
+        ([], "it printed nothing"),
+        (["a\n", "kdjax: no data\n"], "step: kdjax: no data$"),
+    ],
 )
-def test_a_run_without_a_step_is_refused_with_its_last_line(lines, message):
+def test_a_run_without_a_step_is_rejected_with_its_last_line(lines, message):
     with pytest.raises(ValueError, match=message):
-        benchmark_checkpoint.first_step_s(lines)
+        benchmark_checkpoint.wait_for_first_step(lines)
 
 
 @pytest.mark.parametrize(
-    ("said", "status", "message"),
+    ("line", "status", "message"),
     [
-        ("first step 1.5 s after the start", 0, None),
-        ("first step 1.5 s after the start", 3, "a run ended with status 3"),
+        ("first step after 1.5 s", 0, None),
+        ("first step after 1.5 s", 3, "a run ended with status 3"),
         ("kdjax: no", 2, "a run made no step: kdjax: no"),
     ],
 )
-def test_the_end_of_a_run_is_looked_at(tmp_path, said, status, message):
+def test_a_start_is_timed_and_a_failed_run_rejected(tmp_path, line, status, message):
     # Ignores the signal, so that the status is its own.
     program = (
-        "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-        f"print({said!r}, file=sys.stderr, flush=True); sys.exit({status})"
+        "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "time.sleep(0.2); "
+        f"print({line!r}, file=sys.stderr, flush=True); sys.exit({status})"
     )
     command = [sys.executable, "-c", program]
     if message is None:
-        assert benchmark_checkpoint.start_s(command, tmp_path) == 1.5
+        start = time.perf_counter()
+        seconds = benchmark_checkpoint.start_s(command, tmp_path)
+        assert 0.2 < seconds < time.perf_counter() - start
     else:
         with pytest.raises(ValueError, match=message):
             benchmark_checkpoint.start_s(command, tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:the load_module")
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--config.epoks=3", "no such field"),
+        ("--config.epoks=3", "--config.epoks=3: no such field"),
         ("--config=configs/nothing.py", "configs/nothing.py"),
         ("--steps=1", "flag --steps=1"),
         ("--folder=/nowhere", "/nowhere"),
     ],
 )
-def test_a_mistake_is_one_line(benchmark, argument, message):
-    done = benchmark("--nostart", argument)
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys, argument, message):
+    argv = ["benchmark_checkpoint", "--nostart", f"--folder={tmp_path}", argument]
+    # ml_collections reads overrides from here.
+    monkeypatch.setattr(sys, "argv", argv)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    benchmark_checkpoint._FLAGS.unparse_flags()
+    with pytest.raises(SystemExit) as end:
+        benchmark_checkpoint.main(benchmark_checkpoint._parse_flags(argv))
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
     assert line.startswith("benchmark_checkpoint: ")
     assert message in line
-    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

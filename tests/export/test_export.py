@@ -1,7 +1,9 @@
-"""Exported programs of one small run with its teacher, and what is refused."""
+"""Exports of a small run with its teacher, and errors."""
 
+import contextlib
 import functools
 import importlib.util
+import io
 import json
 import pathlib
 import re
@@ -9,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import types
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -21,7 +24,7 @@ from kdjax import models, recipes, train
 from kdjax.data import normalization
 from kdjax.data.sources import digits
 from kdjax.export import __main__ as export
-from kdjax.export import formats
+from kdjax.export import formats, latency
 from kdjax.runs import trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
@@ -32,16 +35,16 @@ STEPS = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def shortcuts():
-    """Those of any small run, and times less."""
+    """The shortcuts of every small run, and fewer timed calls."""
     with small_runs.shortcuts() as patch:
-        patch.setattr(formats, "CALLS", 4)
+        patch.setattr(latency, "CALLS", 4)
         patch.setattr(export, "_IMAGES", 12)
         yield
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The work directory of a finished run; the teacher's pixels are its own."""
+    """The work directory of a finished run; its teacher normalizes otherwise."""
     teacher, workdir = (tmp_path_factory.mktemp(name) for name in ("teacher", "run"))
     alone = recipes.alone("resnet8,digits")
     alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
@@ -62,17 +65,67 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def copy(run, tmp_path):
-    """A copy of the run, to be damaged."""
-    ignored = shutil.ignore_patterns("student.*")
-    return shutil.copytree(run, tmp_path / "copy", ignore=ignored)
+    """A copy of the run, to be changed."""
+    return shutil.copytree(run, tmp_path / "copy")
 
 
-@pytest.fixture(params=["stablehlo", "onnx"])
-def form(request):
-    """Each format that can be written here."""
-    if request.param == "onnx":
+@pytest.fixture
+def alone(copy):
+    """A run without a teacher, whose export takes half the time."""
+    config = json.loads((copy / "config.json").read_text())
+    config["teacher"]["checkpoint"] = ""
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
+class Export(NamedTuple):
+    """A run exported with its teacher.
+
+    Attributes:
+      form: name of the format.
+      folded: value of `--fold_batch_norm`.
+      content: of the file.
+      printed: by the command.
+      teacher: content of the teacher's file.
+    """
+
+    form: str
+    folded: str
+    content: bytes
+    printed: str
+    teacher: bytes
+
+
+#: Each format, with the batch norms folded and kept.
+EXPORTS = [
+    (form, folded) for form in ("stablehlo", "onnx") for folded in ("true", "false")
+]
+
+
+@pytest.fixture(scope="module", params=EXPORTS, ids="-".join)
+def exported(request, run, tmp_path_factory):
+    """The run, exported once in each way."""
+    form, folded = request.param
+    if form == "onnx":
         pytest.importorskip("jax2onnx")
-    return request.param
+    out = tmp_path_factory.mktemp("out") / "a file"
+    before, contents, write = listing(run), {}, export.write
+
+    def remember(found, image, file, **settings):
+        row = write(found, image, file, **settings)
+        contents[found.config["model"]] = file.read_bytes()
+        return row
+
+    printed = io.StringIO()
+    flags = [f"--workdir={run}", f"--format={form}", f"--out={out}"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(export, "write", remember)
+        assert export.main([*flags, f"--fold_batch_norm={folded}"]) == 0
+    assert listing(run) == before
+    assert list(out.parent.iterdir()) == [out]
+    assert out.read_bytes() == contents["wrn_10_1"]
+    printed = printed.getvalue().replace(str(out), "OUT")
+    return Export(form, folded, contents["wrn_10_1"], printed, contents["resnet8"])
 
 
 command = functools.partial(commands.run, export.main)
@@ -104,26 +157,13 @@ def onnx_session(content):
     return onnxruntime.InferenceSession(content)
 
 
-# What is written.
+# Exports.
 
 
-@pytest.mark.parametrize("folded", ["true", "false"])
-def test_program_is_the_student(run, tmp_path, capsys, form, folded):
-    out = tmp_path / "a file"
-    before = listing(run)
-    status, said, _ = command(
-        capsys,
-        f"--workdir={run}",
-        f"--format={form}",
-        f"--out={out}",
-        f"--fold_batch_norm={folded}",
-    )
-    assert status == 0
-    assert listing(run) == before
-    assert list(tmp_path.iterdir()) == [out]
+def test_program_is_the_student(run, exported):
+    content, form = exported.content, exported.form
     image = digits.load()["test"].image[20:31]
     wanted = expected(run, image)
-    content = out.read_bytes()
     if form == "stablehlo":
         loaded = jax_export.deserialize(bytearray(content))
         assert set(loaded.platforms) == {"cpu", "cuda", "tpu"}
@@ -147,17 +187,20 @@ def test_program_is_the_student(run, tmp_path, capsys, form, folded):
         most = np.max(np.abs(wanted))
         np.testing.assert_allclose(logits, wanted[:batch], atol=1e-5 * most)
 
-    assert said.startswith(
-        f"{out}: the student after step {STEPS}, the last checkpoint of a run that is "
+
+def test_table_compares_student_and_teacher(run, exported):
+    printed, folded = exported.printed, exported.folded
+    assert printed.startswith(
+        f"OUT: the student after step {STEPS}, the last checkpoint of a run that is "
         "finished\n"
     )
-    assert f"Batch norms are {'folded' if folded == 'true' else 'kept'}." in said
-    assert "4 calls with 1 image [" in said
-    assert "on 12 test images" in said
-    rows = table(said)
+    assert f"Batch norms are {'folded' if folded == 'true' else 'kept'}." in printed
+    assert "4 calls with 1 image [" in printed
+    assert "on 12 test images" in printed
+    rows = table(printed)
     result = json.loads((run / "result.json").read_text())
     assert rows["network"] == ["resnet8", "wrn_10_1"]
-    assert rows["file, bytes"][1] == f"{len(content):,}"
+    assert rows["file, bytes"][1] == f"{len(exported.content):,}"
     # As in the table of the README, and by hand in the tests of the counts.
     assert rows["parameters"] == ["78,042", "77,850"]
     assert rows["multiply-adds"][1] == "781,952"
@@ -171,29 +214,20 @@ def test_program_is_the_student(run, tmp_path, capsys, form, folded):
     assert all(0 <= float(cell) < 1e-5 for cell in rows["largest difference"])
 
 
-def test_the_teacher_has_its_own_pixels(run, tmp_path, capsys, monkeypatch):
-    """It is written as it was trained, and each is checked against its own network."""
-    written, write = {}, export.write
-
-    def remember(found, image, file, **settings):
-        row = write(found, image, file, **settings)
-        written[found.config["model"]] = file.read_bytes()
-        return row
-
-    monkeypatch.setattr(export, "write", remember)
-    flags = (f"--workdir={run}", "--format=stablehlo", f"--out={tmp_path / 'out'}")
-    assert command(capsys, *flags)[0] == 0
+def test_the_teacher_normalizes_its_own_way(run, exported):
+    if exported.form != "stablehlo":
+        pytest.skip("once is enough")
     image = digits.load()["test"].image[:3]
     teacher = json.loads((run / "config.json").read_text())["teacher"]["checkpoint"]
-    for name, workdir in (("wrn_10_1", run), ("resnet8", pathlib.Path(teacher))):
-        logits = jax_export.deserialize(bytearray(written[name])).call(image)
-        np.testing.assert_allclose(logits, expected(workdir, image), atol=1e-4)
+    logits = jax_export.deserialize(bytearray(exported.teacher)).call(image)
+    wanted = expected(pathlib.Path(teacher), image)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
-def test_needs_nothing_of_kdjax(run, tmp_path, capsys):
-    out = tmp_path / "student.stablehlo"
-    flags = (f"--workdir={run}", "--format=stablehlo", f"--out={out}")
-    assert command(capsys, *flags)[0] == 0
+def test_the_program_runs_without_kdjax(run, exported, tmp_path):
+    if exported.form != "stablehlo":
+        pytest.skip("onnxruntime knows nothing of kdjax")
+    (tmp_path / "student.stablehlo").write_bytes(exported.content)
     image = digits.load()["test"].image[:4]
     np.save(tmp_path / "image.npy", image)
     # The lines of the module's docstring.
@@ -213,22 +247,32 @@ def test_needs_nothing_of_kdjax(run, tmp_path, capsys):
     np.testing.assert_allclose(logits, expected(run, image), atol=1e-4)
 
 
-def test_default_name_and_overwriting(copy, capsys):
-    flags = (f"--workdir={copy}", "--format=stablehlo")
-    out = copy / "student.stablehlo"
+def test_a_run_of_the_streaming_pipeline(alone, capsys):
+    """Its test images are not in memory."""
+    config = json.loads((alone / "config.json").read_text())
+    config["data"]["pipeline"] = "streaming"
+    (alone / "config.json").write_text(json.dumps(config))
+    status, said, _ = command(capsys, f"--workdir={alone}", "--format=stablehlo")
+    assert status == 0
+    assert "on 12 test images" in said
+
+
+def test_default_name_and_overwriting(alone, capsys):
+    flags = (f"--workdir={alone}", "--format=stablehlo")
+    out = alone / "student.stablehlo"
     assert command(capsys, *flags)[0] == 0
-    before = listing(copy)
+    before = listing(alone)
     assert refused(capsys, *flags) == f"--out={out} exists: --overwrite replaces it"
-    assert listing(copy) == before
+    assert listing(alone) == before
     first = out.read_bytes()
     out.write_bytes(b"another file")
     assert command(capsys, *flags, "--overwrite")[0] == 0
     assert len(out.read_bytes()) == len(first)
 
 
-def test_fixed_batch(run, tmp_path, capsys):
+def test_fixed_batch(alone, tmp_path, capsys):
     out = tmp_path / "out"
-    flags = (f"--workdir={run}", "--format=stablehlo", f"--out={out}")
+    flags = (f"--workdir={alone}", "--format=stablehlo", f"--out={out}")
     status, said, _ = command(capsys, *flags, "--batch_size=5")
     assert status == 0
     assert "4 calls with 5 images [" in said
@@ -237,39 +281,34 @@ def test_fixed_batch(run, tmp_path, capsys):
     assert loaded.in_avals[0].shape == (5, 8, 8, 3)
 
 
-def test_run_that_is_not_finished(copy, capsys):
+def test_unfinished_run_and_missing_teacher(copy, capsys):
     (copy / "result.json").unlink()
+    config = json.loads((copy / "config.json").read_text())
+    config["teacher"]["checkpoint"] = str(copy / "moved")
+    (copy / "config.json").write_text(json.dumps(config))
     status, said, _ = command(capsys, f"--workdir={copy}", "--format=stablehlo")
     assert status == 0
     assert (
         f"after step {STEPS}, the last checkpoint of a run that has no result" in said
     )
-    assert table(said)["test accuracy"] == ["\N{EM DASH}"] * 2
-
-
-def test_without_teacher(copy, capsys):
-    config = json.loads((copy / "config.json").read_text())
-    config["teacher"]["checkpoint"] = ""
-    (copy / "config.json").write_text(json.dumps(config))
-    flags = (f"--workdir={copy}", "--format=stablehlo", "--overwrite")
-    status, said, _ = command(capsys, *flags)
-    assert (status, table(said)["network"]) == (0, ["wrn_10_1"])
-    assert "teacher" not in said.partition("\n")[2]
-
-    config["teacher"]["checkpoint"] = str(copy / "moved")
-    (copy / "config.json").write_text(json.dumps(config))
-    status, said, _ = command(capsys, *flags)
-    assert (status, table(said)["network"]) == (0, ["wrn_10_1"])
+    assert table(said)["test accuracy"] == ["\N{EM DASH}"]
+    assert table(said)["network"] == ["wrn_10_1"]
     assert said.endswith(
-        "The student is written, the teacher is not known: teacher.checkpoint="
+        "The student is written; the teacher was not exported: teacher.checkpoint="
         f"'{copy / 'moved'}' is not the work directory of a run\n"
     )
 
 
-# What is refused.
+def test_run_without_a_teacher(alone, capsys):
+    status, said, _ = command(capsys, f"--workdir={alone}", "--format=stablehlo")
+    assert (status, table(said)["network"]) == (0, ["wrn_10_1"])
+    assert "teacher" not in said.partition("\n")[2]
 
 
-def test_another_program_is_refused(run, tmp_path, capsys, monkeypatch):
+# Errors.
+
+
+def test_a_program_with_other_logits_is_rejected(run, tmp_path, capsys, monkeypatch):
     fold = export.fold.fold_batch_norms
 
     def wrong(*given):
@@ -288,7 +327,7 @@ def test_another_program_is_refused(run, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_not_a_number_is_refused(run, tmp_path, capsys, monkeypatch):
+def test_nan_logits_are_rejected(run, tmp_path, capsys, monkeypatch):
     wrong = formats.FORMATS["stablehlo"]._replace(
         load=lambda content: lambda image: np.full((len(image), 10), np.nan)
     )
@@ -364,7 +403,7 @@ def test_package_that_is_missing(run, tmp_path, capsys, monkeypatch, missing):
     assert not list(tmp_path.iterdir())
 
 
-# What ONNX has a way of its own for.
+# What ONNX needs besides.
 
 
 def test_onnx_of_pools_and_padding():
@@ -404,10 +443,10 @@ def test_onnx_has_relus_and_no_noise(capfd):
 
 
 def test_processor(monkeypatch, tmp_path):
-    assert re.fullmatch(r".+, \d+ cores", formats.processor())
+    assert re.fullmatch(r".+, \d+ cores", latency.processor())
     monkeypatch.setattr(
-        formats, "Path", lambda _: types.SimpleNamespace(exists=lambda: False)
+        latency, "Path", lambda _: types.SimpleNamespace(exists=lambda: False)
     )
-    monkeypatch.setattr(formats.platform, "processor", lambda: "")
-    monkeypatch.setattr(formats.platform, "machine", lambda: "a machine")
-    assert formats.processor().startswith("a machine, ")
+    monkeypatch.setattr(latency.platform, "processor", lambda: "")
+    monkeypatch.setattr(latency.platform, "machine", lambda: "a machine")
+    assert latency.processor().startswith("a machine, ")

@@ -75,7 +75,7 @@ class RunsCode:
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ({"x": RunsCode()}, "asks for '(builtins|__builtin__).exec', and only tensors"),
+        ({"x": RunsCode()}, "names '(builtins|__builtin__).exec', and only tensors"),
         ([1, 2], "holds a list and no state dict"),
         (
             {"epoch": 3},
@@ -120,7 +120,7 @@ def test_a_truncated_file_is_refused(save, part):
     path = save({name: files.Tensor(array) for name, array in WEIGHTS.items()})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(part * len(whole))])
-    with pytest.raises(ValueError, match=r"cannot be read|is damaged or cut off"):
+    with pytest.raises(ValueError, match=r"cannot be read|is damaged or truncated"):
         torch_file.read(path)
 
 

@@ -93,7 +93,7 @@ def test_a_run_goes_to_pytorch_and_comes_back_as_the_same_teacher(
 
     # Neither command overwrites.
     assert torch_export.main(flags) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     assert run(exported, imported, model="wrn_10_1") == 2
     assert "holds a run already" in capsys.readouterr().err
 
@@ -104,7 +104,7 @@ def test_a_run_goes_to_pytorch_and_comes_back_as_the_same_teacher(
         (
             {"num_classes": 100},
             "resnet8",
-            r"is no resnet8: .*fc\.weight has shape \(100",
+            r"is not a resnet8: .*fc\.weight has shape \(100",
         ),
         (
             {"model": "wrn_10_1"},

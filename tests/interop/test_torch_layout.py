@@ -30,7 +30,7 @@ def test_every_name_that_does_not_fit_is_listed(resnet8):
     del arrays["conv1.weight"]
     arrays["fc.weight"] = arrays["fc.weight"][:5]
     arrays["layer4.0.conv1.weight"] = np.zeros(3)
-    with pytest.raises(ValueError, match="does not fit") as error:
+    with pytest.raises(ValueError, match="does not match") as error:
         torch_layout.from_state_dict(network(), arrays)
     message = str(error.value)
     assert "conv1.weight is missing" in message
