@@ -112,6 +112,9 @@ def _set_up_process(jax_config: Any) -> None:
         logging.getLogger("absl").addFilter(messages.keep_record)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         sys.unraisablehook = messages.unraisable_hook
+    # Python's tracker of shared memory frees what is left at the end. It also warns,
+    # in a process of its own and as of a fault, of arrays that Grain has freed already.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     if _MULTIHOST.value:
         # If another process dies, JAX says so and aborts this one; the stacks of all
         # threads would hide its message.

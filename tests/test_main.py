@@ -351,6 +351,17 @@ def test_a_dry_run_prints_every_field_and_what_would_run(command, tmp_path):
     for part in ("1,797 images of 8x8", "10 classes", "40 epochs", "parameters"):
         assert part in summary
     assert list(tmp_path.iterdir()) == []
+    status, out, _ = command(
+        "--dry_run",
+        "--config.teacher.checkpoint=runs/teacher",
+        config="configs/mhgd.py:wrn_10_2-wrn_10_1,digits",
+    )
+    assert status == 0
+    _, summary = out.split("\n\n")
+    assert "  teacher  wrn_10_2, " in summary
+    assert "from runs/teacher" in summary
+    assert "  methods  mhgd" in summary
+    assert re.search(r"phases   pretrain \d+ epochs, train \d+ epochs", summary)
     status, out, err = command("--dry_run", "--config.model=wrn_99_x")
     assert (status, out) == (2, "")
     assert "wrn_99_x" in err

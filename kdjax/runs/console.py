@@ -11,12 +11,15 @@ from collections.abc import Iterator
 
 _CLEAR_LINE = "\r\x1b[K"
 
+#: Held while a thread writes.
+_LOCK = threading.Lock()
+
 
 def say(text: str) -> None:
     """Prints a line, in the main process of a multi-host run only."""
     if not _is_other_process():
         over_progress = _CLEAR_LINE if sys.stderr.isatty() else ""
-        print(f"{over_progress}{text}", file=sys.stderr, flush=True)
+        _write(f"{over_progress}{text}\n")
 
 
 def warn(text: str) -> None:
@@ -39,8 +42,7 @@ def progress(text: str) -> Iterator[None]:
         while True:
             seconds = int(time.monotonic() - start)
             elapsed = f" {seconds} s" if seconds else ""
-            sys.stderr.write(f"{_CLEAR_LINE}{text} ...{elapsed}")
-            sys.stderr.flush()
+            _write(f"{_CLEAR_LINE}{text} ...{elapsed}")
             if done.wait(1):
                 break
 
@@ -51,7 +53,12 @@ def progress(text: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-        sys.stderr.write(_CLEAR_LINE)
+        _write(_CLEAR_LINE)
+
+
+def _write(text: str) -> None:
+    with _LOCK:
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 

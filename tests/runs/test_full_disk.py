@@ -9,14 +9,16 @@ from kdjax.runs import checkpoint
 
 #: Saves 20 arrays, and again when no file can grow larger than so many bytes.
 PROGRAM = """
-import logging, pathlib, resource, sys
-import jax, jax.numpy as jnp, numpy as np
+import pathlib, resource, sys
+from multiprocessing import shared_memory
+import jax
 from absl import flags
 from kdjax import main
 from kdjax.runs import checkpoint
 flags.FLAGS(["test"]); main._FLAGS(["test"])
 main._set_up_process(jax.config)
-key = jax.random.key(0)
+# Left to Python's tracker, which warns of it unless told otherwise.
+shared = shared_memory.SharedMemory(create=True, size=8)
 state = {f"array{i}": jax.random.normal(jax.random.key(i), (60, 60)) for i in range(20)}
 try:
     with checkpoint.Checkpoints(pathlib.Path(sys.argv[1])) as checkpoints:
