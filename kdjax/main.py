@@ -71,11 +71,12 @@ def main(argv: list[str]) -> None:
         import jax
 
         from kdjax import train
-        from kdjax.runs import multihost, signals, summary
+        from kdjax.runs import multihost, signals, summary, workdirs
     _set_up_process(jax.config)
-    workdir = _WORKDIR.value and pathlib.Path(_WORKDIR.value)
     resume = f"the same command resumes (status {signals.STOPPED})"
+    workdir = _WORKDIR.value
     try:
+        workdir = workdir and workdirs.folder(workdir)
         if _DRY_RUN.value:
             print(summary.dry_run(_CONFIG.value, workdir))
             return
@@ -103,10 +104,13 @@ def main(argv: list[str]) -> None:
 def _set_up_process(jax_config: Any) -> None:
     """Sets what holds for the whole process: compilation cache, logs and hooks."""
     if not jax_config.jax_compilation_cache_dir:
-        # Readable by the user alone, since compiled programs are run from it.
-        cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        jax_config.update("jax_compilation_cache_dir", str(cache))
+        try:
+            cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
+            # For the user alone, since compiled programs are run from it.
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+            jax_config.update("jax_compilation_cache_dir", str(cache))
+        except (OSError, RuntimeError) as error:
+            console.warn(f"compiled programs are not cached: {error}")
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("absl").addFilter(messages.keep_record)

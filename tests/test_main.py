@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import jax
 import numpy as np
@@ -316,6 +317,29 @@ def test_an_error_in_a_config_file_is_one_line(command, tmp_path, code, message)
     assert status == 2
     (line,) = err.splitlines()
     assert message in line
+
+
+def test_a_home_is_expanded_and_a_url_rejected(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "run").touch()
+    status, _, err = command("--workdir=~/run")
+    assert (status, err) == (2, f"kdjax: workdir={tmp_path}/run is not a directory\n")
+    status, _, err = command("--workdir=gs://bucket/run")
+    assert status == 2
+    assert err.startswith("kdjax: gs://bucket/run is a URL")
+
+
+def test_a_home_that_is_not_writable_is_a_warning(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/proc/none")
+    config = types.SimpleNamespace(jax_compilation_cache_dir=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            main.flags, "FLAGS", {"verbosity": types.SimpleNamespace(present=1)}
+        )
+        main._FLAGS(["test"])
+        main._set_up_process(config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("kdjax: warning: compiled programs are not cached: ")
 
 
 def test_without_a_work_directory_one_is_asked_for(command):

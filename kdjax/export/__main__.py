@@ -158,6 +158,7 @@ def export(flags: argparse.Namespace) -> str:
     except OSError as error:
         raise ValueError(f"--out={out} cannot be written: {error.strerror}") from error
     columns, notes = {}, ""
+    note = f"\n{text}" if (text := formats.FORMATS[flags.format].note) else ""
     with folder:
         file = Path(folder.name, out.name)
         written = write(student, image, file, **settings)
@@ -187,7 +188,7 @@ def export(flags: argparse.Namespace) -> str:
         f"the median of {latency.CALLS} calls with {images} [quartiles]\nby {runtime} "
         f"on {latency.processor()}. The largest difference of\nlogits from Flax's, on "
         f"{len(image)} test images, is relative to the largest logit; {TOLERANCE:.0e} "
-        f"is allowed.{notes}"
+        f"is allowed.{note}{notes}"
     )
 
 

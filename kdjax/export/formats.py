@@ -4,6 +4,8 @@ from kdjax.export import onnx, stablehlo
 from kdjax.export.program import Format
 
 FORMATS = {
-    "stablehlo": Format(stablehlo.write, stablehlo.load, stablehlo.runtime),
+    "stablehlo": Format(
+        stablehlo.write, stablehlo.load, stablehlo.runtime, stablehlo.NOTE
+    ),
     "onnx": Format(onnx.write, onnx.load, onnx.runtime),
 }

@@ -24,11 +24,13 @@ class Format(NamedTuple):
       load: returns the program in the content of a file.
       runtime: returns name and version of what runs it; raises a ValueError if a
         package that the format needs is not installed.
+      note: what to know of the file; may be empty.
     """
 
     write: Callable[[Callable[[jax.Array], jax.Array], Shape, int | None], bytes]
     load: Callable[[bytes], Program]
     runtime: Callable[[], str]
+    note: str = ""
 
 
 def images(shape: Shape, batch_size: int | None) -> jax.ShapeDtypeStruct:

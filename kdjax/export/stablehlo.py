@@ -15,6 +15,11 @@ from kdjax.export.program import Program, Shape, images
 #: What the program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
 
+NOTE = (
+    f"Written by jax {jax.__version__}: versions of the six months after it and of the "
+    "three weeks\nbefore it read the file."
+)
+
 
 def write(
     function: Callable[[jax.Array], jax.Array], shape: Shape, batch_size: int | None

@@ -29,6 +29,9 @@ _AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 #: PyTorch counts the calls of each batch norm; Flax does not.
 _COUNTER = "num_batches_tracked"
 
+#: Names in the message on a state dict of another network.
+_MOST_LISTED = 8
+
 
 def layouts(network: nn.Module) -> tuple[str, ...]:
     """Returns the names of a network's layouts.
@@ -51,8 +54,8 @@ def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str
     """Returns the layout that a state dict matches.
 
     Raises:
-      ValueError: if it matches none; lists every missing, unexpected or misshapen name
-        for the closest layout. Or if the network has no PyTorch layout.
+      ValueError: if it matches none; lists missing, unexpected and misshapen names for
+        the closest layout. Or if the network has no PyTorch layout.
     """
     attempts = {
         layout: _from_layout(network, state_dict, layout)[1]
@@ -62,7 +65,8 @@ def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str
     if wrong:
         raise ValueError(
             f"the state dict does not match the network's layout {layout!r}: "
-            + "; ".join(wrong)
+            + "; ".join(wrong[:_MOST_LISTED])
+            + f"; and {len(wrong) - _MOST_LISTED} more" * (len(wrong) > _MOST_LISTED)
         )
     return layout
 

@@ -44,6 +44,7 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
       ValueError: if the directory holds no run, or no complete checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
+    workdir = workdirs.folder(workdir)
     config = workdirs.read_config(workdir)
     if config is None:
         raise ValueError(f"{where} is not the work directory of a run")

@@ -4,6 +4,7 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -24,6 +25,17 @@ _PARTIAL = ".tmp"
 
 _PACKAGE = "kdjax"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def folder(path: str | pathlib.Path) -> pathlib.Path:
+    """Expands "~" in the path of a work directory.
+
+    Raises:
+      ValueError: if it is a URL, as of a bucket: Python would create a local folder.
+    """
+    if re.match(r"\w{2,}:/", str(path)):
+        raise ValueError(f"{path} is a URL: work directories are local folders")
+    return pathlib.Path(path).expanduser()
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -197,6 +197,8 @@ def test_table_compares_student_and_teacher(run, exported):
     assert f"Batch norms are {'folded' if folded == 'true' else 'kept'}." in printed
     assert "4 calls with 1 image [" in printed
     assert "on 12 test images" in printed
+    written_by = f"Written by jax {jax.__version__}: " in printed
+    assert written_by == (exported.form == "stablehlo")
     rows = table(printed)
     result = json.loads((run / "result.json").read_text())
     assert rows["network"] == ["resnet8", "wrn_10_1"]

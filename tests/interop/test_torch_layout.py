@@ -41,6 +41,15 @@ def test_every_name_that_does_not_fit_is_listed(resnet8):
     assert message.count(";") == 2
 
 
+def test_of_many_names_the_first_are_listed(resnet8):
+    with pytest.raises(ValueError, match="does not match") as error:
+        torch_layout.from_state_dict(network(), {"a": np.zeros(3)})
+    message = str(error.value)
+    assert "conv1.weight is missing" in message
+    assert message.endswith(" more")
+    assert message.count(";") == 8
+
+
 def test_counters_of_batch_norms_are_passed_over(resnet8):
     arrays = state_dict(resnet8) | {"bn1.num_batches_tracked": np.asarray(3)}
     torch_layout.from_state_dict(network(), arrays)
