@@ -29,8 +29,10 @@ _AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 #: PyTorch counts the calls of each batch norm; Flax does not.
 _COUNTER = "num_batches_tracked"
 
-#: Names in the message on a state dict of another network.
+#: Missing and unexpected names in the message on a state dict of another network.
 _MOST_LISTED = 8
+
+_UNEXPECTED = "is not in the network"
 
 
 def layouts(network: nn.Module) -> tuple[str, ...]:
@@ -63,10 +65,14 @@ def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str
     }
     layout, wrong = min(attempts.items(), key=lambda item: len(item[1]))
     if wrong:
+        unexpected = [message for message in wrong if message.endswith(_UNEXPECTED)]
+        others = [message for message in wrong if message not in unexpected]
+        listed = others[:_MOST_LISTED] + unexpected[:_MOST_LISTED]
+        more = len(wrong) - len(listed)
         raise ValueError(
             f"the state dict does not match the network's layout {layout!r}: "
-            + "; ".join(wrong[:_MOST_LISTED])
-            + f"; and {len(wrong) - _MOST_LISTED} more" * (len(wrong) > _MOST_LISTED)
+            + "; ".join(listed)
+            + f"; and {more} more" * bool(more)
         )
     return layout
 
@@ -96,7 +102,8 @@ def _from_layout(
 ) -> tuple[dict[tuple[str, ...], np.ndarray], list[str]]:
     """Returns the variables by path, and a message for each mismatch with a layout."""
     found, used, wrong = {}, set(), []
-    for path, leaf in _wanted(network).items():
+    # Kernels come first: they tell networks apart.
+    for path, leaf in sorted(_wanted(network).items(), key=lambda item: -item[1].ndim):
         name = torch_name(network, path, layout)
         used.add(name)
         if name not in state_dict:
@@ -112,7 +119,7 @@ def _from_layout(
             )
         found[path] = array
     wrong += [
-        f"{name} is not in the network"
+        f"{name} {_UNEXPECTED}"
         for name in state_dict
         if name not in used and not name.endswith(_COUNTER)
     ]

@@ -95,7 +95,7 @@ def test_a_run_goes_to_pytorch_and_comes_back_as_the_same_teacher(
     assert torch_export.main(flags) == 2
     assert "exists already" in capsys.readouterr().err
     assert run(exported, imported, model="wrn_10_1") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already holds a run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
