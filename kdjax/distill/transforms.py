@@ -11,7 +11,6 @@ from kdjax.losses import margin_relu
 from kdjax.losses.attention_transfer import attention_map
 from kdjax.losses.factor_transfer import flat_unit
 from kdjax.losses.nst import channel_unit
-from kdjax.losses.numerics import l2_normalize as unit
 
 __all__ = [
     "TRANSFORMS",
@@ -21,7 +20,6 @@ __all__ = [
     "identity",
     "margin_relu",
     "relu",
-    "unit",
 ]
 
 

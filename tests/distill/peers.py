@@ -1,7 +1,4 @@
-"""Inputs and numbers of other codebases, and what any comparison of maps must bear."""
-
-import json
-import pathlib
+"""Outputs of networks made of drawn maps, and a check that every method must pass."""
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +6,17 @@ import numpy as np
 
 from kdjax.distill.method import Outputs
 from kdjax.models import Features
+from tests.losses.feature_maps import OTHER, SAME
+from tests.losses.feature_maps import drawn as maps_of
 
-_REFERENCES = pathlib.Path(__file__).parents[1] / "golden" / "reference_losses.json"
-
-SAME = ((16, 16), (32, 8), (64, 4))
-OTHER = ((12, 8), (24, 4), (48, 2))
-
-
-def reference(name):
-    return json.loads(_REFERENCES.read_text())["values"][name]
-
-
-def maps_of(first_seed, widths_and_sizes=SAME):
-    """Returns the maps of the references, NHWC; 10 and 30 the student's, 20 teacher."""
-    return [
-        np.random.RandomState(first_seed + i).randn(8, c, h, h).transpose(0, 2, 3, 1)
-        for i, (c, h) in enumerate(widths_and_sizes)
-    ]
+__all__ = [
+    "OTHER",
+    "SAME",
+    "assert_robust_to_degenerate_inputs",
+    "maps_of",
+    "outputs_of",
+    "terms_and_gradients",
+]
 
 
 def outputs_of(maps, stem=None):
@@ -55,37 +46,6 @@ def terms_and_gradients(method, student, teacher, variables=None, precomputed=No
     student = [jnp.asarray(x) for x in student]
     (_, means), gradients = jax.value_and_grad(total, has_aux=True)(student)
     return means, gradients
-
-
-def assert_matches_reference(method, name, student, teacher):
-    """Compares the terms, not weighted, and the norms of their sum's gradients."""
-    expected = reference(name)
-    with jax.enable_x64(True):
-        means, gradients = terms_and_gradients(method, student, teacher)
-        np.testing.assert_allclose(sum(means), expected["loss"], rtol=1e-9)
-        if "per_stage" in expected:
-            np.testing.assert_allclose(means, expected["per_stage"], rtol=1e-9)
-        norms = [float(jnp.linalg.norm(g)) for g in gradients]
-        norms = [norm for norm in norms if norm]
-        np.testing.assert_allclose(norms, expected["grad_norm"], rtol=1e-9)
-
-
-def assert_matches_baseline(method, golden, name):
-    """Compares the weighted loss and all gradients with those of baselines.npz."""
-    arrays = golden("baselines")
-    student, teacher = ([arrays[f"map_{n}{i}"] for i in range(3)] for n in "st")
-    with jax.enable_x64(True):
-        means, gradients = terms_and_gradients(method, student, teacher)
-        np.testing.assert_allclose(
-            method.weight * sum(means), arrays[f"loss__{name}"], rtol=1e-9
-        )
-        for i, gradient in enumerate(gradients):
-            np.testing.assert_allclose(
-                method.weight * gradient,
-                arrays[f"grad__{name}__{i}"],
-                rtol=1e-9,
-                atol=1e-12,
-            )
 
 
 def assert_robust_to_degenerate_inputs(method, *, huge=1e15, precomputed=None):
