@@ -54,14 +54,15 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
     "activation_boundary": MethodRecipe(fields={"distill_first.epochs": 30}),
     # Published weights are for images of CIFAR's size, whose last maps have at least
     # 8x8 positions. Both losses are means over the positions of maps of unit length,
-    # so that on the digits, with a sixteenth of the positions, the one (of squares) is
-    # 16 times and the other (of absolute values) 4 times as large. Networks for 64x64
-    # images halve them at once and have maps as large as CIFAR's.
+    # which grow where there are fewer: weights are scaled by the area of the maps, a
+    # sixteenth on the digits. The mean of absolute values grows by less, 4 times, but a
+    # quarter of the weight still costs the student 8 points. Networks for 64x64 images
+    # halve them at once and have maps as large as CIFAR's.
     "attention_transfer": MethodRecipe(
         by_data={"digits": {"methods.attention_transfer.weight": 1000 / 16}}
     ),
     "factor_transfer": MethodRecipe(
-        by_data={"digits": {"methods.factor_transfer.weight": 200 / 4}}
+        by_data={"digits": {"methods.factor_transfer.weight": 200 / 16}}
     ),
     # hunto/image_classification_sota, `configs/strategies/distill/dist_cifar.yaml`; the
     # defaults of the method are those of ImageNet.

@@ -40,9 +40,8 @@ class FactorTransfer(StagewiseMethod):
 
     Attributes:
       weight: beta of the paper; RepDistiller's, for images of 32x32. Factors have
-        length 1 whatever their size, so that the weight grows with the side of the
-        maps: for the 8x8 digits, whose maps are a quarter as high and wide, it is
-        200 / 4.
+        length 1 whatever their size, so that the weight must shrink with the maps: for
+        the 8x8 digits, whose maps have a sixteenth of the positions, it is 200 / 16.
       rate: factors by channels of the teacher, k of the paper.
       reconstruction: what the paraphraser minimizes, "mean_squared" or "l1".
       factor_transform: how factors are normalized: "attention_map", or "flat_unit",
