@@ -3,6 +3,13 @@
     python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_16_1 \\
         --methods=none,overhaul --seeds=3 --out=runs/comparison
 
+Methods are named as `python -m kdjax.distill` lists them, or by their short names (kd,
+at, ofd, ...); several are joined as in overhaul+kd; none is the student trained alone.
+A configuration file is a method too, by its name: those in configs/, and your own in
+the folder that --configs names, which are looked up first and take "teacher-student,
+data" as their argument. --recipe compares all under one recipe (ofd, mhgd, crd,
+review) instead of each under that of its paper.
+
 Each cell is an ordinary run in a folder of its own, `DATA/PAIR/METHOD/seed_N` below
 `--out`, and each teacher one in `DATA/teachers/NETWORK/seed_N`. What is done is
 skipped and what is half done goes on, so the same command again finishes the job. A
@@ -10,47 +17,30 @@ cell that fails does not stop the others. What follows `--` is handed to every r
 
     python -m experiments.compare ... -- --config.epochs=30 --config.dtype=bfloat16
 
-`experiments.report` turns the folders into a table and plots.
+All is checked before the first run starts. The comparison ends with the table of
+`experiments.report`, which writes it to files, with learning curves.
 """
 
+import argparse
 import dataclasses
-import math
 import os
 import pathlib
 import shlex
 import signal
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from absl import app, flags
+from experiments import report, schedule
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 _ALONE = "none"
+#: Files in configs/ that are no method, or take other arguments than a pair.
+_NO_METHOD = ("digits", "distill", "mhgd_heads", "student", "teacher")
 
 # Status of a run, and of a comparison, that was told to stop and can go on.
 _STOPPED = 75
-
-_DATA = flags.DEFINE_string("data", "cifar100", "Data set.")
-_PAIRS = flags.DEFINE_list("pairs", None, "Pairs, teacher-student, with commas.")
-_METHODS = flags.DEFINE_list(
-    "methods", [_ALONE, "overhaul"], "Methods with commas; none is the student alone."
-)
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Seeds 0 to N-1 of every cell.", 1)
-_TEACHER_SEEDS = flags.DEFINE_integer(
-    "teacher_seeds",
-    None,
-    "Teachers of each network; seed s learns from teacher s modulo N. Default: one a "
-    "seed.",
-    1,
-)
-_TEACHER = flags.DEFINE_string(
-    "teacher", None, "Work directory of a trained teacher to use instead of training."
-)
-_OUT = flags.DEFINE_string("out", None, "Folder of all runs.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the commands, one a line.")
-flags.mark_flags_as_required(["pairs", "out"])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,25 +48,27 @@ class Cell:
     """One run of the comparison.
 
     Attributes:
-      config: file under configs/ and its argument.
+      name: of the run, for people.
+      config: configuration file and its argument.
       workdir: folder of the run.
       seed: of the run.
       teacher: work directory of the teacher, or None.
     """
 
+    name: str
     config: str
     workdir: pathlib.Path
     seed: int
     teacher: pathlib.Path | None = None
 
-    def command(self, overrides: list[str]) -> list[str]:
+    def command(self, overrides: Sequence[str]) -> list[str]:
         """Returns the command of the run as a shell would split it."""
         teacher = (
             [f"--config.teacher.checkpoint={self.teacher}"] if self.teacher else []
         )
         return [
             *("python", "-m", "kdjax.main"),
-            f"--config={os.path.relpath(_CONFIGS)}/{self.config}",
+            f"--config={self.config}",
             f"--workdir={self.workdir}",
             f"--config.seed={self.seed}",
             *teacher,
@@ -89,67 +81,167 @@ class Cell:
         return (self.workdir / "result.json").exists()
 
 
+def find_config(method: str, own: pathlib.Path | None = None) -> tuple[str, str]:
+    """Finds the configuration of a method.
+
+    Args:
+      method: name of a file, name or alias of a method, or several joined by "+".
+      own: folder that is searched before configs/.
+
+    Returns:
+      The name under which the method's runs are kept, and the configuration file up to
+      the networks.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    from kdjax import distill
+
+    own_names = {path.stem for path in own.glob("*.py")} if own else set()
+    if method in own_names:
+        return method, f"{own}/{method}.py:"
+    known = {path.stem for path in _CONFIGS.glob("*.py")} - {*_NO_METHOD, "__init__"}
+    try:
+        names = method if method in known else _canonical(method)
+    except ValueError:
+        listed = ", ".join(sorted({_ALONE, *own_names, *known, *distill.METHODS}))
+        short = ", ".join(sorted(distill.ALIASES))
+        raise ValueError(
+            f"methods: {method!r} is none of {listed}; or, for short, {short}"
+        ) from None
+    here = os.path.relpath(_CONFIGS)
+    if names in known:
+        return names, f"{here}/{names}.py:"
+    return names, f"{here}/distill.py:{names},"
+
+
+def _canonical(methods: str) -> str:
+    from kdjax import distill
+
+    return "+".join(distill.canonical(name) for name in methods.split("+"))
+
+
 def plan(
     out: pathlib.Path,
     *,
     data: str,
-    pairs: list[str],
-    methods: list[str],
+    pairs: Sequence[str],
+    methods: Sequence[str],
     seeds: int,
+    own_configs: pathlib.Path | None = None,
+    recipe: str | None = None,
     teacher_seeds: int | None = None,
     teacher: pathlib.Path | None = None,
 ) -> list[Cell]:
     """Lists the runs of a comparison, every teacher before those it teaches.
 
-    Students alone are shared by the pairs they belong to, and teachers likewise.
+    Pairs share the runs of their students alone and of their teachers.
 
     Raises:
-      ValueError: if a pair or a method is unknown; or if one given teacher is to
-        serve several networks.
+      ValueError: if the data set, a network, a method or the recipe is unknown; or if
+        one given teacher is to serve several networks.
     """
-    for method in methods:
-        if method != _ALONE and not (_CONFIGS / f"{method}.py").exists():
-            raise ValueError(f"methods: there is no configs/{method}.py")
-    for pair in pairs:
-        if pair.count("-") != 1:
-            raise ValueError(f"pairs: {pair!r} is not of the form teacher-student")
+    _check_names(data, pairs, recipe)
     networks = {pair.split("-")[0] for pair in pairs}
     if teacher and len(networks) > 1:
         raise ValueError(f"teacher={teacher} cannot be all of {sorted(networks)}")
-
-    root = out / data
+    if own_configs and not own_configs.is_dir():
+        raise ValueError(f"configs={own_configs} is not a folder")
+    configs = dict(
+        find_config(method, own_configs) for method in methods if method != _ALONE
+    )
+    root, argument = out / data, f",{data}" + (f",{recipe}" if recipe else "")
+    here = os.path.relpath(_CONFIGS)
     cells = {}
 
-    def add(cell: Cell) -> None:
-        cells.setdefault(cell.workdir, cell)
+    def add(name: str, config: str, folder: pathlib.Path, seed: int, *teacher) -> None:
+        workdir = folder / f"seed_{seed}"
+        cells.setdefault(
+            workdir,
+            Cell(f"{name} seed {seed}", config + argument, workdir, seed, *teacher),
+        )
 
-    taught = [method for method in methods if method != _ALONE]
     for pair in pairs:
         network, student = pair.split("-")
         for seed in range(seeds):
-            guide = teacher
-            if taught and not teacher:
-                guide_seed = seed % (teacher_seeds or seeds)
-                guide = root / "teachers" / network / f"seed_{guide_seed}"
-                add(Cell(f"teacher.py:{network},{data}", guide, guide_seed))
+            trained = teacher
+            if configs and not teacher:
+                teacher_seed = seed % (teacher_seeds or seeds)
+                folder = root / "teachers" / network
+                trained = folder / f"seed_{teacher_seed}"
+                name = f"teacher {network}"
+                add(name, f"{here}/teacher.py:{network}", folder, teacher_seed)
             if _ALONE in methods:
-                folder = root / "students" / student / f"seed_{seed}"
-                add(Cell(f"student.py:{student},{data}", folder, seed))
-            for method in taught:
-                folder = root / pair / method / f"seed_{seed}"
-                add(Cell(f"{method}.py:{pair},{data}", folder, seed, guide))
+                folder = root / "students" / student
+                name = f"student {student}"
+                add(name, f"{here}/student.py:{student}", folder, seed)
+            for method, config in configs.items():
+                name = method if len(pairs) == 1 else f"{method} {pair}"
+                add(name, config + pair, root / pair / method, seed, trained)
     return sorted(cells.values(), key=lambda cell: cell.teacher is not None)
+
+
+def _check_names(data: str, pairs: Sequence[str], recipe: str | None) -> None:
+    """Rejects names of data sets, networks and recipes that there are not."""
+    # These take two seconds that `--help` need not wait for.
+    from kdjax import models, recipes
+
+    for name, value, known in (
+        ("data", data, recipes.DATA),
+        ("recipe", recipe, recipes.RECIPES),
+    ):
+        if value is not None and value not in known:
+            raise ValueError(f"{name}={value!r} is none of {', '.join(sorted(known))}")
+    for pair in pairs:
+        if pair.count("-") != 1:
+            raise ValueError(f"pairs: {pair!r} is not of the form teacher-student")
+        for network in pair.split("-"):
+            try:
+                models.build(network, num_classes=10)
+            except ValueError as error:
+                raise ValueError(f"pairs: {pair!r}: {error}") from None
+
+
+def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
+    """Checks the configurations of all runs, one seed of each, as the runs will.
+
+    Raises:
+      ValueError, OSError: names the configuration and what is wrong with it.
+    """
+    import jax
+    from absl import flags
+    from ml_collections import config_flags
+
+    from kdjax import config as config_lib
+
+    # The accelerator is for the runs; nothing is computed here.
+    jax.config.update("jax_platforms", "cpu")
+    for config, cell in {cell.config: cell for cell in reversed(cells)}.items():
+        argv = [a for a in cell.command(overrides)[2:] if a.startswith("--config")]
+        values = flags.FlagValues()
+        holder = config_flags.DEFINE_config_file(
+            "config", None, flag_values=values, sys_argv=["compare", *argv]
+        )
+        try:
+            values(["compare", *argv])
+            config_lib.check(holder.value)
+        except (ValueError, OSError, flags.Error) as error:
+            raise ValueError(f"{config}: {error}") from None
+        except (AttributeError, KeyError) as error:
+            raise ValueError(f"{config}: no such field: {error.args[0]}") from None
 
 
 class Runner:
     """Runs cells one after another, each in a process of its own."""
 
-    def __init__(self, overrides: list[str]):
+    def __init__(self, overrides: Sequence[str]):
         """Takes the flags that every run gets."""
         self._overrides = overrides
         self._process: subprocess.Popen | None = None
-        self._seconds: dict[str, list[float]] = {}
         self.stopped = False
+
+    def stop_at_signals(self) -> None:
+        """Ends the comparison, resumably, at SIGTERM and SIGINT."""
         signal.signal(signal.SIGTERM, self._stop)
         # The terminal sends it to the running cell too, which saves and ends.
         signal.signal(signal.SIGINT, self._stop)
@@ -159,27 +251,29 @@ class Runner:
         if signum == signal.SIGTERM and self._process:
             self._process.terminate()
 
-    def run(self, cells: list[Cell]) -> list[str]:
+    def run(self, cells: Sequence[Cell]) -> list[str]:
         """Runs what is not done and returns a line on every failure."""
         failures = []
+        times = schedule.Times.of_finished(cells)
         for number, cell in enumerate(cells, start=1):
             if cell.done:
                 continue
             if self.stopped:
                 break
-            to_go = self._minutes([c for c in cells[number - 1 :] if not c.done])
-            print(f"[{number}/{len(cells)}] {cell.workdir}{to_go}", flush=True)
+            name = f"[{number}/{len(cells)}] {cell.name}"
+            left = times.left([c for c in cells[number - 1 :] if not c.done])
+            print(f"{name}{left}: {cell.workdir}", flush=True)
             if cell.teacher and not (cell.teacher / "result.json").exists():
                 failures.append(f"{cell.workdir}: no finished teacher {cell.teacher}")
                 continue
             command = [sys.executable, *cell.command(self._overrides)[1:]]
             started = time.monotonic()
-            self._process = subprocess.Popen(command)
+            self._process = subprocess.Popen(
+                command, env={**os.environ, "KDJAX_RUN_NAME": name}
+            )
             status = self._process.wait()
             if cell.done:
-                self._seconds.setdefault(cell.config, []).append(
-                    time.monotonic() - started
-                )
+                times.add(cell, time.monotonic() - started)
             elif status == _STOPPED:
                 # Whoever stopped the cell has it saved, and wants no other started.
                 self.stopped = True
@@ -187,47 +281,97 @@ class Runner:
                 failures.append(f"{cell.workdir}: ended with status {status}")
         return failures
 
-    def _minutes(self, cells: list[Cell]) -> str:
-        """Guesses the time of the cells from finished ones, if all kinds are known."""
-        if not all(cell.config in self._seconds for cell in cells):
-            return ""
-        total = sum(statistics.fmean(self._seconds[cell.config]) for cell in cells)
-        return f", about {math.ceil(total / 60)} min to go"
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
 
 
-def main(argv: list[str]) -> int:
+def _count(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+_count.__name__ = "integer of 1 or more"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.compare",
+        usage="%(prog)s --pairs=TEACHER-STUDENT,... --out=DIR [...] [-- --config.X=Y]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data", default="cifar100", help="data set; default: cifar100")
+    add("--pairs", type=_names, required=True, help="teacher-student, with commas")
+    add("--methods", type=_names, default=[_ALONE, "overhaul"], help="with commas")
+    add("--configs", type=pathlib.Path, help="folder of your own configurations")
+    add("--recipe", help="recipe of all runs; default: that of each method")
+    add("--seeds", type=_count, default=3, help="seeds 0 to N-1 of every cell")
+    add(
+        "--teacher_seeds",
+        type=_count,
+        help="teachers of each network; seed s learns from teacher s modulo N; "
+        "default: one a seed",
+    )
+    add(
+        "--teacher",
+        type=pathlib.Path,
+        help="work directory of a trained teacher to use instead of training",
+    )
+    add("--out", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--dry_run", action="store_true", help="print the commands, one a line")
+    add("overrides", nargs="*", help="flags of every run, after --")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Plans and runs the comparison; returns the exit status."""
+    given = _parser().parse_args(arguments)
     try:
         cells = plan(
-            pathlib.Path(_OUT.value),
-            data=_DATA.value,
-            pairs=_PAIRS.value,
-            methods=_METHODS.value,
-            seeds=_SEEDS.value,
-            teacher_seeds=_TEACHER_SEEDS.value,
-            teacher=_TEACHER.value and pathlib.Path(_TEACHER.value),
+            given.out,
+            data=given.data,
+            pairs=given.pairs,
+            methods=given.methods,
+            seeds=given.seeds,
+            own_configs=given.configs,
+            recipe=given.recipe,
+            teacher_seeds=given.teacher_seeds,
+            teacher=given.teacher,
         )
-    except ValueError as error:
-        print(f"compare: {error}", file=sys.stderr)
+        if given.dry_run:
+            for cell in cells:
+                print(shlex.join(cell.command(given.overrides)))
+            return 0
+        check([cell for cell in cells if not cell.done], given.overrides)
+    except (ValueError, OSError) as error:
+        print("compare:", " ".join(str(error).split()), file=sys.stderr)
         return 2
-    overrides = argv[1:]
-    if _DRY_RUN.value:
-        for cell in cells:
-            print(shlex.join(cell.command(overrides)))
-        return 0
-    runner = Runner(overrides)
+    runner = Runner(given.overrides)
+    runner.stop_at_signals()
+    return _finish(cells, runner, given.out)
+
+
+def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
+    """Runs the cells and prints what came of it; returns the exit status."""
     failures = runner.run(cells)
     done = sum(cell.done for cell in cells)
+    if done:
+        print(report.terminal(*report.collect(out)))
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     if done == len(cells):
+        print(f"For files and curves: python -m experiments.report --runs={out}")
         return 0
     if runner.stopped:
-        print("stopped; the same command goes on", file=sys.stderr)
+        print("stopped; the same command resumes", file=sys.stderr)
         return _STOPPED
     return 1
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """The training loop of one phase, with its log and its checkpoints."""
 
 import contextlib
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -69,11 +70,11 @@ class PhaseRun:
             # Counts the wall time of earlier processes too.
             self._started -= self._metadata["wall_s"]
         self._resume_step = resume_step
+        # A comparison names its runs.
+        name = os.environ.get("KDJAX_RUN_NAME", config.model)
         self._log = RunLog(
             folder,
-            description=config.model
-            if self._evaluates
-            else f"{config.model}: {phase.name}",
+            description=name if self._evaluates else f"{name}: {phase.name}",
             plan=phase.pipeline.plan,
             total_steps=phase.total_steps,
             log_every=config.log_every_steps,

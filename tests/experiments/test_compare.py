@@ -1,13 +1,18 @@
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
-from experiments import compare
+from experiments import compare, schedule
+from kdjax import distill
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
+HERE = os.path.relpath(ROOT / "configs")
+
 OUT = pathlib.Path("out")
 
 
@@ -67,8 +72,13 @@ def test_students_alone_need_no_teacher():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"methods": ["overhual"]}, r"there is no configs/overhual\.py"),
+        ({"methods": ["overhual"]}, "methods: 'overhual' is none of .*, kd, .*short, "),
+        ({"methods": ["kd+xx"]}, r"methods: 'kd\+xx' is none of"),
         ({"pairs": ["wrn_16_2"]}, "'wrn_16_2' is not of the form teacher-student"),
+        ({"pairs": ["wrn_99_x-wrn_10_1"]}, "no network is called 'wrn_99_x'"),
+        ({"data": "foo"}, "data='foo' is none of cifar10, cifar100, digits, "),
+        ({"recipe": "foo"}, "recipe='foo' is none of crd, mhgd, ofd, review"),
+        ({"own_configs": pathlib.Path("nowhere")}, "configs=nowhere is not a folder"),
         (
             {
                 "pairs": ["wrn_16_2-wrn_10_1", "wrn_16_1-wrn_10_1"],
@@ -78,87 +88,204 @@ def test_students_alone_need_no_teacher():
         ),
     ],
 )
-def test_plans_that_make_no_sense_are_refused(settings, message):
+def test_plans_that_make_no_sense_are_rejected(settings, message):
     with pytest.raises(ValueError, match=message):
         plan(**settings)
 
 
-@pytest.fixture
-def comparison(tmp_path):
-    """Returns a function that runs a tiny comparison in a process of its own."""
-
-    def run(*arguments, overrides=()):
-        return subprocess.run(
-            [
-                *(sys.executable, "-m", "experiments.compare", "--data=digits"),
-                *("--pairs=wrn_10_1-wrn_10_1", "--seeds=1", f"--out={tmp_path}"),
-                *arguments,
-                *("--", "--config.epochs=1", "--config.batch_size=96", *overrides),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "JAX_PLATFORMS": "cpu"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
-
-
-def test_dry_run_prints_the_commands_and_runs_nothing(comparison, tmp_path):
-    done = comparison("--dry_run")
-    assert done.returncode == 0, done.stderr
-    teacher, student, overhaul = done.stdout.splitlines()
-    assert teacher == (
-        "python -m kdjax.main --config=configs/teacher.py:wrn_10_1,digits "
-        f"--workdir={tmp_path}/digits/teachers/wrn_10_1/seed_0 --config.seed=0 "
-        "--config.epochs=1 --config.batch_size=96"
+def test_methods_are_files_registered_methods_or_aliases(tmp_path):
+    (tmp_path / "mine.py").touch()
+    (tmp_path / "mhgd.py").touch()
+    cells = plan(
+        methods=["ofd", "at+kd", "kd_svd", "mhgd_distill_first", "mine", "mhgd"],
+        seeds=1,
+        own_configs=tmp_path,
+        recipe="crd",
     )
-    assert "configs/student.py:wrn_10_1,digits" in student
-    assert "--config=configs/overhaul.py:wrn_10_1-wrn_10_1,digits" in overhaul
+    pair = "wrn_16_2-wrn_10_1,digits,crd"
+    configs = {cell.workdir.parent.name: cell.config for cell in cells}
+    assert {k: v.removeprefix(f"{HERE}/") for k, v in configs.items()} == {
+        "wrn_16_2": "teacher.py:wrn_16_2,digits,crd",
+        "overhaul": f"overhaul.py:{pair}",
+        "attention_transfer+kd": f"distill.py:attention_transfer+kd,{pair}",
+        "kd_svd": f"kd_svd.py:{pair}",
+        "mhgd_distill_first": f"mhgd_distill_first.py:{pair}",
+        "mine": f"{tmp_path}/mine.py:{pair}",
+        "mhgd": f"{tmp_path}/mhgd.py:{pair}",
+    }
+    assert [cell.name for cell in cells][:2] == [
+        "teacher wrn_16_2 seed 0",
+        "overhaul seed 0",
+    ]
+
+
+def test_dry_run_prints_the_commands_and_runs_nothing(tmp_path, capsys):
+    status = compare.main(
+        [
+            *("--data=digits", "--pairs=wrn_10_1-wrn_10_1", "--seeds=1"),
+            *(f"--out={tmp_path}", "--dry_run", "--", "--config.epochs=1"),
+        ]
+    )
+    assert status == 0
+    teacher, student, overhaul = capsys.readouterr().out.splitlines()
+    assert teacher == (
+        f"python -m kdjax.main --config={HERE}/teacher.py:wrn_10_1,digits "
+        f"--workdir={tmp_path}/digits/teachers/wrn_10_1/seed_0 --config.seed=0 "
+        "--config.epochs=1"
+    )
+    assert "/student.py:wrn_10_1,digits" in student
+    assert "/overhaul.py:wrn_10_1-wrn_10_1,digits" in overhaul
     assert f"--config.teacher.checkpoint={tmp_path}/digits/teachers/" in overhaul
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_cell_is_listed_and_the_others_run(comparison, tmp_path):
-    """The teacher fails; the student alone needs none; then the rest is made up for."""
-    broken = tmp_path / "digits/teachers/wrn_10_1/seed_0"
-    broken.mkdir(parents=True)
-    (broken / "in_the_way").touch()
-    done = comparison()
-    assert done.returncode == 1
-    assert f"failed: {broken}: ended with status 2" in done.stderr
-    overhaul = tmp_path / "digits/wrn_10_1-wrn_10_1/overhaul/seed_0"
-    assert f"failed: {overhaul}: no finished teacher {broken}" in done.stderr
-    assert "1 of 3 runs done" in done.stdout
-    student = tmp_path / "digits/students/wrn_10_1/seed_0/result.json"
-    before = student.stat().st_mtime_ns
+_OWN = """
+import dataclasses
+from kdjax import distill, recipes
 
-    (broken / "in_the_way").unlink()
-    done = comparison()
-    assert done.returncode == 0, done.stderr
-    assert "3 of 3 runs done" in done.stdout
-    assert student.stat().st_mtime_ns == before
-    assert (overhaul / "result.json").exists()
+@distill.register
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mine(distill.Method):
+    name = "mine_of_a_file"
+    taxonomy = distill.Taxonomy("none", "none", "logits", "mean", "none")
+    weight: float = 1.0
+
+    def loss(self, variables, precomputed, student, teacher, inputs):
+        return {"all": ((student.logits - teacher.logits) ** 2).mean(-1)}, {}
+
+def get_config(argument):
+    return recipes.distillation(argument, {"mine_of_a_file": {}})
+"""
+
+
+# ml_collections loads a configuration by it.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("method", "overrides", "message"),
+    [
+        ("mine", [], None),
+        ("mine", ["--config.epochs=0"], r"teacher.py:.*epochs=0 is not at least 1"),
+        ("mine", ["--config.epohcs=3"], r"teacher.py:.*no such field: .*epohcs"),
+        ("mine", ["--config.epochs=x"], r"teacher.py:.*epochs"),
+        ("crd", ["--config.data.mixup=1.0"], r"crd,wrn.*data.mixup=1.0 mixes images"),
+    ],
+)
+def test_all_configurations_are_checked_before_the_first_run(
+    method, overrides, message, tmp_path, monkeypatch
+):
+    (tmp_path / "mine.py").write_text(_OWN)
+    monkeypatch.setattr(distill.registry, "METHODS", dict(distill.METHODS))
+    cells = plan(methods=["none", method], own_configs=tmp_path)
+    if message is None:
+        compare.check(cells, overrides)
+        return
+    with pytest.raises(ValueError, match=message) as error:
+        compare.check(cells, overrides)
+    assert "\n" not in str(error.value)
+
+
+def finished(cell, seconds):
+    cell.workdir.mkdir(parents=True, exist_ok=True)
+    (cell.workdir / "result.json").write_text(json.dumps({"wall_s": seconds}))
+
+
+class Processes:
+    """Stands in for the processes of the runs; `status` by the name of the run."""
+
+    def __init__(self, cells, status):
+        self.cells = {str(cell.workdir): cell for cell in cells}
+        self.status, self.started = status, []
+
+    def __call__(self, command, env):
+        (workdir,) = (x.removeprefix("--workdir=") for x in command if "workdir" in x)
+        cell = self.cells[workdir]
+        self.started.append(env["KDJAX_RUN_NAME"])
+        status = self.status.get(cell.name, 0)
+        if status == 0:
+            finished(cell, 60.0)
+        return types.SimpleNamespace(wait=lambda: status)
+
+
+def test_a_failed_cell_is_listed_and_the_others_run(monkeypatch, tmp_path, capsys):
+    """The teacher fails; the student alone needs none; then the rest is made up for."""
+    cells = compare.plan(
+        tmp_path,
+        data="digits",
+        pairs=["wrn_10_1-wrn_10_1"],
+        methods=["none", "overhaul"],
+        seeds=1,
+    )
+    processes = Processes(cells, {"teacher wrn_10_1 seed 0": 2})
+    monkeypatch.setattr(compare.subprocess, "Popen", processes)
+    teacher, _, overhaul = (cell.workdir for cell in cells)
+    assert compare.Runner([]).run(cells) == [
+        f"{teacher}: ended with status 2",
+        f"{overhaul}: no finished teacher {teacher}",
+    ]
+    assert processes.started == [
+        "[1/3] teacher wrn_10_1 seed 0",
+        "[2/3] student wrn_10_1 seed 0",
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"[1/3] teacher wrn_10_1 seed 0: {teacher}"
+
+    processes.status.clear()
+    assert compare.Runner([]).run(cells) == []
+    assert processes.started[2:] == [
+        "[1/3] teacher wrn_10_1 seed 0",
+        "[3/3] overhaul seed 0",
+    ]
+    # The student's minute, from its result, stands for the two that are not known.
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("[1/3] teacher wrn_10_1 seed 0, about 2 min to go: ")
+    assert second.startswith("[3/3] overhaul seed 0, about 1 min to go: ")
 
 
 def test_a_cell_that_was_stopped_stops_the_comparison(monkeypatch, tmp_path):
-    """As when one process alone is preempted: nothing failed, and all can go on."""
-    started = []
-
-    class Stopped:
-        def __init__(self, command):
-            started.append(command)
-
-        def wait(self):
-            return 75
-
-    monkeypatch.setattr(compare.signal, "signal", lambda *_: None)
-    monkeypatch.setattr(compare.subprocess, "Popen", Stopped)
+    """As when one process alone is preempted: nothing failed, and all can resume."""
     cells = compare.plan(
         tmp_path, data="digits", pairs=["wrn_10_1-wrn_10_1"], methods=["none"], seeds=3
     )
+    processes = Processes(cells, {"student wrn_10_1 seed 0": 75})
+    monkeypatch.setattr(compare.subprocess, "Popen", processes)
     runner = compare.Runner([])
     assert runner.run(cells) == []
     assert runner.stopped
-    assert len(started) == 1
+    assert len(processes.started) == 1
+
+
+def test_the_time_to_go_is_the_mean_of_finished_runs_of_the_kind(tmp_path):
+    def cell(config, folder):
+        return compare.Cell(folder, config, tmp_path / folder, 0)
+
+    slow, fast = cell("slow.py:", "slow"), cell("fast.py:", "fast")
+    times = schedule.Times.of_finished([slow, fast])
+    assert times.left([slow, fast]) == ""
+    finished(slow, 600.0)
+    times = schedule.Times.of_finished([slow, fast])
+    times.add(fast, 60.0)
+    times.add(fast, 180.0)
+    assert times.left([slow, fast, fast]) == ", about 14 min to go"
+    assert times.left([cell("new.py:", "new")]) == ", about 6 min to go"
+    assert times.left([slow] * 18) == ", about 3.0 h to go"
+
+
+def test_a_comparison_runs_and_ends_with_its_table(tmp_path):
+    """In processes of their own, as from a shell."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "experiments.compare", "--data=digits"),
+            *("--pairs=wrn_10_1-wrn_10_1", "--methods=none", "--seeds=1"),
+            *(f"--out={tmp_path}", "--", "--config.epochs=1"),
+            "--config.batch_size=96",
+        ],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[1/1] student wrn_10_1 seed 0: " in done.stdout
+    assert "1 of 1 runs done" in done.stdout
+    assert "last epoch" in done.stdout

@@ -1,0 +1,57 @@
+"""How long the runs of a comparison will still take."""
+
+import json
+import math
+import pathlib
+import statistics
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class TimedCell(Protocol):
+    """A run whose time is known once it is done."""
+
+    config: str
+    workdir: pathlib.Path
+
+    @property
+    def done(self) -> bool:
+        """Tells whether the run is finished."""
+
+
+class Times:
+    """Seconds that finished runs took, by their configuration."""
+
+    def __init__(self) -> None:
+        """Knows no run yet."""
+        self._seconds: dict[str, list[float]] = {}
+
+    @classmethod
+    def of_finished(cls, cells: Iterable[TimedCell]) -> "Times":
+        """Reads the times of those runs that are finished already."""
+        times = cls()
+        for cell in cells:
+            if cell.done:
+                result = json.loads((cell.workdir / "result.json").read_text())
+                times.add(cell, float(result["wall_s"]))
+        return times
+
+    def add(self, cell: TimedCell, seconds: float) -> None:
+        """Notes how long a run took."""
+        self._seconds.setdefault(cell.config, []).append(seconds)
+
+    def left(self, cells: Iterable[TimedCell]) -> str:
+        """Estimates the time of runs to come, in words.
+
+        A run of a configuration that has not been finished yet is taken to last as long
+        as the mean of those that have.
+        """
+        if not self._seconds:
+            return ""
+        means = {k: statistics.fmean(v) for k, v in self._seconds.items()}
+        other = statistics.fmean(means.values())
+        total = sum(means.get(cell.config, other) for cell in cells)
+        minutes = math.ceil(total / 60)
+        if minutes < 120:
+            return f", about {minutes} min to go"
+        return f", about {total / 3600:.1f} h to go"
