@@ -35,7 +35,7 @@ lint: $(INSTALLED)
 
 docs: $(INSTALLED)  ## the pages that are made from the code
 	$(BIN)/python -m kdjax.fields > docs/configuration.md
-	$(BIN)/python -m kdjax.distill --markdown > docs/methods.md
+	$(BIN)/python -m experiments.methods_page > docs/methods.md
 
 onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt

@@ -1,19 +1,19 @@
-"""Prints what methods there are, or which pairs of networks they can join.
+"""Prints what methods there are, or which pairs of networks they cannot join.
 
     python -m kdjax.distill
     python -m kdjax.distill --matrix
-    python -m kdjax.distill --markdown > docs/methods.md
 
-The first is the table of the overhaul paper, L = d(T_t(F_t), T_s(F_s)), method by
-method, with the phases of a training, what is learned besides the student (parameters,
-for WRN-40-2 to WRN-16-2) and which examples a value depends on. The second tries every
-method on every pair of the published tables, as its defaults have it: "yes", or why it
-cannot. The third makes a page of both.
+The first lists the methods with their short names, what they compare and by which
+distance (L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper), and how many
+auxiliary parameters they train for WRN-40-2 to WRN-16-2. The second tries every method
+on every pair of the published tables with its default hyperparameters, and lists those
+that it rejects and why. docs/methods.md has more, and the published figures.
 """
 
 import argparse
 import inspect
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import jax
@@ -50,21 +50,21 @@ PAIRS = (
     "wrn_22_4-mhgd_resnet",
 )
 
-#: What the trial is on: CIFAR-100.
+#: Methods are tried on CIFAR-100.
 _CLASSES, _IMAGE, _EXAMPLES = 100, (32, 32, 3), 50_000
 
-#: For methods that have no default for it.
+#: Hyperparameters without a usable default.
 REQUIRED = {"mutual_learning": {"peer": "wrn_16_2"}}
 
 
 def build(name: str) -> distill.Method:
-    """Builds a method as its defaults have it."""
+    """Builds a method with its defaults."""
     settings = {name: REQUIRED.get(name, {})}
     return distill.build(settings, num_classes=_CLASSES, num_examples=_EXAMPLES)[name]
 
 
 def refusal(method: distill.Method, pair: str) -> str | None:
-    """Says why a method cannot join the networks "teacher-student"; None if it can."""
+    """Returns why a method cannot join "teacher-student"; None if it can."""
     teacher, student = pair.split("-")
     try:
         compatibility.check(
@@ -87,21 +87,23 @@ def taxonomy() -> list[dict[str, str]]:
 def _row(name: str) -> dict[str, str]:
     method = build(name)
     source, _, _ = inspect.getdoc(inspect.getmodule(type(method))).partition("\n\n")
+    short = sorted(k for k, v in distill.ALIASES.items() if v == name)
     return {
         "method": name,
+        "short": ", ".join(short),
         **{
             column.replace("_", " "): value
             for column, value in method.taxonomy._asdict().items()
         },
         "phases": "pretrain, train" if method.pretrains else "train",
-        "learned": f"{_learned(method):,}",
+        "auxiliary parameters": f"{_auxiliary_parameters(method):,}",
         "a value depends on": method.depends_on,
         "source": " ".join(source.split()),
     }
 
 
-def _learned(method: distill.Method, pair: str = PAIRS[0]) -> int:
-    """Counts the parameters that a method learns beside the student's."""
+def _auxiliary_parameters(method: distill.Method, pair: str = PAIRS[0]) -> int:
+    """Counts the parameters that a method trains in addition to the student's."""
     teacher, student = (
         compatibility.outputs(name, _CLASSES, _IMAGE) for name in pair.split("-")
     )
@@ -112,65 +114,64 @@ def _learned(method: distill.Method, pair: str = PAIRS[0]) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(made))
 
 
-def matrix() -> list[dict[str, str]]:
-    """Returns a row for each pair: its names, and by method "yes" or why not."""
-    methods = {name: build(name) for name in sorted(distill.METHODS)}
-    return [
-        {"teacher-student": pair}
-        | {name: refusal(method, pair) or "yes" for name, method in methods.items()}
-        for pair in PAIRS
-    ]
-
-
-def _matrix_text(form: str) -> str:
-    """Writes the matrix with the reasons as notes below it."""
-    notes: dict[str, int] = {}
-
-    def cell(answer: str) -> str:
-        if answer == "yes":
-            return answer
-        return f"no [{notes.setdefault(answer, len(notes) + 1)}]"
-
+def summary() -> str:
+    """Returns the table of methods for a terminal of 100 columns."""
+    widths = {
+        "method": 22,
+        "short": 12,
+        "position": 20,
+        "distance": 24,
+        "auxiliary parameters": 10,
+    }
     rows = [
-        {key: x if key == "teacher-student" else cell(x) for key, x in row.items()}
-        for row in matrix()
-    ]
-    lines = [tabulate.tabulate(rows, headers="keys", tablefmt=form), ""]
-    lines += [f"[{number}] {reason}" for reason, number in notes.items()]
-    return "\n".join(lines).rstrip()
-
-
-def page() -> str:
-    """Returns both tables as a page in Markdown."""
-    # A bar would end the cell.
-    rows = [
-        {column: value.replace("|", "\\|") for column, value in row.items()}
+        {column: textwrap.fill(row[column], width) for column, width in widths.items()}
         for row in taxonomy()
     ]
-    taxonomy_text = tabulate.tabulate(rows, headers="keys", tablefmt="github")
-    return (
-        "# Methods\n\nMade by `python -m kdjax.distill --markdown`, from the code.\n\n"
-        f"## Taxonomy\n\nL = d(T_t(F_t), T_s(F_s))\n\n{taxonomy_text}\n\n"
-        f"## Methods and pairs\n\n{_matrix_text('github')}"
+    return tabulate.tabulate(
+        [[*row.values()] for row in rows],
+        headers=[textwrap.fill(column, width) for column, width in widths.items()],
+        colalign=(*["left"] * 4, "right"),
+        disable_numparse=True,
+    )
+
+
+def rejections() -> dict[tuple[str, str], str]:
+    """Returns why methods cannot join pairs, by the names of both."""
+    methods = {name: build(name) for name in sorted(distill.METHODS)}
+    found = {}
+    for pair in PAIRS:
+        for name, method in methods.items():
+            if reason := refusal(method, pair):
+                found[name, pair] = reason
+    return found
+
+
+def _matrix() -> str:
+    tried = f"{len(distill.METHODS)} methods on {len(PAIRS)} pairs"
+    exceptions = [
+        f"{name} cannot join {pair}: {reason}"
+        for (name, pair), reason in rejections().items()
+    ]
+    return "\n".join(
+        [
+            f"{tried}: all can be trained, except {len(exceptions)}.",
+            *(textwrap.fill(line, 100) for line in exceptions),
+        ]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line."""
     parser = argparse.ArgumentParser(
-        prog="distill", description="Prints what distillation methods there are."
+        prog="python -m kdjax.distill",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_mutually_exclusive_group().add_argument
-    add("--matrix", action="store_true", help="try every method on every pair")
-    add("--markdown", action="store_true", help="print a page of both for Markdown")
+    parser.add_argument(
+        "--matrix", action="store_true", help="try every method on every pair"
+    )
     args = parser.parse_args(argv)
-    if args.markdown:
-        print(page())
-    elif args.matrix:
-        print(_matrix_text("simple"))
-    else:
-        widths = [None, *[26] * 5, None, None, 10, 40]
-        print(tabulate.tabulate(taxonomy(), headers="keys", maxcolwidths=widths))
+    print(_matrix() if args.matrix else summary())
     return 0
 
 

@@ -1,0 +1,113 @@
+"""Makes docs/methods.md, the page of methods, from the code and published figures.
+
+python -m experiments.methods_page > docs/methods.md
+"""
+
+import string
+from collections.abc import Iterable, Iterator
+
+import tabulate
+
+from experiments import published
+from kdjax.distill import __main__ as table
+
+_INTRODUCTION = """# Methods
+
+Made by `make docs` from the code and from `experiments/published.csv`.
+
+Any method trains any pair of networks, with the settings of its published figures:
+
+    python -m kdjax.main --config=configs/distill.py:METHOD,TEACHER-STUDENT[,DATA] \\
+        --config.teacher.checkpoint=DIR --workdir=DIR
+
+Short names do as well. Several methods are joined as in `overhaul+kd`. A method of your
+own is a class with `@distill.register` in a file that your configuration imports.
+
+## Taxonomy
+
+L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper. Auxiliary parameters are
+trained in addition to the student's and dropped afterwards; counted for WRN-40-2 to
+WRN-16-2 on CIFAR-100.
+"""
+
+_FIGURES = """
+## Published figures
+
+Top-1 test accuracy in percent on CIFAR-100. *last* or *best*: the epoch, where best is
+chosen on the test split; *tuned*: hyperparameters were chosen for each pair. Sources,
+runs and hyperparameters are in `experiments/published.csv`.
+"""
+
+
+def page() -> Iterator[str]:
+    """Yields the lines of the page."""
+    yield from _INTRODUCTION.splitlines()
+    yield ""
+    # A bar would end the cell.
+    rows = [
+        {column: value.replace("|", "\\|") for column, value in row.items()}
+        for row in table.taxonomy()
+    ]
+    yield from _markdown(rows)
+    yield from _FIGURES.splitlines()
+    yield from _benchmark()
+    yield from ("", "Other figures:", "")
+    benchmark = set(table.PAIRS[:13])
+    yield from _markdown(
+        {
+            "method": f.method,
+            "variant": f.variant,
+            "teacher-student": f.pair,
+            "data": f.data,
+            "teacher": f"{f.teacher_accuracy:.2f}",
+            "baseline": f"{f.baseline_accuracy:.2f}",
+            "accuracy": f"{f.accuracy:.2f}",
+            "epoch": f.epoch or "",
+            "source": f.source,
+        }
+        for f in published.read()
+        if f.pair not in benchmark or f.recipe == "mhgd"
+    )
+
+
+def _benchmark() -> Iterator[str]:
+    """Yields the table of the benchmark's thirteen pairs, under letters."""
+    letters = dict(zip(table.PAIRS[:13], string.ascii_lowercase, strict=False))
+    figures = [f for f in published.read() if f.pair in letters and f.recipe != "mhgd"]
+    legend = []
+    rows: dict[str, dict[str, str]] = {}
+    for name in ("teacher", "baseline"):
+        rows[name] = {
+            "method": name,
+            "epoch": "last",
+            **dict.fromkeys(letters.values(), ""),
+        }
+    for figure in figures:
+        letter = letters[figure.pair]
+        tuned = ", tuned" if figure.tuned_per_pair else ""
+        row = rows.setdefault(
+            figure.method,
+            {
+                "method": figure.method,
+                "epoch": f"{figure.epoch or ''}{tuned}",
+                **dict.fromkeys(letters.values(), ""),
+            },
+        )
+        row[letter] = f"{figure.accuracy:.2f}"
+        if not rows["teacher"][letter]:
+            rows["teacher"][letter] = f"{figure.teacher_accuracy:.2f}"
+            rows["baseline"][letter] = f"{figure.baseline_accuracy:.2f}"
+    legend = [f"{letter}: {pair}" for pair, letter in letters.items()]
+    yield from ("", "; ".join(legend) + ".", "")
+    yield from _markdown(rows.values())
+
+
+def _markdown(rows: Iterable[dict[str, str]]) -> Iterator[str]:
+    text = tabulate.tabulate(
+        list(rows), headers="keys", tablefmt="github", disable_numparse=True
+    )
+    yield from text.splitlines()
+
+
+if __name__ == "__main__":
+    print("\n".join(page()))
