@@ -32,7 +32,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments import report, schedule
+from . import report, schedule
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 _ALONE = "none"

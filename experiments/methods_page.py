@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import tabulate
 
-from experiments import published
+from kdjax import distill
 from kdjax.distill import __main__ as table
+
+from . import published
 
 _INTRODUCTION = """# Methods
 
@@ -28,6 +30,14 @@ own is a class with `@distill.register` in a file that your configuration import
 L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper. Auxiliary parameters are
 trained in addition to the student's and dropped afterwards; counted for WRN-40-2 to
 WRN-16-2 on CIFAR-100.
+"""
+
+_HYPERPARAMETERS = """
+## Hyperparameters
+
+With their defaults; `--config.methods.NAME.FIELD=VALUE` sets one. Those of published
+figures that differ, by pair or data set, are in `kdjax/method_recipes.py`, which
+configs/distill.py applies.
 """
 
 _FIGURES = """
@@ -49,6 +59,18 @@ def page() -> Iterator[str]:
         for row in table.taxonomy()
     ]
     yield from _markdown(rows)
+    yield from _HYPERPARAMETERS.splitlines()
+    yield ""
+    yield from _markdown(
+        {
+            "method": name,
+            "hyperparameters": ", ".join(
+                f"`{field}={value!r}`".replace("'", '"')
+                for field, value in distill.hyperparameters(name).items()
+            ),
+        }
+        for name in sorted(distill.METHODS)
+    )
     yield from _FIGURES.splitlines()
     yield from _benchmark()
     yield from ("", "Other figures:", "")
