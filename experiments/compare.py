@@ -213,6 +213,7 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
     from ml_collections import config_flags
 
     from kdjax import config as config_lib
+    from kdjax.runs import messages
 
     # The accelerator is for the runs; nothing is computed here.
     jax.config.update("jax_platforms", "cpu")
@@ -225,10 +226,11 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
         try:
             values(["compare", *argv])
             config_lib.check(holder.value)
-        except (ValueError, OSError, flags.Error) as error:
+        except (LookupError, AttributeError, ValueError, TypeError, OSError) as error:
+            reason = messages.parsing_error(error, argv)
+            raise ValueError(f"{config}: {reason}") from None
+        except flags.Error as error:
             raise ValueError(f"{config}: {error}") from None
-        except (AttributeError, KeyError) as error:
-            raise ValueError(f"{config}: no such field: {error.args[0]}") from None
 
 
 class Runner:

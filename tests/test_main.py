@@ -268,6 +268,10 @@ def test_a_mistake_is_one_line_of_a_process(tmp_path):
             ["--config.optimizer.learning_rat=1"],
             '--config.optimizer.learning_rat=1: no such field. Did you mean "learning',
         ),
+        (
+            ["--config.methods.kd.weight=0.5"],
+            "--config.methods.kd.weight=0.5: no such field. configs/distill.py:METHOD+",
+        ),
         (["--config.epochs=many"], "--config.epochs=many: invalid literal for int()"),
         (["--config.batch_size=0"], "batch_size=0 is not at least 1"),
         (["--no_such_flag"], "Unknown command line flag 'no_such_flag'"),

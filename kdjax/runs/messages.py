@@ -43,10 +43,12 @@ def parsing_error(error: Exception, argv: Sequence[str]) -> str:
         # last part of its name only.
         message = str(error.args[0]) if error.args else ""
         name = re.search(r"\w+|$", message).group()
-        pattern = re.compile(rf"--?config\.(.*\.)?{name}(=|$)")
+        pattern = re.compile(rf"--?config\.(.*\.)?{name}(\.|=|$)")
         if (override := next(filter(pattern.match, argv), None)) is not None:
             suggestion = re.search(r"Did you mean .*\?|$", message).group()
             hint = suggestion or "--dry_run lists the fields"
+            if re.match(rf"--?config\.methods\.{name}\b", override):
+                hint = "configs/distill.py:METHOD+METHOD,... takes several methods"
             return f"{override}: no such field. {hint}"
     if isinstance(error, flags.Error | TypeError | ValueError | OSError):
         return one_line(error)
