@@ -124,10 +124,13 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
         student, teacher if taught else None, {name: method}, teacher_train=False
     )
     frozen = objective.Frozen(variables[1] if taught else None, {name: precomputed})
-    params, batch_stats = (
-        {"student": variables[0][kind], "methods": {name: learned[kind]}}
-        for kind in ("params", "batch_stats")
-    )
+    params = {"student": variables[0]["params"], "methods": {name: learned["params"]}}
+    batch_stats = {
+        "student": variables[0]["batch_stats"],
+        "methods": {name: learned["batch_stats"]},
+    }
+    if "method_state" in learned:
+        batch_stats["method_state"] = {name: learned["method_state"]}
 
     def terms(label):
         found = gradients_of(
@@ -140,7 +143,8 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
         )
         own = {k: v for k, v in found.values.items() if k.startswith(f"{name}/")}
         gradients = [x for x in (found.summed, found.clipped) if x is not None]
-        return own, found.batch_stats["methods"], found.values, gradients
+        stats = {k: v for k, v in found.batch_stats.items() if k != "student"}
+        return own, stats, found.values, gradients
 
     traced = jax.jit(terms).trace(batch.label)
     own, stats, values, _ = traced.out_info
