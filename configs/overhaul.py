@@ -17,8 +17,8 @@ of the best epoch.
 
 The recipe is the authors' own, `recipes.ofd` and `recipes.imagenet`; in settings e and
 f the batch is of 64. Train the teacher of a to d with configs/teacher.py:wrn_28_4, that
-of e and f with configs/teacher.py:pyramidnet_200_240, whose mixup has an alpha of our
-choice since theirs was not published. kdjax.interop.torch_import reads the authors'
+of e and f with configs/teacher.py:pyramidnet_200_240, whose mixup has an alpha of 1
+since the authors' was not published. kdjax.interop.torch_import reads the authors'
 own, and torchvision's old weights, which teach on ImageNet.
 """
 

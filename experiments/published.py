@@ -1,8 +1,8 @@
 """Published figures, read from `published.csv`.
 
 Accuracies are percent of the test split. Each row carries the settings that it was
-obtained with, as fields of a configuration, and what else decides whether a run of
-ours may be compared with it.
+obtained with, as fields of a configuration, and what else decides whether a run
+may be compared with it.
 """
 
 import csv

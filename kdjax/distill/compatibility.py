@@ -1,4 +1,4 @@
-"""Whether methods can join two networks: found out before anything is computed."""
+"""Checks abstractly that methods support a teacher-student pair."""
 
 import functools
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def check(
     num_classes: int,
     image_shape: tuple[int, int, int],
 ) -> None:
-    """Refuses methods that cannot join two networks.
+    """Rejects methods that cannot join two networks.
 
     Args:
       methods: by the names of their terms.
@@ -45,12 +45,16 @@ def check(
     Raises:
       ValueError: names the method and says why; or a network cannot be built.
     """
-    ours = outputs(student, num_classes, image_shape)
-    theirs = teacher and outputs(teacher, num_classes, image_shape)
+    student_outputs = outputs(student, num_classes, image_shape)
+    teacher_outputs = teacher and outputs(teacher, num_classes, image_shape)
     key = jax.eval_shape(lambda: jax.random.key(0))
     for method in methods.values():
         if method.needs_teacher:
             method.check_teacher(teacher)
         if method.pretrains:
-            jax.eval_shape(lambda key, m=method: m.pretrain_init(key, theirs), key)
-        jax.eval_shape(lambda key, m=method: m.init(key, ours, theirs), key)
+            jax.eval_shape(
+                lambda key, m=method: m.pretrain_init(key, teacher_outputs), key
+            )
+        jax.eval_shape(
+            lambda key, m=method: m.init(key, student_outputs, teacher_outputs), key
+        )
