@@ -49,6 +49,9 @@ def source_of(module: str) -> str:
 def check_config(argument: str, overrides: dict[str, str]) -> None:
     """Loads the config file of a command, and looks its overrides up in it."""
     path, _, argument = argument.partition(":")
+    argument = argument.replace("METHOD", "kd").replace(
+        "TEACHER-STUDENT", "wrn_16_2-wrn_10_1"
+    )
     file = ROOT / installation.find_config(path)
     config = runpy.run_path(str(file))["get_config"](*[argument] * bool(argument))
     assert isinstance(config, ml_collections.ConfigDict)
