@@ -39,8 +39,8 @@ def tiny_imagenet(config: Config) -> None:
     """TinyImageNet, for networks `@64`.
 
     Published figures on it (Lee and Song, BMVC 2019) come without their recipe, so this
-    is kdjax's own: the padding grows with the images, from 4 pixels of 32 to 8 of 64, and the
-    mean and standard deviation are those of ImageNet.
+    is kdjax's own: the padding grows with the images, from 4 pixels of 32 to 8 of 64,
+    and the mean and standard deviation are those of ImageNet.
     """
     config.data.name = "tiny_imagenet"
     config.data.padding = 8
