@@ -21,6 +21,9 @@ PAGES = {
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 }
 
+#: What stands for a choice of the reader's in commands.
+PLACEHOLDERS = {"METHOD": "kd", "TEACHER-STUDENT": "wrn_16_2-wrn_10_1", "[,DATA]": ""}
+
 
 def python_blocks(text: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
@@ -49,9 +52,8 @@ def source_of(module: str) -> str:
 def check_config(argument: str, overrides: dict[str, str]) -> None:
     """Loads the config file of a command, and looks its overrides up in it."""
     path, _, argument = argument.partition(":")
-    argument = argument.replace("METHOD", "kd").replace(
-        "TEACHER-STUDENT", "wrn_16_2-wrn_10_1"
-    )
+    for placeholder, value in PLACEHOLDERS.items():
+        argument = argument.replace(placeholder, value)
     file = ROOT / installation.find_config(path)
     config = runpy.run_path(str(file))["get_config"](*[argument] * bool(argument))
     assert isinstance(config, ml_collections.ConfigDict)
