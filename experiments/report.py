@@ -21,6 +21,8 @@ from typing import Any
 
 import tabulate
 
+from kdjax import installation
+
 from . import pairs, runs, summary
 
 _DASH = "\N{EM DASH}"
@@ -188,9 +190,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out and out.suffix == ".jsonl":
         out = out.parent
     try:
+        installation.require_extra("report", needed_by="experiments.report")
         blocks, unfinished = collect(flags.runs)
         out.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     command = shlex.join([*parser.prog.split(), f"--runs={flags.runs}", f"--out={out}"])

@@ -33,10 +33,12 @@ def require_extra(extra: str, needed_by: str) -> None:
             except importlib.metadata.PackageNotFoundError:
                 missing.append(package)
     if missing:
-        raise ModuleNotFoundError(
-            f'{needed_by} needs {", ".join(missing)}: pip install "kdjax[{extra}]", '
-            'or "kdjax[train,data]" for all that training needs'
+        message = (
+            f'{needed_by} needs {", ".join(missing)}: pip install "kdjax[{extra}]"'
         )
+        if extra in ("train", "data"):
+            message += '; for all that training needs, "kdjax[train,data]"'
+        raise ModuleNotFoundError(message)
 
 
 def find_config(path: str) -> str:
