@@ -13,9 +13,10 @@ to the task's, the student's step of the lower bound has a second backward pass,
 `--examples` is the number of training images, by which the memory of CRD is as large as
 in training; the default is that of CIFAR-100.
 
-For a method that compresses feature maps to singular vectors, `compress_ROUTE_ms` are
-the milliseconds of that part alone by each algorithm: all stages of both networks, and
-the gradient to the student's. `--hyperparameter=route=svd` chooses that of the step.
+For a method that compresses feature maps to singular vectors, `compress_ALGORITHM_ms`
+are the milliseconds of that part alone by each algorithm: all stages of both networks,
+and the gradient to the student's. `--hyperparameter=algorithm=svd` has the step take
+another one.
 
 `--method=all`, or several with commas, prints such a line for each and then a table:
 milliseconds, lower bound, overhead, auxiliary parameters, and the most memory that the

@@ -4,9 +4,9 @@
 
 Reads the work directory of a run that is finished, or stopped in the training of its
 student; not of one under way. Each pair of stages gets a picture, `graphs/pair_1.png`
-and so on in it (or in `--out`), of one batch of test images sorted by class: a row for
-each head, the teacher's graph beside the student's as the run started it and as its
-newest checkpoint has it. KL(student || teacher) is printed in nats, the mean over the
+and so on in it (or in `--out`), of one batch of test images sorted by class. A row is
+a head: the teacher's graph, the student's before distillation and the student's in
+the newest checkpoint. KL(student || teacher) is printed in nats, the mean over the
 images: of each head in the picture, of all heads together in the table.
 
 The images are taken evenly from the classes, the first ten if there are more, are not
@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from kdjax import config as config_lib
 from kdjax import distill, objective, phases, train
 from kdjax.data import normalization
-from kdjax.distill.modules import attention_network
+from kdjax.losses import mhgd
 from kdjax.runs import checkpoint, workdirs
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState
@@ -90,16 +90,16 @@ def choose(label: np.ndarray, count: int) -> np.ndarray:
     """Chooses images evenly from the classes, the first ten if there are more.
 
     Returns:
-      Their places, by class and then in order, [count].
+      Their indices, by class and then in order, [count].
 
     Raises:
       ValueError: if there are not so many.
     """
-    places = [np.flatnonzero(label == name) for name in np.unique(label)[:_CLASSES]]
-    rank = np.concatenate([np.arange(len(of_class)) for of_class in places])
+    indices = [np.flatnonzero(label == name) for name in np.unique(label)[:_CLASSES]]
+    rank = np.concatenate([np.arange(len(of_class)) for of_class in indices])
     if not 2 <= count <= len(rank):
         raise ValueError(f"--images={count} is not from 2 to {len(rank)}")
-    return np.concatenate(places)[np.sort(np.argsort(rank, kind="stable")[:count])]
+    return np.concatenate(indices)[np.sort(np.argsort(rank, kind="stable")[:count])]
 
 
 def compare(
@@ -124,12 +124,12 @@ def compare(
             image, mean=config.data.mean, std=config.data.std
         )
         variables = _variables(state, "student")
-        ours, _ = objective.forward(student, variables, image, train=True)
-        theirs, _ = objective.forward(teacher, teacher_variables, image, train=train)
+        outputs, _ = objective.forward(student, variables, image, train=True)
+        target, _ = objective.forward(teacher, teacher_variables, image, train=train)
         learned, heads = (
             _variables(x, "methods", _METHOD) for x in (state, pretrained)
         )
-        vectors = _vectors(method, learned, ours, theirs)
+        vectors = _vectors(method, learned, outputs, target)
         return [method.logits(heads, side) for side in vectors]
 
     frozen = states[0], experiment.teacher.variables, image
@@ -147,18 +147,16 @@ def _variables(state: TrainState, *path: str) -> dict[str, dict]:
 
 def _vectors(method, learned, student, teacher) -> list[list[jax.Array]]:
     """Compresses each stage to a vector an image: the student's and the teacher's."""
-    points, _ = method.points(learned, student, teacher)
-    return [[x[..., 0] for x in side] for side in zip(*points, strict=True)]
+    *vectors, _ = method.vectors(learned, student, teacher)
+    return [[x[..., 0] for x in side] for side in vectors]
 
 
 def _graphs(logits: Sequence[jax.Array], smoothing: str) -> tuple[np.ndarray, ...]:
     teacher, edge, divergence = logits[0], [], []
     for own in logits:
-        edge.append(attention_network.graph(own, teacher, smoothing=smoothing))
+        edge.append(mhgd.graph(own, teacher, smoothing=smoothing))
         heads = zip(own[:, None], teacher[:, None], strict=True)
-        kl = [
-            attention_network.graph_divergence(*x, smoothing=smoothing) for x in heads
-        ]
+        kl = [mhgd.graph_divergence(*x, smoothing=smoothing) for x in heads]
         divergence.append(np.mean(kl, axis=1))
     return np.asarray(edge), np.asarray(divergence)
 
@@ -169,8 +167,8 @@ def draw(
     """Writes the graphs of one pair of stages as a PNG.
 
     Args:
-      edge: the graphs, as `compare` gives them.
-      divergence: likewise.
+      edge: the graphs, as `compare` returns them.
+      divergence: as `compare` returns them, of each head.
       label: class of each image, in order, [B].
       file: where to write; overwritten if it exists.
       title: of the picture.
@@ -242,7 +240,10 @@ def _plot(flags: argparse.Namespace) -> str:
         file = out / f"pair_{number}.png"
         _, before, after = (f"{kl:.4f}" for kl in divergence.sum(axis=1))
         rows.append((file.stem, before, after, file))
-        title = f"{networks}, {file.stem}: KL {before} before, {after} after"
+        title = (
+            f"{networks}, {file.stem}\nKL(student || teacher), sum over {most} heads, "
+            f"nats: {before} before, {after} after"
+        )
         draw(edge[:, :heads], divergence[:, :heads], label[index], file, title)
     headers = ("pair", "KL before", "KL after", "picture")
     return (

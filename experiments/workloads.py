@@ -13,8 +13,8 @@ import numpy as np
 from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill.linalg import singular_vectors
-from kdjax.distill.singular_vector_method import PointVectorMethod
+from kdjax.distill.singular_vector_method import SingularVectorMethod
+from kdjax.losses.linalg import singular_vectors
 
 
 class Workload:
@@ -197,8 +197,8 @@ class Setup:
 
         return Workload(forward, self._variables["teacher"])
 
-    def compression(self, route: str, student_vectors: int) -> Workload:
-        """Builds the singular vectors of all points, with the student's gradient."""
+    def compression(self, algorithm: str, student_vectors: int) -> Workload:
+        """Builds the singular vectors of all stages, with the student's gradient."""
         maps = {
             role: jax.jit(lambda v, n=network: self._forward(n, v, train=True))(
                 self._variables[role]
@@ -208,17 +208,17 @@ class Setup:
 
         @jax.jit
         def compress(student, teacher):
-            targets = [singular_vectors.compress(x, 1, route=route) for x in teacher]
-
             def total(student):
-                vectors = (
-                    singular_vectors.compress(x, student_vectors, route=route)
-                    for x in student
+                vectors = singular_vectors.compress_all(
+                    [*teacher, *student],
+                    [1] * len(teacher) + [student_vectors] * len(student),
+                    algorithm=algorithm,
                 )
+                targets, candidates = vectors[: len(teacher)], vectors[len(teacher) :]
                 # A cotangent of one vector an image, as alignment leaves it.
-                return sum(jnp.sum(v[..., 0] ** 3) for v in vectors)
+                return sum(jnp.sum(v[..., 0] ** 3) for v in candidates), targets
 
-            return None, (targets, jax.grad(total)(student))
+            return None, jax.grad(total, has_aux=True)(student)
 
         return Workload(compress, maps["student"], maps["teacher"])
 
@@ -248,9 +248,9 @@ def workloads(setup: Setup, name: str, given: Mapping[str, Any]) -> dict[str, Wo
         "student": setup.student_step(clips),
         "teacher": setup.teacher_forward(),
     }
-    if isinstance(method, PointVectorMethod):
-        for route in singular_vectors.ROUTES:
-            found[f"compress_{route}"] = setup.compression(
-                route, method.student_vectors
+    if isinstance(method, SingularVectorMethod):
+        for algorithm in singular_vectors.ALGORITHMS:
+            found[f"compress_{algorithm}"] = setup.compression(
+                algorithm, method.student_vectors
             )
     return found

@@ -297,7 +297,7 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
 
 
 #: Of the routes and gradients those that compile fastest.
-MHGD = {"mhgd": {"heads": 2, "route": "gram", "gradient": "projection"}}
+MHGD = {"mhgd": {"heads": 2, "algorithm": "gram", "gradient": "projection"}}
 #: Two epochs of three full batches in every phase.
 PHASES = {"batch_size": 32, "pretrain.epochs": 2, "distill_first.epochs": 2}
 

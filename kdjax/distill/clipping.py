@@ -43,7 +43,7 @@ def clip_to_task(task: Any, distillation: Any, *, epoch: jax.Array) -> Any:
         largest = jnp.maximum(distillation_norm, bound)
         return task + distillation * (bound / jnp.where(largest > 0, largest, 1))
 
-    return jax.tree.map(clip, task, distillation, _norms(task), _norms(distillation))
+    return jax.tree.map(clip, task, distillation, *_norms((task, distillation)))
 
 
 def _norms(tree: Any) -> Any:

@@ -8,7 +8,7 @@ import dataclasses
 
 import jax
 
-from kdjax.distill import distances, transforms
+from kdjax import losses
 from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
 
 
@@ -57,8 +57,5 @@ class Jacobian(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the squared difference of the directions, [B]."""
-        ours, theirs = (
-            transforms.flat_unit(outputs.input_gradient)
-            for outputs in (student, teacher)
-        )
-        return {"jacobian": distances.l2(ours, theirs)}, {}
+        term = losses.jacobian(student.input_gradient, teacher.input_gradient)
+        return {"jacobian": term}, {}

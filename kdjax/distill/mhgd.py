@@ -2,44 +2,45 @@
 Network" (BMVC 2019).
 
 A batch becomes a graph: each image has a vector at the front and at the back of a part
-of the network, and an attention network, trained on the teacher alone, says how the
-back of one image relates to the front of another. The student learns to relate them as
-the teacher does. Original: sseung0703/KD_methods_with_TF, `MHGD.py`.
+of the network, and an attention network, trained on the teacher alone, relates the back
+vector of each image to the front vectors of all images. The student learns to relate
+them as the teacher does. Original: sseung0703/KD_methods_with_TF, `MHGD.py`.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules import attention_network
 from kdjax.distill.relational import RelationalMethod
-from kdjax.distill.singular_vector_method import PointVectorMethod
+from kdjax.distill.singular_vector_method import SingularVectorMethod
+from kdjax.losses.mhgd import SMOOTHINGS, estimation_loss, graph_divergence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mhgd(PointVectorMethod, RelationalMethod):
-    """Graphs of a batch by multi-head attention between two points of a network.
+class Mhgd(SingularVectorMethod, RelationalMethod):
+    """Graphs of a batch by multi-head attention between two stages of a network.
 
-    Every two consecutive stages, front and back, have an attention network of their
-    own. It learns in the phase before, to estimate the teacher's back vectors by its
-    front vectors, and is frozen then. The terms are `pair_1`, `pair_2`, ... : the
-    divergences of the student's graphs from the teacher's, row by row.
+    Every two adjacent stages, front and back, have an attention network of their own.
+    Pretraining teaches it to estimate the teacher's back vectors from its front
+    vectors; then it is frozen. The terms are `pair_1`, `pair_2`, ... : the divergences
+    of the student's graphs from the teacher's, row by row.
 
     Batch-relational: a graph relates the images of a batch with one another.
 
     Differs from the original in: `attention_network.AttentionNetwork`,
-    `attention_network.kept_heads` and `singular_vectors.compress` say what.
+    `attention_network.head_dropout_mask` and `singular_vectors.compress` say what.
 
     Attributes:
       weight: factor on the mean over the batch. The original has none and sums over
-        its batch of 128; which matters where the gradient is not clipped.
-      heads: graphs of a pair.
-      smoothing: what bounds the logits, a key of `attention_network.SMOOTHINGS`:
+        its batch of 128, which matters where the gradient is not clipped.
+      heads: number of graphs of a pair.
+      smoothing: what bounds the logits, a key of `losses.mhgd.SMOOTHINGS`:
         "tanh", or "centered_tanh" as first released in July 2019.
     """
 
@@ -58,17 +59,17 @@ class Mhgd(PointVectorMethod, RelationalMethod):
     smoothing: str = "tanh"
 
     def __post_init__(self):
-        PointVectorMethod.__post_init__(self)
+        SingularVectorMethod.__post_init__(self)
         RelationalMethod.__post_init__(self)
         self._require_positive("heads")
-        self._require_choice("smoothing", attention_network.SMOOTHINGS)
+        self._require_choice("smoothing", SMOOTHINGS)
 
     @property
     def _teacher_vectors(self) -> int:
         return 1
 
     def pretrain_init(self, key: jax.Array, teacher: Outputs) -> Variables:
-        """Makes an attention network for every two consecutive stages."""
+        """Makes an attention network for every two adjacent stages."""
         if len(teacher.features.post) < 2:
             raise ValueError(
                 "methods.mhgd needs two stages or more, the teacher has "
@@ -91,15 +92,12 @@ class Mhgd(PointVectorMethod, RelationalMethod):
     def pretrain_loss(
         self, variables: Variables, key: jax.Array, teacher: Outputs
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Returns how far the estimates are from the teacher's back vectors, [B] each.
+        """Returns the estimation loss of every pair of stages, [B] each.
 
-        Statistics, graph and estimates are those of all images in scope, on every
-        device; what it returns is the device's own.
+        Every device computes statistics, graph and estimates of all images in scope,
+        and returns the losses of its own images.
         """
-        vectors = [
-            singular_vectors.compress(x, 1, route=self.route)[..., 0]
-            for x in teacher.features.post
-        ]
+        vectors = [x[..., 0] for x in self._compress(teacher.features.post)]
         gathered = [self._gather(v) for v in vectors]
         size, own = len(gathered[0]), self._own_rows(len(vectors[0]))
         pairs = list(_pairs(gathered))
@@ -107,18 +105,18 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         for (name, (front, back)), pair_key in zip(
             pairs, jax.random.split(key, len(pairs)), strict=True
         ):
-            noise = attention_network.head_noise(
-                pair_key, heads=self.heads, position=jnp.arange(size), batch_size=size
+            kept = attention_network.head_dropout_mask(
+                pair_key, heads=self.heads, index=jnp.arange(size), batch_size=size
             )
             estimate, updates = self._network_of(front, back).apply(
                 _of_pair(variables, name),
                 front,
                 back,
-                attention_network.kept_heads(noise),
+                kept,
                 train=True,
                 mutable=["batch_stats"],
             )
-            terms[name] = attention_network.estimation_loss(estimate, back)[own]
+            terms[name] = estimation_loss(estimate, back)[own]
             stats[name] = updates["batch_stats"]
         return terms, stats
 
@@ -131,37 +129,35 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the divergence of the graphs of every pair of stages, [B] each."""
-        points, stats = self.points(variables, student, teacher)
-        ours, theirs = ([x[..., 0] for x in side] for side in zip(*points, strict=True))
-        graphs = zip(
-            self.logits(precomputed["pretrained"], ours),
-            self.logits(precomputed["pretrained"], theirs),
-            strict=True,
+        *vectors, stats = self.vectors(variables, student, teacher)
+        graphs = (
+            self.logits(precomputed["pretrained"], [x[..., 0] for x in side])
+            for side in vectors
         )
         terms = {
-            name: attention_network.graph_divergence(*logits, smoothing=self.smoothing)
-            for name, logits in zip(_names(len(points) - 1), graphs, strict=True)
+            f"pair_{number}": graph_divergence(*logits, smoothing=self.smoothing)
+            for number, logits in enumerate(zip(*graphs, strict=True), start=1)
         }
         return terms, stats
 
     def logits(
-        self, prepared: Variables, vectors: Sequence[jax.Array]
+        self, pretrained: Variables, vectors: Sequence[jax.Array]
     ) -> list[jax.Array]:
-        """Relates the images by a network's vectors, pair by pair.
+        """Computes the attention logits of a network's vectors, pair by pair.
 
         Args:
-          prepared: the attention networks, with their running statistics.
-          vectors: of each stage, [B, C].
+          pretrained: the attention networks, with their running statistics.
+          vectors: one an image, [B, C] for every stage.
 
         Returns:
-          [A, B, B_all] each: the device's own images to all in scope.
+          [A, B, B_all] for every pair: the device's own images by all in scope.
         """
         found = []
         for name, (front, back) in _pairs(vectors):
             network = self._network_of(front, back)
             found.append(
                 network.apply(
-                    _of_pair(prepared, name),
+                    _of_pair(pretrained, name),
                     self._gather(front),
                     back,
                     train=False,
@@ -183,14 +179,10 @@ class Mhgd(PointVectorMethod, RelationalMethod):
         return self._network(front.shape[-1], back.shape[-1])
 
 
-def _names(pairs: int) -> list[str]:
-    return [f"pair_{number + 1}" for number in range(pairs)]
-
-
-def _pairs(points: Sequence) -> Iterator[tuple[str, tuple]]:
-    """Names every two consecutive points, front and back."""
-    pairs = list(itertools.pairwise(points))
-    return zip(_names(len(pairs)), pairs, strict=True)
+def _pairs(stages: Sequence[Any]) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Names every two adjacent stages, front and back."""
+    for number, pair in enumerate(itertools.pairwise(stages), start=1):
+        yield f"pair_{number}", pair
 
 
 def _of_pair(variables: Variables, name: str) -> Variables:

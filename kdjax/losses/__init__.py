@@ -20,8 +20,11 @@ from kdjax.losses.dkd import dkd, dkd_terms
 from kdjax.losses.factor_transfer import factor_transfer
 from kdjax.losses.fsp import fsp
 from kdjax.losses.hint import hint
+from kdjax.losses.jacobian import jacobian
 from kdjax.losses.kd import kd, symmetric_kl
+from kdjax.losses.kd_svd import kd_svd
 from kdjax.losses.logit_standardization import standardize_logits
+from kdjax.losses.mhgd import graph_divergence
 from kdjax.losses.mlkd import mlkd, mlkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
@@ -44,9 +47,12 @@ __all__ = [
     "dkd_terms",
     "factor_transfer",
     "fsp",
+    "graph_divergence",
     "hierarchical_context",
     "hint",
+    "jacobian",
     "kd",
+    "kd_svd",
     "margin_relu",
     "margins",
     "mlkd",

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax import losses
 from kdjax.distill import kd_svd
-from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Outputs
+from kdjax.losses.kd_svd import radial_basis, vector_difference, vector_relations
+from kdjax.losses.linalg import singular_vectors
 from kdjax.models import Features
 
 POINTS = range(3)
@@ -51,9 +53,9 @@ def test_loss_of_vectors_matches_authors(golden):
         )
         for pair, (front, back) in enumerate(itertools.pairwise(POINTS)):
             for side, vectors in (("s", student), ("t", teacher)):
-                found = kd_svd.radial_basis(vectors[back], vectors[front])
+                found = radial_basis(vectors[back], vectors[front])
                 assert worst(found, arrays[f"rbf_{side}_pair{pair}"]) < 1e-12
-            loss = kd_svd.kd_svd_loss(
+            loss = vector_relations(
                 (student[front], student[back]), (teacher[front], teacher[back])
             )
             assert loss.shape == (5,)
@@ -65,7 +67,7 @@ def test_loss_of_vectors_matches_authors(golden):
             pairs = zip(
                 itertools.pairwise(student), itertools.pairwise(teacher), strict=True
             )
-            return sum(jnp.sum(kd_svd.kd_svd_loss(*pair)) for pair in pairs)
+            return sum(jnp.sum(vector_relations(*pair)) for pair in pairs)
 
         value, gradients = jax.value_and_grad(total)(student)
     np.testing.assert_allclose(value, arrays["loss_total"], rtol=1e-9)
@@ -74,7 +76,7 @@ def test_loss_of_vectors_matches_authors(golden):
 
 
 @pytest.mark.parametrize(
-    ("route", "gradient", "dtype"),
+    ("algorithm", "gradient", "dtype"),
     [
         ("subspace", "exact", "float64"),
         ("subspace", "released", "float64"),
@@ -83,11 +85,11 @@ def test_loss_of_vectors_matches_authors(golden):
         ("subspace", "exact", "float32"),
     ],
 )
-def test_loss_of_maps_matches_authors(golden, route, gradient, dtype):
+def test_loss_of_maps_matches_authors(golden, algorithm, gradient, dtype):
     arrays = golden("kdsvd_loss")
     name = {"exact": "exact", "released": "kdtf"}[gradient]
     value, slope = {"float64": (1e-9, 1e-7), "float32": (1e-5, 5e-5)}[dtype]
-    method = kd_svd.KdSvd(route=route, gradient=gradient)
+    method = kd_svd.KdSvd(algorithm=algorithm, gradient=gradient)
     with jax.enable_x64(dtype == "float64"):
         student, teacher = (
             [jnp.asarray(arrays[f"x_{side}{point}"], dtype) for point in POINTS]
@@ -108,12 +110,12 @@ def test_loss_of_maps_matches_authors(golden, route, gradient, dtype):
 @functools.partial(jax.jit, static_argnames="count")
 def first_release(student, teacher, count):
     """Returns vectors whose common sign is the student's, and their weights."""
-    target = singular_vectors.compress(teacher, count, route="gram")
+    target = singular_vectors.compress(teacher, count, algorithm="gram")
     found = singular_vectors.align(
-        singular_vectors.compress(student, count + 1, route="gram"), target
+        singular_vectors.compress(student, count + 1, algorithm="gram"), target
     )
     sign = jnp.sign(jnp.max(found, 1) + jnp.min(found, 1))
-    share = (sign * singular_vectors.shares(teacher, target))[:, None]
+    share = (sign * singular_vectors.weights(teacher, target))[:, None]
     return found * share, target * share
 
 
@@ -136,9 +138,21 @@ def test_several_vectors_have_the_weights_of_the_first_release(golden, count):
         pairs = zip(
             itertools.pairwise(student), itertools.pairwise(teacher), strict=True
         )
-        loss = sum(jnp.sum(kd_svd.kd_svd_loss(*pair)) for pair in pairs)
+        loss = sum(jnp.sum(vector_relations(*pair)) for pair in pairs)
         loss *= 0.5 * np.sqrt(count)
     np.testing.assert_allclose(loss, arrays[f"sskd_loss_k{count}"], rtol=1e-9)
+
+
+def test_loss_of_two_maps_matches_authors(golden):
+    arrays = golden("kdsvd_loss")
+    with jax.enable_x64(True):
+        student, teacher = (
+            [jnp.asarray(arrays[f"x_{side}{point}"]) for point in (0, 1)]
+            for side in "st"
+        )
+        loss = jax.jit(losses.kd_svd)(tuple(student), tuple(teacher))
+    assert loss.shape == (5,)
+    np.testing.assert_allclose(jnp.sum(loss), arrays["loss_pair0"], rtol=1e-9)
 
 
 def post_relu(seed, *shapes):
@@ -175,7 +189,7 @@ def test_every_variant_is_zero_at_the_teacher_and_finite(settings):
     for scale, dtype in kinds:
         scaled = [(x * scale).astype(dtype) for x in student]
         (total, terms), gradients = total_and_gradients(method, scaled, teacher)
-        names = "point" if settings.get("transfer") == "direct" else "pair"
+        names = "stage" if settings.get("transfer") == "direct" else "pair"
         assert sorted(terms) == [f"{names}_{n + 1}" for n in range(len(terms))]
         for term in terms.values():
             assert term.shape == (2,)
@@ -193,13 +207,13 @@ def test_several_vectors_are_weighted_by_their_singular_values():
     student = [jnp.asarray([[2.0, 0, 0], [0, 0.6, 0.8]]).reshape(1, 2, 1, 3)]
     method = kd_svd.KdSvd(transfer="direct", student_vectors=2, teacher_vectors=2)
     terms = terms_of(method, student, teacher)
-    np.testing.assert_allclose(terms["point_1"], [(2 - 2 * 0.6) / 5], rtol=1e-5)
+    np.testing.assert_allclose(terms["stage_1"], [(2 - 2 * 0.6) / 5], rtol=1e-5)
 
 
 def test_direct_loss_is_a_squared_distance():
     student = jnp.asarray([[[1.0], [2.0]], [[0.0], [0.0]]])
     teacher = jnp.asarray([[[0.0], [4.0]], [[0.0], [1.0]]])
-    np.testing.assert_allclose(kd_svd.direct_loss(student, teacher), [5, 1])
+    np.testing.assert_allclose(vector_difference(student, teacher), [5, 1])
 
 
 def test_examples_are_independent():
@@ -280,7 +294,10 @@ def test_rejects_networks_that_do_not_fit(settings, student, teacher, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"route": "x"}, r"methods\.kd_svd\.route='x' is none of \['gram', 'subspace'"),
+        (
+            {"algorithm": "x"},
+            r"methods\.kd_svd\.algorithm='x' is none of \['gram', 'subspace'",
+        ),
         ({"gradient": "x"}, r"gradient='x' is none of \['exact', 'projection', 'rele"),
         ({"transfer": "x"}, r"transfer='x' is none of \['direct', 'relation'\]"),
         ({"widths": "x"}, r"widths='x' is none of \['connect', 'refuse'\]"),
@@ -295,10 +312,6 @@ def test_rejects_invalid_settings(settings, message):
 def test_rejects_other_shapes():
     one, other = jnp.zeros((2, 3, 1)), jnp.zeros((2, 4, 1))
     with pytest.raises(ValueError, match=r"\(2, 3, 1\) and teacher \(2, 4, 1\)"):
-        kd_svd.kd_svd_loss((one, one), (one, other))
+        vector_relations((one, one), (one, other))
     with pytest.raises(ValueError, match=r"\(2, 3, 1\) and teacher \(2, 4, 1\)"):
-        kd_svd.direct_loss(one, other)
-
-
-def test_taxonomy_row_is_complete():
-    assert all(kd_svd.KdSvd.taxonomy)
+        vector_difference(one, other)

@@ -7,9 +7,8 @@ import pytest
 
 from kdjax import step as step_lib
 from kdjax.distill import mhgd
-from kdjax.distill.linalg import singular_vectors
 from kdjax.distill.method import Outputs
-from kdjax.distill.modules import attention_network
+from kdjax.losses import mhgd as graphs
 from kdjax.models import Features
 
 POINTS, PAIRS = range(3), range(2)
@@ -104,8 +103,8 @@ SLOPE = {"float64": 1e-7, "float32": 1e-4}
 def test_vectors_and_graphs_match_authors(released):
     r, method = released, released.method()
     ours, theirs = outputs_of(*r.points("x_s")), outputs_of(*r.points("x_t"))
-    points, _ = method.points({}, ours, theirs)
-    for point, (student, teacher) in enumerate(points):
+    *vectors, _ = method.vectors({}, ours, theirs)
+    for point, (student, teacher) in enumerate(zip(*vectors, strict=True)):
         assert worst(student[..., 0], r.arrays[f"V_s{point}"]) < VALUE[r.dtype]
         assert worst(teacher[..., 0], r.arrays[f"V_t{point}"]) < VALUE[r.dtype]
     for side in "st":
@@ -113,7 +112,7 @@ def test_vectors_and_graphs_match_authors(released):
         for pair, logits in enumerate(found):
             expected = r.arrays[f"logits_{side}_pair{pair}"]
             assert worst(logits, expected) < VALUE[r.dtype]
-            graph = attention_network.graph(logits, logits, smoothing="tanh")
+            graph = graphs.graph(logits, logits, smoothing="tanh")
             expected = r.arrays[f"graph_{side}_pair{pair}"]
             assert worst(graph, expected) < VALUE[r.dtype]
 
@@ -128,8 +127,7 @@ def test_gradients_of_vectors_match_authors(released):
             strict=True,
         )
         return sum(
-            jnp.sum(attention_network.graph_divergence(*pair, smoothing="tanh"))
-            for pair in logits
+            jnp.sum(graphs.graph_divergence(*pair, smoothing="tanh")) for pair in logits
         )
 
     value, gradients = jax.value_and_grad(total)(r.points("V_s"))
@@ -160,7 +158,7 @@ def test_pretraining_loss_matches_authors(released, monkeypatch):
     r = released
     noise = [jnp.asarray(r.arrays[f"head_noise_pair{p}"], r.dtype) for p in PAIRS]
     drawn = iter(noise)
-    monkeypatch.setattr(attention_network, "head_noise", lambda *_, **__: next(drawn))
+    monkeypatch.setattr(jax.random, "normal", lambda *_, **__: next(drawn))
     terms, stats = r.method().pretrain_loss(
         r.prepared, jax.random.key(0), outputs_of(*r.points("x_t"))
     )
@@ -173,12 +171,11 @@ def test_pretraining_loss_matches_authors(released, monkeypatch):
         np.testing.assert_allclose(jnp.mean(term), expected, rtol=rtol)
 
 
-@pytest.mark.parametrize("heads", [1, 2, 4, 8, 16])
-@pytest.mark.parametrize("smoothing", sorted(attention_network.SMOOTHINGS))
-def test_every_number_of_heads_learns_and_teaches(heads, smoothing):
-    # The route and the gradient that compile fastest.
+@pytest.mark.parametrize("heads", [1, 2, 8])
+def test_every_number_of_heads_learns_and_teaches(heads):
+    # The algorithm and the gradient that compile fastest.
     method = mhgd.Mhgd(
-        heads=heads, smoothing=smoothing, route="gram", gradient="projection"
+        heads=heads, smoothing="centered_tanh", algorithm="gram", gradient="projection"
     )
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
     variables = method.pretrain_init(jax.random.key(0), outputs_of(*teacher))
@@ -203,7 +200,9 @@ def test_every_number_of_heads_learns_and_teaches(heads, smoothing):
     assert all(np.isfinite(g).all() and np.any(g != 0) for g in gradients)
 
 
-@pytest.mark.parametrize("settings", [{}, {"gradient": "released"}, {"route": "svd"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"gradient": "released"}, {"algorithm": "svd"}]
+)
 def test_is_zero_at_the_teacher_and_finite_on_dead_maps(settings):
     method = mhgd.Mhgd(**settings)
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
@@ -335,13 +334,11 @@ def test_the_student_may_come_with_any_sign():
     """The teacher's sign decides."""
     method = mhgd.Mhgd()
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
-    points, _ = method.points({}, outputs_of(*student), outputs_of(*teacher))
-    for ours, theirs in points:
+    *vectors, _ = method.vectors({}, outputs_of(*student), outputs_of(*teacher))
+    for ours, theirs in zip(*vectors, strict=True):
         assert np.all(np.sum(ours * theirs, axis=1) > 0)
         assert np.all(theirs >= -1e-6)
-        np.testing.assert_allclose(
-            singular_vectors.l2_normalize(ours, axis=1), ours, rtol=1e-5, atol=1e-7
-        )
+        np.testing.assert_allclose(jnp.linalg.norm(ours, axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -350,7 +347,7 @@ def test_the_student_may_come_with_any_sign():
         ({"heads": 0}, r"methods\.mhgd\.heads=0 is less than 1"),
         ({"smoothing": "x"}, r"smoothing='x' is none of \['centered_tanh', 'tanh'\]"),
         ({"scope": "x"}, r"scope='x' is none of \['global', 'per_device'\]"),
-        ({"route": "x"}, r"methods\.mhgd\.route='x' is none of"),
+        ({"algorithm": "x"}, r"methods\.mhgd\.algorithm='x' is none of"),
     ],
 )
 def test_rejects_invalid_settings(settings, message):
@@ -367,7 +364,3 @@ def test_rejects_networks_that_do_not_fit():
         mhgd.Mhgd().pretrain_init(jax.random.key(0), one)
     with pytest.raises(ValueError, match=r"methods.mhgd.widths='refuse' .*\[5, 7, 8\]"):
         mhgd.Mhgd(widths="refuse").init(jax.random.key(0), five, three)
-
-
-def test_taxonomy_row_is_complete():
-    assert all(mhgd.Mhgd.taxonomy)

@@ -8,9 +8,9 @@ import types
 
 import jax
 import pytest
+from kdjax.distill.linalg import singular_vectors
 
 from experiments import benchmark, workloads
-from kdjax.distill.linalg import singular_vectors
 from tests import commands
 
 ROOT = pathlib.Path(__file__).parent.parent.parent

@@ -45,7 +45,7 @@ def shortcuts():
 def run(tmp_path_factory):
     """The work directory of a finished run whose stages have to be connected."""
     teacher, workdir = (tmp_path_factory.mktemp(name) for name in ("teacher", "run"))
-    chosen = {"heads": HEADS, "gradient": "projection", "route": "gram"}
+    chosen = {"heads": HEADS, "gradient": "projection", "algorithm": "gram"}
     config = recipes.distillation(
         "wrn_10_1-wrn_10_2,digits", {"mhgd": chosen | {"widths": "connect"}}
     )

@@ -4,7 +4,7 @@ Every image has one vector at the front and one at the back of a part of a netwo
 head relates the back vector of image i to the front vectors of all images j; these
 relations are the edges of a graph over the batch. The network learns on the teacher,
 by estimating its back vectors from its front vectors, and is frozen for the transfer,
-where the student's graph is drawn to the teacher's.
+in which the student's graph is matched to the teacher's (`losses.graph_divergence`).
 
 Source of everything here: Lee and Song, "Graph-based Knowledge Distillation by
 Multi-head Attention Network" (BMVC 2019); original: KD_methods_with_TF at its last
@@ -21,19 +21,19 @@ import jax.numpy as jnp
 
 from kdjax.models import layers
 
-#: Products in full: the TF32 of some accelerators would cost half the digits of logits
-#: that are not scaled down.
+#: Products in full float32: TF32 would cost half the digits of logits that are not
+#: scaled down.
 _PRECISION = jax.lax.Precision.HIGHEST
 
 
 def truncated_fan_out(
     key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32
 ) -> jax.Array:
-    """Draws weights from N(0, 2.6 / out), cut at two standard deviations.
+    """Draws weights from N(0, 2.6 / out), truncated at two standard deviations.
 
-    Source: the release's variance scaling, mode FAN_OUT, factor 2, whose 1.3 makes up
-    for the cut, nearly: the weights' standard deviation is 1.003 sqrt(2 / out).
-    Differs from the original in: nothing. Flax's variance scaling makes up for the cut
+    Source: the release's variance scaling, mode FAN_OUT, factor 2, whose 1.3 nearly
+    compensates the truncation: the weights' standard deviation is 1.003 sqrt(2 / out).
+    Differs from the original in: nothing. Flax's variance scaling compensates it
     exactly and would give 0.3 % less.
 
     Args:
@@ -80,11 +80,11 @@ class Projection(nn.Module):
 
 
 class AttentionNetwork(nn.Module):
-    """Relates back vectors to front vectors, and estimates the former by the latter.
+    """Relates back vectors to front vectors, and estimates the former from the latter.
 
-    The graph spans the front vectors it is given. Where a batch is spread over devices,
-    give every device its own back vectors and the front vectors of all: it gets its own
-    rows of the graph of the whole batch.
+    The columns of the graph are the front vectors of the call. Where a batch is spread
+    over devices, give every device its own back vectors and the front vectors of all:
+    it gets its own rows of the graph of the full batch.
 
     Original: `Attention_head` (`sender`, `receiver`) and `Estimator` (`hidden`,
     `output`).
@@ -128,16 +128,16 @@ class AttentionNetwork(nn.Module):
         too.
 
         Args:
-          front: vectors of the images that make the columns, [B_all, C_front].
-          back: vectors of the images that make the rows, [B, C_back].
+          front: vectors of the images in the columns, [B_all, C_front].
+          back: vectors of the images in the rows, [B, C_back].
           train: batch norms use the statistics of the batch, as in the training of this
-            network; the transfer uses the running ones.
+            network; the transfer uses the running statistics.
 
         Returns:
           [A, B, B_all].
 
         Raises:
-          ValueError: if the vectors have other lengths than announced.
+          ValueError: if the vectors do not have the lengths of the attributes.
         """
         lengths = front.shape[-1], back.shape[-1]
         if lengths != (self.front_channels, self.back_channels):
@@ -163,9 +163,10 @@ class AttentionNetwork(nn.Module):
 
         Args:
           front: [B_all, C_front].
-          back: what is estimated, seen by the attention alone, [B, C_back].
-          kept: heads that take part in the estimate of each row, from `kept_heads`,
-            [A, B, 1]. The others count as 0, and nothing makes up for them.
+          back: vectors to be estimated; only the attention reads them, [B, C_back].
+          kept: heads that take part in the estimate of each row, from
+            `head_dropout_mask`, [A, B, 1]. The others are set to 0, and the rest is not
+            scaled up.
           train: batch norms use the statistics of the batch.
 
         Returns:
@@ -187,133 +188,34 @@ class AttentionNetwork(nn.Module):
         return jnp.promote_types(self.dtype, jnp.float32)
 
 
-def head_noise(
-    key: jax.Array, *, heads: int, position: jax.Array, batch_size: int
+def head_dropout_mask(
+    key: jax.Array, *, heads: int, index: jax.Array, batch_size: int
 ) -> jax.Array:
-    """Draws the N(0, 1) numbers by which heads are dropped.
+    """Draws the heads that take part in the estimate of each row.
 
-    What row k of a batch draws depends on the key, k and the size of the batch, not on
-    how the batch is spread over devices.
-
-    Args:
-      key: randomness of this step, and of this network where there are several.
-      heads: number of heads.
-      position: place of each row in the whole batch, [B] int32.
-      batch_size: size of the whole batch over all devices.
-
-    Returns:
-      [A, B, 1].
-    """
-    return jax.random.normal(key, (heads, batch_size, 1))[:, position]
-
-
-def kept_heads(noise: jax.Array) -> jax.Array:
-    """Keeps the heads of a row whose number is above the mean of the row's heads.
-
-    Of several heads each is kept with probability 1/2, and at least one is kept and one
-    dropped.
+    Each head of a row draws a number from N(0, 1) and is kept if that is above the mean
+    of the row's heads: of several heads each is kept with probability 1/2, at least one
+    is kept and at least one is dropped. The randomness of a row depends on the key, its
+    index in the batch and the size of the batch, not on the sharding.
 
     Original: `drop_head`.
     Differs from the original in: a single head is kept. Its number is never above its
     own mean, so the original always drops it and its attention never learns.
 
     Args:
-      noise: from `head_noise`, [A, B, 1].
+      key: randomness of this step, and of this network where there are several.
+      heads: number of heads.
+      index: index of each row in the batch over all devices, [B] int32.
+      batch_size: size of the batch over all devices.
 
     Returns:
       True where a head is kept, [A, B, 1].
     """
+    noise = jax.random.normal(key, (heads, batch_size, 1))[:, index]
+    return _above_mean(noise)
+
+
+def _above_mean(noise: jax.Array) -> jax.Array:
     if len(noise) == 1:
         return jnp.ones(noise.shape, bool)
     return noise > jnp.mean(noise, axis=0, keepdims=True)
-
-
-def estimation_loss(estimate: jax.Array, back: jax.Array) -> jax.Array:
-    """Measures 1 - cosine of unit vectors: the loss the attention network learns by.
-
-    Original: `MHGD`, the collection `MHA_loss`.
-    Differs from the original in: one value an example, where the original averages.
-
-    Args:
-      estimate: from `AttentionNetwork`, [B, C].
-      back: the vectors themselves, [B, C].
-
-    Returns:
-      Values from 0 to 2, [B].
-
-    Raises:
-      ValueError: if the shapes differ.
-    """
-    if estimate.shape != back.shape:
-        raise ValueError(
-            f"estimation_loss: estimate {estimate.shape} and back {back.shape} differ"
-        )
-    return 1 - jnp.sum(estimate * back, axis=-1)
-
-
-def _tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    return jnp.tanh(logits)
-
-
-def _centered_tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
-    return jnp.tanh(logits - jnp.mean(teacher_logits, axis=-1, keepdims=True))
-
-
-#: What bounds the logits of a graph, by name: `tanh` as last released; `centered_tanh`
-#: as first released (July 2019, when the release's own accuracy was measured), which
-#: takes the mean of the teacher's row off both networks' logits.
-SMOOTHINGS = {"tanh": _tanh, "centered_tanh": _centered_tanh}
-
-
-def graph(logits: jax.Array, teacher_logits: jax.Array, *, smoothing: str) -> jax.Array:
-    """Turns logits into graphs whose rows sum to 1.
-
-    Within a row no edge is more than e^2 times another, whatever the logits.
-
-    Original: `MHGD` and the softmax in `kld_loss`.
-    Differs from the original in: nothing. The paper's poster has no smoothing.
-
-    Args:
-      logits: of either network, [A, B, B_all].
-      teacher_logits: the teacher's for the same rows and columns, [A, B, B_all].
-      smoothing: one of `SMOOTHINGS`.
-
-    Returns:
-      [A, B, B_all].
-    """
-    return nn.softmax(SMOOTHINGS[smoothing](logits, teacher_logits))
-
-
-def graph_divergence(
-    student_logits: jax.Array, teacher_logits: jax.Array, *, smoothing: str
-) -> jax.Array:
-    """Measures KL(student's graph || teacher's graph), row by row.
-
-    Relates the images of a batch: a row compares one image with all the columns given,
-    on this device or gathered over all of them. No gradient is stopped.
-
-    Original: `kld_loss`.
-    Differs from the original in: one value an example, where the original sums over the
-    rows too, so that its loss grows with the batch.
-
-    Args:
-      student_logits: from `AttentionNetwork.logits`, [A, B, B_all].
-      teacher_logits: of the same shape.
-      smoothing: one of `SMOOTHINGS`.
-
-    Returns:
-      Sums over heads and columns, in nats, [B].
-
-    Raises:
-      ValueError: if the shapes differ.
-    """
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"graph_divergence: student {student_logits.shape} and teacher "
-            f"{teacher_logits.shape} differ"
-        )
-    student = graph(student_logits, teacher_logits, smoothing=smoothing)
-    teacher = graph(teacher_logits, teacher_logits, smoothing=smoothing)
-    # No edge is 0, see `graph`.
-    difference = jnp.log(student) - jnp.log(teacher)
-    return jnp.sum(student * difference, axis=(0, 2))

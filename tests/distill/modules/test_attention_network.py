@@ -15,6 +15,7 @@ from kdjax import rngs
 from kdjax import step as step_lib
 from kdjax.distill.modules import attention_network
 from kdjax.distill.modules.attention_network import AttentionNetwork
+from kdjax.losses import mhgd
 
 #: Agreement by type, of the largest entry of an array. Gradients of the training lose
 #: more in float32: what goes back through a batch norm are differences of few vectors.
@@ -99,7 +100,7 @@ class Released:
             self.cast(arrays["V_front"]),
             self.cast(arrays["V_back"]),
         )
-        self.kept = attention_network.kept_heads(self.cast(arrays["head_noise"]))
+        self.kept = attention_network._above_mean(self.cast(arrays["head_noise"]))
 
     def cast(self, array):
         return jnp.asarray(array, self.dtype)
@@ -158,7 +159,7 @@ def test_training_matches_authors(released):
 
         with nn.intercept_methods(note):
             estimate, batch_stats = r.train(params)
-        cosine_loss = jnp.mean(attention_network.estimation_loss(estimate, r.back))
+        cosine_loss = jnp.mean(mhgd.estimation_loss(estimate, r.back))
         # In kdjax a weight decay of the optimizer.
         penalty = 5e-4 * optax.tree.norm(params, squared=True)
         losses = {
@@ -221,20 +222,14 @@ def test_transfer_matches_authors(released):
     def objective(front, back):
         """Returns the divergence and, by name, everything on the way to it."""
         teacher, student = r.logits(r.front, r.back), r.logits(front, back)
-        rows = attention_network.graph_divergence(student, teacher, smoothing="tanh")
+        rows = mhgd.graph_divergence(student, teacher, smoothing="tanh")
         assert rows.shape == (len(back),)
-        july = attention_network.graph_divergence(
-            student, teacher, smoothing="centered_tanh"
-        )
+        july = mhgd.graph_divergence(student, teacher, smoothing="centered_tanh")
         return jnp.sum(rows), {
             "logits_teacher": teacher,
             "logits_student": student,
-            "graph_teacher": attention_network.graph(
-                teacher, teacher, smoothing="tanh"
-            ),
-            "graph_student": attention_network.graph(
-                student, teacher, smoothing="tanh"
-            ),
+            "graph_teacher": mhgd.graph(teacher, teacher, smoothing="tanh"),
+            "graph_student": mhgd.graph(student, teacher, smoothing="tanh"),
             "kl": jnp.sum(rows),
             "kl_first_release": jnp.sum(july),
         }
@@ -297,18 +292,18 @@ def test_any_number_of_heads_learns(heads):
     network, variables, front, back = make(heads)
 
     def objective(params, key):
-        noise = attention_network.head_noise(
-            key, heads=heads, position=jnp.arange(6), batch_size=6
+        kept = attention_network.head_dropout_mask(
+            key, heads=heads, index=jnp.arange(6), batch_size=6
         )
         estimate, _ = network.apply(
             variables | {"params": params},
             front,
             back,
-            attention_network.kept_heads(noise),
+            kept,
             train=True,
             mutable=["batch_stats"],
         )
-        return jnp.mean(attention_network.estimation_loss(estimate, back))
+        return jnp.mean(mhgd.estimation_loss(estimate, back))
 
     @jax.jit
     def update(params, key):
@@ -327,10 +322,9 @@ def test_any_number_of_heads_learns(heads):
 
 @pytest.mark.parametrize("heads", [2, 3, 8])
 def test_half_of_the_heads_are_kept(heads):
-    noise = attention_network.head_noise(
-        jax.random.key(0), heads=heads, position=jnp.arange(4000), batch_size=4000
+    kept = attention_network.head_dropout_mask(
+        jax.random.key(0), heads=heads, index=jnp.arange(4000), batch_size=4000
     )
-    kept = attention_network.kept_heads(noise)
     assert kept.shape == (heads, 4000, 1)
     assert kept.dtype == bool
     number = np.sum(kept, axis=0)
@@ -340,18 +334,18 @@ def test_half_of_the_heads_are_kept(heads):
 
 
 def test_a_head_at_the_mean_is_dropped_unless_it_is_the_only_one():
-    assert not np.any(attention_network.kept_heads(jnp.ones((2, 3, 1))))
-    assert np.all(attention_network.kept_heads(jnp.ones((1, 3, 1))))
+    assert not np.any(attention_network._above_mean(jnp.ones((2, 3, 1))))
+    assert np.all(attention_network._above_mean(jnp.ones((1, 3, 1))))
 
 
-def test_noise_does_not_depend_on_how_the_batch_is_spread():
+def test_head_dropout_does_not_depend_on_sharding():
     draw = {"heads": 3, "batch_size": 8}
-    whole = attention_network.head_noise(
-        jax.random.key(0), position=jnp.arange(8), **draw
+    whole = attention_network.head_dropout_mask(
+        jax.random.key(0), index=jnp.arange(8), **draw
     )
     some = jnp.asarray([5, 2])
     np.testing.assert_array_equal(
-        attention_network.head_noise(jax.random.key(0), position=some, **draw),
+        attention_network.head_dropout_mask(jax.random.key(0), index=some, **draw),
         whole[:, some],
     )
 
@@ -384,13 +378,11 @@ def test_the_graph_of_a_permuted_batch_is_permuted(train):
     )
 
 
-@pytest.mark.parametrize("smoothing", sorted(attention_network.SMOOTHINGS))
+@pytest.mark.parametrize("smoothing", sorted(mhgd.SMOOTHINGS))
 def test_divergence_is_0_for_equal_logits_and_positive_otherwise(smoothing):
     students = 2 * jax.random.normal(jax.random.key(0), (20, 3, 4, 7))
     teacher = jax.random.normal(jax.random.key(1), (3, 4, 7))
-    divergence = functools.partial(
-        attention_network.graph_divergence, smoothing=smoothing
-    )
+    divergence = functools.partial(mhgd.graph_divergence, smoothing=smoothing)
     np.testing.assert_array_equal(divergence(teacher, teacher), np.zeros(4))
     found = jax.vmap(divergence, in_axes=(0, None))(students, teacher)
     assert found.shape == (20, 4)
@@ -401,25 +393,21 @@ def test_divergence_by_hand():
     """One row of two edges; the second row is equal and adds nothing."""
     with jax.enable_x64(True):
         student = jnp.arctanh(jnp.asarray([[[np.log(2) / 2, -np.log(2) / 2], [0, 0]]]))
-        found = attention_network.graph_divergence(
-            student, jnp.zeros((1, 2, 2)), smoothing="tanh"
-        )
+        found = mhgd.graph_divergence(student, jnp.zeros((1, 2, 2)), smoothing="tanh")
     expected = 2 / 3 * np.log(4 / 3) + 1 / 3 * np.log(2 / 3)
     np.testing.assert_allclose(found, [expected, 0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("smoothing", sorted(attention_network.SMOOTHINGS))
+@pytest.mark.parametrize("smoothing", sorted(mhgd.SMOOTHINGS))
 def test_finite_with_huge_logits(smoothing):
     sign = jnp.where(jnp.arange(24).reshape(2, 3, 4) % 2 == 0, 1.0, -1.0)
     student, teacher = 1e30 * sign, -1e30 * sign
-    found = attention_network.graph(student, teacher, smoothing=smoothing)
+    found = mhgd.graph(student, teacher, smoothing=smoothing)
     np.testing.assert_allclose(np.sum(found, axis=-1), np.ones((2, 3)), rtol=1e-6)
     assert np.max(found) / np.min(found) < np.exp(2) * 1.001
     value, gradient = jax.jit(
         jax.value_and_grad(
-            lambda x: jnp.sum(
-                attention_network.graph_divergence(x, teacher, smoothing=smoothing)
-            )
+            lambda x: jnp.sum(mhgd.graph_divergence(x, teacher, smoothing=smoothing))
         )
     )(student)
     assert np.isfinite(value)
@@ -442,7 +430,7 @@ def test_degenerate_vectors_and_estimates_leave_everything_finite():
             train=True,
             mutable=["batch_stats"],
         )
-        return jnp.mean(attention_network.estimation_loss(estimate, back))
+        return jnp.mean(mhgd.estimation_loss(estimate, back))
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(variables["params"])
     assert float(value) == 1
@@ -465,10 +453,8 @@ def test_local_rows_with_all_columns_are_rows_of_the_whole():
     assert rows.shape == (4, 2, 6)
     np.testing.assert_allclose(rows, whole[:, 2:4], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
-        attention_network.graph_divergence(rows, 2 * rows, smoothing="centered_tanh"),
-        attention_network.graph_divergence(whole, 2 * whole, smoothing="centered_tanh")[
-            2:4
-        ],
+        mhgd.graph_divergence(rows, 2 * rows, smoothing="centered_tanh"),
+        mhgd.graph_divergence(whole, 2 * whole, smoothing="centered_tanh")[2:4],
         rtol=1e-4,
     )
 
@@ -486,10 +472,10 @@ def test_training_on_four_devices_matches_one():
             def local(variables, front, back):
                 front = jax.lax.all_gather(front, step_lib.DEVICES, tiled=True)
                 first = share * jax.lax.axis_index(step_lib.DEVICES)
-                noise = attention_network.head_noise(
+                kept = attention_network.head_dropout_mask(
                     jax.random.key(0),
                     heads=4,
-                    position=first + jnp.arange(share),
+                    index=first + jnp.arange(share),
                     batch_size=8,
                 )
 
@@ -498,11 +484,11 @@ def test_training_on_four_devices_matches_one():
                         variables | {"params": params},
                         front,
                         back,
-                        attention_network.kept_heads(noise),
+                        kept,
                         train=True,
                         mutable=["batch_stats"],
                     )
-                    loss = jnp.mean(attention_network.estimation_loss(estimate, back))
+                    loss = jnp.mean(mhgd.estimation_loss(estimate, back))
                     return loss, updates["batch_stats"]
 
                 found = jax.value_and_grad(objective, has_aux=True)(variables["params"])
@@ -528,10 +514,10 @@ def test_rejects_vectors_of_other_lengths():
     with pytest.raises(ValueError, match=r"lengths \(8, 5\), .* made for \(5, 8\)"):
         network.apply(variables, back, front, train=False, method="logits")
     with pytest.raises(ValueError, match=r"estimate \(2, 3\) and back \(2, 4\)"):
-        attention_network.estimation_loss(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+        mhgd.estimation_loss(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
     with pytest.raises(
         ValueError, match=r"student \(1, 2, 3\) and teacher \(1, 2, 4\)"
     ):
-        attention_network.graph_divergence(
+        mhgd.graph_divergence(
             jnp.zeros((1, 2, 3)), jnp.zeros((1, 2, 4)), smoothing="tanh"
         )

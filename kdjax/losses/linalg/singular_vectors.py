@@ -8,28 +8,23 @@ Original: sseung0703/KD_methods_with_TF, `SVD.py`.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.distill.linalg import eigen
-from kdjax.distill.linalg.eigen import product
-from kdjax.distill.linalg.singular_gradients import GRADIENTS
-
-
-def l2_normalize(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Divides by the Euclidean norm along an axis, never by less than 1e-6.
-
-    Source: original: `tf.nn.l2_normalize`.
-    Differs from the original in: nothing.
-    """
-    square = jnp.sum(jnp.square(x), axis, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
+from kdjax.losses.linalg import eigen
+from kdjax.losses.linalg.eigen import product
+from kdjax.losses.linalg.singular_gradients import GRADIENTS, Decomposed
+from kdjax.losses.numerics import promote
 
 
 def compress(
-    feature: jax.Array, rank: int, *, route: str = "subspace", gradient: str = "exact"
+    feature: jax.Array,
+    rank: int,
+    *,
+    algorithm: str = "subspace",
+    gradient: str = "exact",
 ) -> jax.Array:
     """Finds the first right singular vectors of every feature map.
 
@@ -47,9 +42,8 @@ def compress(
     Args:
       feature: feature map, [B, H, W, C].
       rank: R, how many vectors to keep.
-      route: how they are found, a key of `ROUTES`.
-      gradient: the rule of the backward pass, a key of `GRADIENTS`. It does not depend
-        on the route.
+      algorithm: how they are found, a key of `ALGORITHMS`.
+      gradient: the rule of the backward pass, a key of `GRADIENTS`.
 
     Returns:
       Unit columns by descending singular value, [B, C, R]; float32 or wider.
@@ -57,21 +51,56 @@ def compress(
     Raises:
       ValueError: if a map cannot have so many vectors, or a name is unknown.
     """
-    _, height, width, channels = feature.shape
-    if not 1 <= rank <= min(height * width, channels):
-        raise ValueError(
-            f"compress: maps {feature.shape} have min(H*W, C) = "
-            f"{min(height * width, channels)} singular vectors, not {rank}"
-        )
+    settings = {"algorithm": algorithm, "gradient": gradient}
+    return compress_all([feature], [rank], **settings)[0]
+
+
+def compress_all(
+    features: Sequence[jax.Array],
+    ranks: Sequence[int],
+    *,
+    algorithm: str = "subspace",
+    gradient: str = "exact",
+) -> list[jax.Array]:
+    """Compresses several feature maps, as `compress` does, in fewer operations.
+
+    Maps of equal min(H*W, C) are decomposed together, as those of a student and its
+    teacher.
+
+    Args:
+      features: feature maps, [B, H, W, C] each.
+      ranks: how many vectors of each to keep.
+      algorithm: see `compress`.
+      gradient: see `compress`.
+
+    Returns:
+      Unit columns of each map, [B, C, R].
+
+    Raises:
+      ValueError: see `compress`.
+    """
+    for feature, rank in zip(features, ranks, strict=True):
+        _, height, width, channels = feature.shape
+        if not 1 <= rank <= min(height * width, channels):
+            raise ValueError(
+                f"compress: maps {feature.shape} have min(H*W, C) = "
+                f"{min(height * width, channels)} singular vectors, not {rank}"
+            )
     for name, value, table in (
-        ("route", route, ROUTES),
+        ("algorithm", algorithm, ALGORITHMS),
         ("gradient", gradient, GRADIENTS),
     ):
         if value not in table:
             raise ValueError(f"compress: {name}={value!r} is none of {sorted(table)}")
-    x = _matrix(feature)
-    # Unit already, but for rounding; what this adds is the gradient of the scale.
-    return l2_normalize(_vectors(x, rank, route, gradient), axis=1)
+    maps = [_rescaled(_matrix(feature)) for feature in features]
+    fixed = [jax.lax.stop_gradient(x) for x in maps]
+    grams = [eigen.gram(x) for x in fixed]
+    bases = ALGORITHMS[algorithm](fixed, grams, max(ranks))
+    return [
+        # Unit already, but for rounding; what this adds is the gradient of the scale.
+        _unit(_right_vectors(x, gram, basis, rank, gradient))
+        for x, gram, basis, rank in zip(maps, grams, bases, ranks, strict=True)
+    ]
 
 
 def left_vectors(feature: jax.Array, right: jax.Array) -> jax.Array:
@@ -85,11 +114,11 @@ def left_vectors(feature: jax.Array, right: jax.Array) -> jax.Array:
       Unit columns, or zero where `right` is, [B, H*W, R].
     """
     x, _ = eigen.rescale(_matrix(feature))
-    return l2_normalize(product(x, right), axis=1)
+    return _unit(product(x, right))
 
 
-def shares(feature: jax.Array, right: jax.Array) -> jax.Array:
-    """Weighs right singular vectors of a map by their singular values.
+def weights(feature: jax.Array, right: jax.Array) -> jax.Array:
+    """Computes the weights of right singular vectors: their singular values, scaled.
 
     Source: original: the `s` that `SVD_eid` returns.
     Differs from the original in: nothing.
@@ -103,11 +132,11 @@ def shares(feature: jax.Array, right: jax.Array) -> jax.Array:
       where a vector is missing.
     """
     x, _ = eigen.rescale(_matrix(feature))
-    return l2_normalize(jnp.linalg.norm(product(x, right), axis=1))
+    return _unit(jnp.linalg.norm(product(x, right), axis=1))
 
 
 def project(student: jax.Array, left: jax.Array) -> jax.Array:
-    """Gives the student a vector for each left vector of the teacher, without an SVD.
+    """Computes a student vector for each left vector of the teacher, without an SVD.
 
     The student's positions are summed with the teacher's weights. There is nothing to
     align, and the gradient is that of a product.
@@ -131,11 +160,11 @@ def project(student: jax.Array, left: jax.Array) -> jax.Array:
             f"project: student {student.shape} has {x.shape[1]} positions, "
             f"the left vectors {left.shape} have {left.shape[1]}"
         )
-    return l2_normalize(product(jnp.swapaxes(x, 1, 2), left), axis=1)
+    return _unit(product(jnp.swapaxes(x, 1, 2), left))
 
 
 def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
-    """Picks for each teacher's vector the student's with the largest |cosine|.
+    """Picks for each teacher vector the student vector with the largest |cosine|.
 
     Its sign is chosen so that the cosine is positive. The gradient goes through the
     chosen column only.
@@ -169,59 +198,86 @@ def align(student: jax.Array, teacher: jax.Array) -> jax.Array:
 def _matrix(feature: jax.Array) -> jax.Array:
     """Reads [B, H, W, C] as [B, H*W, C], in float32 or wider."""
     batch, height, width, channels = feature.shape
-    wide = jnp.promote_types(feature.dtype, jnp.float32)
-    return feature.astype(wide).reshape(batch, height * width, channels)
+    (feature,) = promote(feature)
+    return feature.reshape(batch, height * width, channels)
 
 
-def _by_svd(x: jax.Array, rank: int) -> jax.Array:
-    """Decomposes the map itself: the most accurate route and by far the slowest."""
-    u, _, vt = eigen.svd(x)
-    return (u if x.shape[1] < x.shape[2] else jnp.swapaxes(vt, 1, 2))[..., :rank]
+def _rescaled(x: jax.Array) -> jax.Array:
+    """Rescales maps; the scale, which changes no vector, is a constant."""
+    return x / jax.lax.stop_gradient(eigen.rescale(x)[1])
 
 
-def _by_gram(x: jax.Array, rank: int) -> jax.Array:
-    """Decomposes the smaller Gram matrix completely."""
-    return eigen.eigh(eigen.gram(x))[1][..., ::-1][..., :rank]
+def _unit(x: jax.Array) -> jax.Array:
+    """Divides by the norm along axis 1, never by less than 1e-6, as `l2_normalize` in
+    TensorFlow does."""
+    square = jnp.sum(jnp.square(x), axis=1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-12))
 
 
-def _by_subspace(x: jax.Array, rank: int) -> jax.Array:
-    """Multiplies a few vectors by the smaller Gram matrix until they are its first.
+def _by_svd(
+    maps: Sequence[jax.Array], grams: Sequence[jax.Array], rank: int
+) -> list[jax.Array]:
+    """Decomposes the maps by `jnp.linalg.svd`, the most accurate and the slowest."""
+
+    def basis(x):
+        u, _, vt = eigen.svd(x)
+        return u if x.shape[1] < x.shape[2] else jnp.swapaxes(vt, 1, 2)
+
+    return [basis(x) for x in maps]
+
+
+def _by_gram(
+    maps: Sequence[jax.Array], grams: Sequence[jax.Array], rank: int
+) -> list[jax.Array]:
+    """Decomposes the smaller Gram matrices completely by `jnp.linalg.eigh`."""
+    return [eigen.eigh(gram)[1][..., ::-1] for gram in grams]
+
+
+def _by_subspace(
+    maps: Sequence[jax.Array], grams: Sequence[jax.Array], rank: int
+) -> list[jax.Array]:
+    """Multiplies a few vectors by the smaller Gram matrices until they are the first.
 
     See `eigen.leading` for how exact they are.
     """
-    return eigen.leading(eigen.gram(x), rank)
+    return eigen.leading(grams, rank)
 
 
-#: Ways to the first eigenvectors of the smaller Gram matrix, X^T X or, where H*W < C,
-#: X X^T. All have the form `(x [B, N, C], rank) -> [B, min(N, C), R]`.
-ROUTES: dict[str, Callable[[jax.Array, int], jax.Array]] = {
+#: Ways to the first eigenvectors of the smaller Gram matrices, X^T X or, where H*W < C,
+#: X X^T. All have the form `(maps [B, N, C], grams [B, M, M], rank) -> bases`, lists
+#: all, with at least `rank` columns in each basis.
+ALGORITHMS: dict[str, Callable[..., list[jax.Array]]] = {
     "svd": _by_svd,
     "gram": _by_gram,
     "subspace": _by_subspace,
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
-def _vectors(x: jax.Array, rank: int, route: str, gradient: str) -> jax.Array:
-    """Does the work of `compress` on [B, N, C]."""
-    x, _ = eigen.rescale(x)
-    found = ROUTES[route](x, rank)
-    image = product(x if x.shape[1] >= x.shape[2] else jnp.swapaxes(x, 1, 2), found)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _right_vectors(
+    x: jax.Array, gram: jax.Array, basis: jax.Array, rank: int, gradient: str
+) -> jax.Array:
+    """Turns the basis into right singular vectors with signs, [B, C, rank]."""
+    wide = x.shape[1] < x.shape[2]
+    found = basis[..., :rank]
+    image = product(jnp.swapaxes(x, 1, 2) if wide else x, found)
     value = jnp.sum(jnp.square(image), axis=1, keepdims=True)
     exists = value > eigen.noise(value[..., :1])
-    if x.shape[1] < x.shape[2]:
+    if wide:
         found = image * jax.lax.rsqrt(jnp.where(exists, value, 1))
     extremes = jnp.max(found, 1, keepdims=True) + jnp.min(found, 1, keepdims=True)
     return jnp.where(exists, jnp.where(extremes >= 0, found, -found), 0)
 
 
-def _vectors_forward(x, rank, route, gradient):
-    vectors = _vectors(x, rank, route, gradient)
-    return vectors, (x, vectors)
+def _right_vectors_forward(x, gram, basis, rank, gradient):
+    vectors = _right_vectors(x, gram, basis, rank, gradient)
+    return vectors, (Decomposed(x, gram, basis), vectors)
 
 
-def _vectors_backward(rank, route, gradient, residuals, cotangent):
-    return (GRADIENTS[gradient](*residuals, cotangent),)
+def _right_vectors_backward(rank, gradient, residuals, cotangent):
+    decomposed, vectors = residuals
+    found = GRADIENTS[gradient](decomposed, vectors, cotangent)
+    return found, *map(jnp.zeros_like, decomposed[1:])
 
 
-_vectors.defvjp(_vectors_forward, _vectors_backward)
+_right_vectors.defvjp(_right_vectors_forward, _right_vectors_backward)

@@ -1,1 +1,0 @@
-"""Linear algebra of the methods that compress a feature map to singular vectors."""

@@ -1,0 +1,221 @@
+"""Gradients of the first right singular vectors of feature maps.
+
+A rule has the form `(decomposed, vectors, cotangent) -> gradient` with vectors and
+their cotangent [B, C, R] and the gradient of the maps [B, N, C]; see
+`singular_vectors`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.losses.linalg import eigen
+from kdjax.losses.linalg.eigen import product
+
+#: The eigenvalues that are left are taken to be below this part of a vector's own:
+#: closer ones are resolved less and less.
+_SEPARATION = 0.98
+
+
+class Decomposed(NamedTuple):
+    """Feature maps and what is known of them.
+
+    Attributes:
+      x: maps, [B, N, C].
+      gram: the smaller of X^T X and X X^T, [B, M, M].
+      basis: first eigenvectors of `gram`, at least as many as the singular vectors, by
+        descending eigenvalue; approximations will do after those, [B, M, K].
+    """
+
+    x: jax.Array
+    gram: jax.Array
+    basis: jax.Array
+
+
+def exact_gradient(
+    decomposed: Decomposed, vectors: jax.Array, cotangent: jax.Array
+) -> jax.Array:
+    """Computes the gradient of the first right singular vectors.
+
+    With A = X^T X, dv_r = (s_r^2 - A)^+ dA v_r, hence
+    dX = sum_r X (w_r v_r^T + v_r w_r^T) with w_r = (s_r^2 - A)^+ dv_r. Only the kept
+    vectors enter, and where N < C the linear systems are those of X X^T:
+    w = (dv + X^T (s^2 - X X^T)^+ X dv) / s^2 for dv orthogonal to v.
+
+    Differences of eigenvalues are damped where they are within rounding, so that
+    repeated singular values, whose vectors are not determined, have a finite gradient.
+
+    Source: standard perturbation theory.
+    Differs from the original in: the original is off this, see `released_gradient`.
+
+    Args:
+      decomposed: the maps.
+      vectors: their first right singular vectors, zero where missing, [B, C, R].
+      cotangent: gradient of the loss with respect to `vectors`, [B, C, R].
+
+    Returns:
+      Gradient with respect to the maps, [B, N, C].
+    """
+    x, gram, basis = decomposed
+    left = product(x, vectors)
+    value = jnp.sum(jnp.square(left), axis=1)
+    noise = eigen.noise(value[:, :1])
+    exists = value > 0
+    value = jnp.where(exists, value, jnp.maximum(value[:, :1], 1))
+    within = jnp.sum(vectors * cotangent, axis=1, keepdims=True)
+    cotangent = jnp.where(exists[:, None], cotangent - vectors * within, 0)
+    wide = x.shape[1] < x.shape[2]
+    target = product(x, cotangent) if wide else cotangent
+    solved = _solve_shifted(gram, basis, value, target, noise=noise[..., None])
+    if wide:
+        solved = cotangent + product(jnp.swapaxes(x, 1, 2), solved)
+        solved /= value[:, None]
+    outer = product(product(x, solved), jnp.swapaxes(vectors, 1, 2))
+    return outer + product(left, jnp.swapaxes(solved, 1, 2))
+
+
+def _solve_shifted(
+    gram: jax.Array,
+    basis: jax.Array,
+    shift: jax.Array,
+    target: jax.Array,
+    *,
+    noise: jax.Array,
+) -> jax.Array:
+    """Applies the pseudo-inverse of shift_r - gram to column r of the target.
+
+    In the span of the basis the differences of eigenvalues are known. What is
+    orthogonal to it, and the error of the basis, are left to `_chebyshev`.
+
+    Args:
+      gram: [B, M, M].
+      basis: its first eigenvectors, [B, M, K] with K >= R.
+      shift: eigenvalues of the first R of them, positive, [B, R].
+      target: column r orthogonal to eigenvector r, [B, M, R].
+      noise: differences of eigenvalues below this mean nothing, [B, 1, 1].
+
+    Returns:
+      [B, M, R].
+    """
+    rank, known = shift.shape[1], basis.shape[2]
+    transposed = jnp.swapaxes(basis, 1, 2)
+    value = jnp.sum(basis * product(gram, basis), axis=1)[..., None]
+    shift = shift[:, None]
+    gap = jnp.where(np.eye(known, rank, dtype=bool)[None], 0, shift - value)
+    damped = gap / (jnp.square(gap) + jnp.square(noise))
+    solved = product(basis, damped * product(transposed, target))
+    if known == basis.shape[1]:
+        return solved
+    kept = basis[..., :rank]
+
+    def without_kept(x):
+        return x - product(kept, product(transposed[:, :rank], x))
+
+    residual = without_kept(target - shift * solved + product(gram, solved))
+    deflated = gram - product(kept * value[:, None, :rank, 0], transposed[:, :rank])
+    return solved + without_kept(
+        _chebyshev(deflated, shift, residual, largest=value[:, -1:])
+    )
+
+
+def _chebyshev(
+    matrix: jax.Array, shift: jax.Array, target: jax.Array, *, largest: jax.Array
+) -> jax.Array:
+    """Solves (shift_r - matrix) y_r = target_r by a fixed number of iterations.
+
+    Chebyshev's iteration for eigenvalues of the matrix from 0 to `largest`. An error
+    shrinks by 1/2 an iteration where `largest` is 0.9 of the shift, by 1/6 where it is
+    half. Eigenvalues between `largest` and the shift are resolved less, and none is
+    amplified: the result is a polynomial of the matrix, finite for finite systems.
+
+    Source: Saad, "Iterative methods for sparse linear systems" (2003), algorithm 12.1.
+
+    Args:
+      matrix: positive semidefinite, [B, M, M].
+      shift: [B, 1, R].
+      target: [B, M, R].
+      largest: of the eigenvalues that matter, [B, 1, 1].
+
+    Returns:
+      [B, M, R].
+    """
+    least = shift - jnp.clip(largest, 0.1 * shift, _SEPARATION * shift)
+    center, radius = (shift + least) / 2, (shift - least) / 2
+    weight = radius / center
+    step = target / center
+    solved, residual = step, target
+    for _ in range(jnp.finfo(target.dtype).nmant // 2 - 1):
+        residual -= shift * step - product(matrix, step)
+        following = 1 / (2 * center / radius - weight)
+        step = following * (weight * step + 2 / radius * residual)
+        solved += step
+        weight = following
+    return solved
+
+
+def released_rule(
+    u: jax.Array, s: jax.Array, v: jax.Array, cotangent: jax.Array
+) -> jax.Array:
+    """Computes the gradient of a thin SVD's V as the authors released it.
+
+    It is twice the exact gradient where N >= C; where N < C one of its terms is doubled
+    and the others are not.
+
+    Source: original: `SVD_grad_map` and the gradient of `SVD`, with their guards:
+    non-finite 1 / (s_i^2 - s_j^2) become 0, and 1 / s is 1 / (s + 1e-8).
+    Differs from the original in: nothing.
+
+    Args:
+      u: [B, N, K] with K = min(N, C).
+      s: [B, K].
+      v: [B, C, K].
+      cotangent: gradient of the loss with respect to `v`, [B, C, K].
+
+    Returns:
+      Gradient with respect to the maps, [B, N, C].
+    """
+    eye = jnp.eye(s.shape[-1], dtype=s.dtype)[None]
+    square = jnp.square(s)
+    inverse = (1 - eye) / (square[:, None, :] - square[:, :, None] + eye)
+    inverse = jnp.where(jnp.isfinite(inverse), inverse, 0)
+
+    def symmetric(x):
+        return x + jnp.swapaxes(x, 1, 2)
+
+    u_transposed, v_transposed = jnp.swapaxes(u, 1, 2), jnp.swapaxes(v, 1, 2)
+    if u.shape[1] >= v.shape[1]:
+        core = symmetric(inverse * product(v_transposed, cotangent))
+        return 2 * product(product(u * s[:, None], core), v_transposed)
+    scaled = cotangent / (s + 1e-8)[:, None]
+    inner = product(v_transposed, scaled)
+    core = (
+        2 * s[:, :, None] * symmetric(inverse * jnp.swapaxes(inner, 1, 2) * s[:, None])
+    )
+    core += eye * inner
+    return jnp.swapaxes(product(scaled - product(v, core), u_transposed), 1, 2)
+
+
+def released_gradient(
+    decomposed: Decomposed, vectors: jax.Array, cotangent: jax.Array
+) -> jax.Array:
+    """Applies `released_rule` to the first vectors; arguments as in `exact_gradient`.
+
+    The rule needs all singular vectors, so the maps are decomposed completely.
+    """
+    u, s, vt = eigen.svd(decomposed.x)
+    v = jnp.swapaxes(vt, 1, 2)
+    rank = vectors.shape[-1]
+    # The decomposition's own signs; 0 where a vector is missing.
+    sign = jnp.sign(jnp.sum(v[..., :rank] * vectors, axis=1, keepdims=True))
+    padding = ((0, 0), (0, 0), (0, s.shape[-1] - rank))
+    return released_rule(u, s, v, jnp.pad(cotangent * sign, padding))
+
+
+#: Gradient rules by the name used in `gradient`.
+GRADIENTS: dict[str, Callable[[Decomposed, jax.Array, jax.Array], jax.Array]] = {
+    "exact": exact_gradient,
+    "released": released_gradient,
+}
