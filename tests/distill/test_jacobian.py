@@ -35,7 +35,7 @@ def test_gradient_of_the_parameters_goes_through_the_second_derivative():
             network.init(jax.random.key(seed), image, train=False)
             for seed, network in enumerate((student, teacher))
         )
-        demand = jax.jit(
+        gradients = jax.jit(
             lambda params: objective.student_objective(
                 student,
                 teacher,
@@ -55,19 +55,19 @@ def test_gradient_of_the_parameters_goes_through_the_second_derivative():
         direction = jax.tree.map(
             lambda x: jnp.asarray(rng.normal(size=x.shape)), params
         )
-        found = demand(params)
+        found = gradients(params)
         assert found.values["jacobian/jacobian"].shape == (3,)
         slope = sum(
             jnp.vdot(g, d)
             for g, d in zip(
-                jax.tree.leaves(found.gradient["student"]),
+                jax.tree.leaves(found.summed["student"]),
                 jax.tree.leaves(direction),
                 strict=True,
             )
         )
         step = 1e-5
         ahead, behind = (
-            demand(
+            gradients(
                 jax.tree.map(lambda x, d, s=sign: x + s * step * d, params, direction)
             )
             for sign in (1, -1)

@@ -8,7 +8,7 @@ import types
 
 import jax
 import pytest
-from kdjax.distill.linalg import singular_vectors
+from kdjax.losses.linalg import singular_vectors
 
 from experiments import benchmark, workloads
 from tests import commands
@@ -121,7 +121,7 @@ def test_memory_of_crd_is_that_of_the_training_images(traced):
 def test_algorithms_for_singular_vectors_are_workloads(traced):
     built = traced("kd_svd")
     assert list(built)[:3] == ["distillation", "student", "teacher"]
-    assert {f"compress_{name}" for name in singular_vectors.ROUTES} == set(built) - {
+    assert {f"compress_{name}" for name in singular_vectors.ALGORITHMS} == set(built) - {
         *("distillation", "student", "teacher")
     }
 
