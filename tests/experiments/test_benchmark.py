@@ -8,9 +8,9 @@ import types
 
 import jax
 import pytest
-from kdjax.losses.linalg import singular_vectors
 
 from experiments import benchmark, workloads
+from kdjax.losses.linalg import singular_vectors
 from tests import commands
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -120,10 +120,10 @@ def test_memory_of_crd_is_that_of_the_training_images(traced):
 
 def test_algorithms_for_singular_vectors_are_workloads(traced):
     built = traced("kd_svd")
-    assert list(built)[:3] == ["distillation", "student", "teacher"]
-    assert {f"compress_{name}" for name in singular_vectors.ALGORITHMS} == set(built) - {
-        *("distillation", "student", "teacher")
-    }
+    steps = ["distillation", "student", "teacher"]
+    assert list(built)[:3] == steps
+    compressions = {f"compress_{name}" for name in singular_vectors.ALGORITHMS}
+    assert compressions == set(built) - set(steps)
 
 
 @pytest.mark.parametrize(
