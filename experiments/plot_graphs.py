@@ -43,7 +43,7 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
     """Builds the experiment of a run and reads what was learned in it.
 
     Returns:
-      The experiment; the states after the preparation, before the distillation and now.
+      The experiment; the states after pretraining, before distillation and now.
 
     Raises:
       ValueError: if there is no run of the method, or it did not come far enough.

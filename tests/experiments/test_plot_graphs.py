@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import plot_graphs
-from kdjax import distill, models, objective, recipes, rngs, train
+from kdjax import distill, models, objective, phases, recipes, rngs, train
 from kdjax.data import normalization
 from kdjax.data.sources import digits
 from kdjax.runs import workdirs
@@ -79,7 +79,7 @@ def drawn(run):
 def copy(run, drawn, tmp_path, monkeypatch):
     """A copy of the run, to be damaged; its experiment is not built again."""
     experiment, _ = drawn.restored
-    monkeypatch.setattr(plot_graphs, "Experiment", lambda config: experiment)
+    monkeypatch.setattr(train, "build_experiment", lambda config: experiment)
     ignored = shutil.ignore_patterns("graphs")
     return shutil.copytree(run, tmp_path / "copy", ignore=ignored)
 
@@ -188,7 +188,7 @@ def test_pictures_and_table(run, drawn):
 
 def test_graphs_and_their_divergences(drawn):
     experiment, states = drawn.restored
-    image = np.asarray(experiment.test.split.image)[:30]
+    image = np.asarray(experiment.data.test.image)[:30]
     # There is no axis of devices here for batch norms to be synchronized over.
     network = experiment.teacher.network.clone(axis_name="devices")
     synchronized = types.SimpleNamespace(
@@ -207,16 +207,16 @@ def test_graphs_and_their_divergences(drawn):
         assert np.all(divergence[1:] > 0)
 
 
-def test_initialization_has_folders_of_its_own(run, copy, monkeypatch):
+def test_distilling_first_has_a_folder_of_its_own(run, copy, monkeypatch):
     """The connectors are those of the distillation, the student is the newest."""
     # The experiment has another phase.
     monkeypatch.undo()
     (copy / "distill_first").mkdir()
     (copy / "checkpoints").rename(copy / "distill_first" / "checkpoints")
     config = json.loads((copy / "config.json").read_text())
-    configure(copy, initialize=config["distill_first"] | {"epochs": 1})
+    configure(copy, distill_first=config["distill_first"] | {"epochs": 1})
     experiment, (_, before, after) = plot_graphs.restore(copy)
-    assert [phase.name for phase in experiment.phases] == [
+    assert [phase.name for phase in phases.plan(experiment)] == [
         "pretrain",
         "distill_first",
         "train",
@@ -227,7 +227,7 @@ def test_initialization_has_folders_of_its_own(run, copy, monkeypatch):
     start = jax.device_get({"params": before.params, "batch_stats": before.batch_stats})
     untaught = {name: tree | {"methods": {}} for name, tree in start.items()}
     save(copy, 7, distilled | untaught)
-    monkeypatch.setattr(plot_graphs, "Experiment", lambda config: experiment)
+    monkeypatch.setattr(train, "build_experiment", lambda config: experiment)
     _, (_, _, after) = plot_graphs.restore(copy)
     assert after.step == 7
     for collection in ("params", "batch_stats"):

@@ -106,9 +106,11 @@ def _solve_shifted(
     shift = shift[:, None]
     gap = jnp.where(np.eye(known, rank, dtype=bool)[None], 0, shift - value)
     damped = gap / (jnp.square(gap) + jnp.square(noise))
-    solved = product(basis, damped * product(transposed, target))
+    inner = product(transposed, target)
+    solved = product(basis, damped * inner)
     if known == basis.shape[1]:
-        return solved
+        # The basis is complete, but for vectors of the null space that are missing.
+        return solved + (target - product(basis, inner)) / shift
     kept = basis[..., :rank]
 
     def without_kept(x):
