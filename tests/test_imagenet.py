@@ -4,7 +4,6 @@ import importlib
 import io
 import json
 
-import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -17,12 +16,7 @@ from kdjax.data import datasets, measure, subsets
 CLASSES = 10  # Of the thousand.
 
 
-@pytest.fixture(autouse=True)
-def quickly_compiled():
-    """What is compiled runs a few times: optimizing it would take longer."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def jpeg(label, rng):

@@ -15,6 +15,8 @@ from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 #: Pairs that differ in family, number and sizes of stages, and widths. What a method
 #: sees of a network does not depend on its depth.
 PAIRS = (

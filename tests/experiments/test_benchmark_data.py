@@ -1,18 +1,11 @@
 import contextlib
 
-import jax
 import pytest
 from PIL import Image
 
 from experiments import benchmark_data
 
-
-@pytest.fixture(autouse=True)
-def quickly_compiled():
-    """Every program runs a few times only: optimizing it would take longer."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_both_pipelines_are_timed(tmp_path):

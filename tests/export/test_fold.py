@@ -15,12 +15,7 @@ from kdjax.export import fold
 IMAGE = (8, 8, 3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Compiles sooner."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def trained(network, shape=IMAGE):

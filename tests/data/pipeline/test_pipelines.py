@@ -21,13 +21,7 @@ from kdjax import step as step_lib
 from kdjax.data import datasets, pipeline
 from kdjax.data.split import ArraySource, LazySplit
 
-
-@pytest.fixture(autouse=True, scope="module")
-def fast_compilation():
-    """Every program runs a few times only: optimizing it would take longer."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def data_config(**fields):
