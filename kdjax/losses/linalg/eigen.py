@@ -42,26 +42,29 @@ _RANGE = 5.8
 _SWEEPS = {jnp.dtype("float32"): 5, jnp.dtype("float64"): 7}
 
 
-def rescale(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Scales each map to a largest response of 1, so that squares do not overflow.
+def scale_of(x: jax.Array) -> jax.Array:
+    """Returns the largest response of each map [B, N, C], or 1 for zeros, [B, 1, 1]."""
+    scale = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
+    return jnp.where(scale > jnp.finfo(x.dtype).tiny, scale, 1)
+
+
+def gram(x: jax.Array, scale: jax.Array) -> jax.Array:
+    """Computes the smaller of X^T X and X X^T for maps divided by their scale.
+
+    The small matrices are divided, not the maps: these are many megabytes. Responses of
+    float32 may thus be from 1e-17 to 1e17.
 
     Args:
       x: maps, [B, N, C].
+      scale: from `scale_of`, [B, 1, 1].
 
     Returns:
-      The scaled maps and the divisor, [B, 1, 1].
+      [B, M, M] with M = min(N, C).
     """
-    scale = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
-    scale = jnp.where(scale > jnp.finfo(x.dtype).tiny, scale, 1)
-    return x / scale, scale
-
-
-def gram(x: jax.Array) -> jax.Array:
-    """Computes the smaller of X^T X and X X^T, [B, M, M] with M = min(N, C)."""
-    transposed = jnp.swapaxes(x, 1, 2)
-    if x.shape[1] < x.shape[2]:
-        return product(x, transposed)
-    return product(transposed, x)
+    pair = x, jnp.swapaxes(x, 1, 2)
+    if x.shape[1] >= x.shape[2]:
+        pair = pair[::-1]
+    return product(*pair) / scale / scale
 
 
 def noise(largest: jax.Array) -> jax.Array:
@@ -264,11 +267,9 @@ def _at_once(
 def _first_vectors(groups: Sequence[jax.Array], count: int) -> list[jax.Array]:
     """Finds `count` columns, or M if that is less, for each group of [B, M, M]."""
     dtype = groups[0].dtype
-    matrices, bases = [], []
+    bases = []
     for matrix in groups:
         size = matrix.shape[-1]
-        trace = jnp.trace(matrix, axis1=1, axis2=2)[:, None, None]
-        matrices.append(matrix / jnp.where(trace > 0, trace, 1))
         random = np.random.default_rng(0).normal(size=(size, min(count, size)))
         start = np.linalg.qr(random)[0].T.astype(dtype)
         bases.append(jnp.broadcast_to(start, (len(matrix), *start.shape)))
@@ -276,14 +277,14 @@ def _first_vectors(groups: Sequence[jax.Array], count: int) -> list[jax.Array]:
         bases = orthonormalize(
             [
                 _filter(rows, matrix, degree)
-                for rows, matrix in zip(bases, matrices, strict=True)
+                for rows, matrix in zip(bases, groups, strict=True)
             ]
         )
     # Orthogonal to rounding, for the method of Rayleigh and Ritz.
     bases = orthonormalize(bases)
     within = [
         product(product(rows, matrix), jnp.swapaxes(rows, 1, 2))
-        for rows, matrix in zip(bases, matrices, strict=True)
+        for rows, matrix in zip(bases, groups, strict=True)
     ]
     turns = _at_once(lambda small: [jacobi(x)[1] for x in small], within)
     return [
@@ -297,8 +298,10 @@ def _filter(rows: jax.Array, matrix: jax.Array, degree: int) -> jax.Array:
     if degree == 1:
         return image
     quotient = jnp.sum(rows * image, axis=2, keepdims=True)
+    limits = jnp.finfo(rows.dtype)
+    noise = 4 * limits.eps * jnp.max(quotient, axis=1, keepdims=True)
     least = jnp.min(quotient, axis=1, keepdims=True)
-    least = jnp.maximum(least, 4 * jnp.finfo(rows.dtype).eps)
+    least = jnp.maximum(least, jnp.maximum(noise, limits.tiny))
     # Below the diagonal: what later rows must not contain.
     count = rows.shape[1]
     swamps = jnp.swapaxes(quotient > _RANGE * least, 1, 2)

@@ -25,12 +25,14 @@ class Decomposed(NamedTuple):
 
     Attributes:
       x: maps, [B, N, C].
-      gram: the smaller of X^T X and X X^T, [B, M, M].
+      scale: largest response of each, [B, 1, 1].
+      gram: the smaller of X^T X and X X^T for maps divided by the scale, [B, M, M].
       basis: first eigenvectors of `gram`, at least as many as the singular vectors, by
         descending eigenvalue; approximations will do after those, [B, M, K].
     """
 
     x: jax.Array
+    scale: jax.Array
     gram: jax.Array
     basis: jax.Array
 
@@ -59,8 +61,8 @@ def exact_gradient(
     Returns:
       Gradient with respect to the maps, [B, N, C].
     """
-    x, gram, basis = decomposed
-    left = product(x, vectors)
+    x, scale, gram, basis = decomposed
+    left = product(x, vectors) / scale
     value = jnp.sum(jnp.square(left), axis=1)
     noise = eigen.noise(value[:, :1])
     exists = value > 0
@@ -68,13 +70,15 @@ def exact_gradient(
     within = jnp.sum(vectors * cotangent, axis=1, keepdims=True)
     cotangent = jnp.where(exists[:, None], cotangent - vectors * within, 0)
     wide = x.shape[1] < x.shape[2]
-    target = product(x, cotangent) if wide else cotangent
+    target = product(x, cotangent) / scale if wide else cotangent
     solved = _solve_shifted(gram, basis, value, target, noise=noise[..., None])
     if wide:
-        solved = cotangent + product(jnp.swapaxes(x, 1, 2), solved)
+        solved = cotangent + product(jnp.swapaxes(x, 1, 2), solved) / scale
         solved /= value[:, None]
-    outer = product(product(x, solved), jnp.swapaxes(vectors, 1, 2))
-    return outer + product(left, jnp.swapaxes(solved, 1, 2))
+    # Both outer products of the sum at once: they are the largest of the operations.
+    columns = jnp.concatenate([product(x, solved) / scale, left], axis=2) / scale
+    rows = jnp.concatenate([vectors, solved], axis=2)
+    return product(columns, jnp.swapaxes(rows, 1, 2))
 
 
 def _solve_shifted(
@@ -118,9 +122,13 @@ def _solve_shifted(
 
     residual = without_kept(target - shift * solved + product(gram, solved))
     deflated = gram - product(kept * value[:, None, :rank, 0], transposed[:, :rank])
-    return solved + without_kept(
-        _chebyshev(deflated, shift, residual, largest=value[:, -1:])
+    rest = _chebyshev(
+        deflated,
+        jnp.swapaxes(shift, 1, 2),
+        jnp.swapaxes(residual, 1, 2),
+        largest=value[:, -1:],
     )
+    return solved + without_kept(jnp.swapaxes(rest, 1, 2))
 
 
 def _chebyshev(
@@ -137,12 +145,12 @@ def _chebyshev(
 
     Args:
       matrix: positive semidefinite, [B, M, M].
-      shift: [B, 1, R].
-      target: [B, M, R].
+      shift: [B, R, 1].
+      target: [B, R, M].
       largest: of the eigenvalues that matter, [B, 1, 1].
 
     Returns:
-      [B, M, R].
+      [B, R, M].
     """
     least = shift - jnp.clip(largest, 0.1 * shift, _SEPARATION * shift)
     center, radius = (shift + least) / 2, (shift - least) / 2
@@ -150,7 +158,7 @@ def _chebyshev(
     step = target / center
     solved, residual = step, target
     for _ in range(jnp.finfo(target.dtype).nmant // 2 - 1):
-        residual -= shift * step - product(matrix, step)
+        residual -= shift * step - product(step, matrix)
         following = 1 / (2 * center / radius - weight)
         step = following * (weight * step + 2 / radius * residual)
         solved += step
@@ -207,13 +215,14 @@ def released_gradient(
 
     The rule needs all singular vectors, so the maps are decomposed completely.
     """
-    u, s, vt = eigen.svd(decomposed.x)
+    scale = decomposed.scale
+    u, s, vt = eigen.svd(decomposed.x / scale)
     v = jnp.swapaxes(vt, 1, 2)
     rank = vectors.shape[-1]
     # The decomposition's own signs; 0 where a vector is missing.
     sign = jnp.sign(jnp.sum(v[..., :rank] * vectors, axis=1, keepdims=True))
     padding = ((0, 0), (0, 0), (0, s.shape[-1] - rank))
-    return released_rule(u, s, v, jnp.pad(cotangent * sign, padding))
+    return released_rule(u, s, v, jnp.pad(cotangent * sign, padding)) / scale
 
 
 #: Gradient rules by the name used in `gradient`.

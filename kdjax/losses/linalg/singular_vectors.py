@@ -92,14 +92,16 @@ def compress_all(
     ):
         if value not in table:
             raise ValueError(f"compress: {name}={value!r} is none of {sorted(table)}")
-    maps = [_rescaled(_matrix(feature)) for feature in features]
+    maps = [_matrix(feature) for feature in features]
     fixed = [jax.lax.stop_gradient(x) for x in maps]
-    grams = [eigen.gram(x) for x in fixed]
-    bases = ALGORITHMS[algorithm](fixed, grams, max(ranks))
+    scales = [eigen.scale_of(x) for x in fixed]
+    grams = [eigen.gram(*pair) for pair in zip(fixed, scales, strict=True)]
+    scaled = [x / scale for x, scale in zip(fixed, scales, strict=True)]
+    bases = ALGORITHMS[algorithm](scaled, grams, max(ranks))
     return [
-        # Unit already, but for rounding; what this adds is the gradient of the scale.
-        _unit(_right_vectors(x, gram, basis, rank, gradient))
-        for x, gram, basis, rank in zip(maps, grams, bases, ranks, strict=True)
+        # Unit already, but for rounding; what this adds is the gradient of the norm.
+        _unit(_right_vectors(Decomposed(*known), rank, gradient))
+        for *known, rank in zip(maps, scales, grams, bases, ranks, strict=True)
     ]
 
 
@@ -113,8 +115,8 @@ def left_vectors(feature: jax.Array, right: jax.Array) -> jax.Array:
     Returns:
       Unit columns, or zero where `right` is, [B, H*W, R].
     """
-    x, _ = eigen.rescale(_matrix(feature))
-    return _unit(product(x, right))
+    x = _matrix(feature)
+    return _unit(product(x, right) / eigen.scale_of(x))
 
 
 def weights(feature: jax.Array, right: jax.Array) -> jax.Array:
@@ -131,8 +133,8 @@ def weights(feature: jax.Array, right: jax.Array) -> jax.Array:
       Singular values over their own Euclidean norm, [B, R]: 1 for a single vector, 0
       where a vector is missing.
     """
-    x, _ = eigen.rescale(_matrix(feature))
-    return _unit(jnp.linalg.norm(product(x, right), axis=1))
+    x = _matrix(feature)
+    return _unit(jnp.linalg.norm(product(x, right) / eigen.scale_of(x), axis=1))
 
 
 def project(student: jax.Array, left: jax.Array) -> jax.Array:
@@ -202,11 +204,6 @@ def _matrix(feature: jax.Array) -> jax.Array:
     return feature.reshape(batch, height * width, channels)
 
 
-def _rescaled(x: jax.Array) -> jax.Array:
-    """Rescales maps; the scale, which changes no vector, is a constant."""
-    return x / jax.lax.stop_gradient(eigen.rescale(x)[1])
-
-
 def _unit(x: jax.Array) -> jax.Array:
     """Divides by the norm along axis 1, never by less than 1e-6, as `l2_normalize` in
     TensorFlow does."""
@@ -253,14 +250,17 @@ ALGORITHMS: dict[str, Callable[..., list[jax.Array]]] = {
 }
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _right_vectors(
-    x: jax.Array, gram: jax.Array, basis: jax.Array, rank: int, gradient: str
-) -> jax.Array:
-    """Turns the basis into right singular vectors with signs, [B, C, rank]."""
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _right_vectors(decomposed: Decomposed, rank: int, gradient: str) -> jax.Array:
+    """Turns the basis into right singular vectors with signs, [B, C, rank].
+
+    A function of the maps alone: the scale changes no vector, and the Gram matrix and
+    its basis are computed from the maps.
+    """
+    x, scale, _, basis = decomposed
     wide = x.shape[1] < x.shape[2]
     found = basis[..., :rank]
-    image = product(jnp.swapaxes(x, 1, 2) if wide else x, found)
+    image = product(jnp.swapaxes(x, 1, 2) if wide else x, found) / scale
     value = jnp.sum(jnp.square(image), axis=1, keepdims=True)
     exists = value > eigen.noise(value[..., :1])
     if wide:
@@ -269,15 +269,15 @@ def _right_vectors(
     return jnp.where(exists, jnp.where(extremes >= 0, found, -found), 0)
 
 
-def _right_vectors_forward(x, gram, basis, rank, gradient):
-    vectors = _right_vectors(x, gram, basis, rank, gradient)
-    return vectors, (Decomposed(x, gram, basis), vectors)
+def _right_vectors_forward(decomposed, rank, gradient):
+    vectors = _right_vectors(decomposed, rank, gradient)
+    return vectors, (decomposed, vectors)
 
 
 def _right_vectors_backward(rank, gradient, residuals, cotangent):
     decomposed, vectors = residuals
     found = GRADIENTS[gradient](decomposed, vectors, cotangent)
-    return found, *map(jnp.zeros_like, decomposed[1:])
+    return (Decomposed(found, *map(jnp.zeros_like, decomposed[1:])),)
 
 
 _right_vectors.defvjp(_right_vectors_forward, _right_vectors_backward)

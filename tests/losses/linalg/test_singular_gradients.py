@@ -23,13 +23,13 @@ def decomposed(x, known=None):
     transposed = np.swapaxes(x, 1, 2)
     gram = x @ transposed if x.shape[1] < x.shape[2] else transposed @ x
     basis = np.linalg.eigh(gram)[1][..., ::-1][..., :known]
-    return Decomposed(x, gram, basis)
+    return Decomposed(x, np.ones((len(x), 1, 1)), gram, basis)
 
 
 @jax.jit
-def gradient(x, gram, basis, vectors, cotangent):
+def gradient(x, scale, gram, basis, vectors, cotangent):
     return singular_gradients.exact_gradient(
-        Decomposed(x, gram, basis), vectors, cotangent
+        Decomposed(x, scale, gram, basis), vectors, cotangent
     )
 
 
