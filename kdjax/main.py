@@ -35,7 +35,7 @@ More:
   python -m kdjax.models    networks
   python -m kdjax.distill   methods
   kdjax/data/datasets.py    data sets
-  kdjax/config.py           fields of a configuration
+  docs/configuration.md     fields of a configuration
 """
 
 # Apart from absl's own flags, so that importing this module adds none to others.
