@@ -69,7 +69,6 @@ class PhaseRun:
             workdirs.warn_of_changes(folder, self._metadata, self._made_with)
             # Counts the wall time of earlier processes too.
             self._started -= self._metadata["wall_s"]
-        self._resume_step = resume_step
         # A comparison names its runs.
         name = os.environ.get("KDJAX_RUN_NAME", config.model)
         self._log = RunLog(
