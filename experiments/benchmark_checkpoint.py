@@ -140,7 +140,7 @@ def measure(
       OSError: if a checkpoint cannot be written, or data or teacher read.
     """
     phase, state, frozen = _last_phase(config)
-    epoch, first = phase.pipeline.plan.steps_per_epoch, int(state.step)
+    first = int(state.step)
     metadata = {
         "wall_s": 0.0,
         **workdirs.provenance(),
@@ -166,15 +166,7 @@ def measure(
             seconds["left"].append(training.wait())
         newest = workdir / checkpoint.FOLDER / str(checkpoints.latest_step)
 
-    stalls = [
-        saving - without
-        for saving, without in zip(
-            seconds["steps_with_save"], seconds["steps"], strict=True
-        )
-    ]
-    stall_s = statistics.median(stalls)
-    interval = save_every_steps(config, epoch)
-    between_s = interval * statistics.median(seconds["steps"]) / steps
+    interval = save_every_steps(config, phase.pipeline.plan.steps_per_epoch)
     return {
         "model": config.model,
         "batch": config.batch_size,
@@ -188,14 +180,29 @@ def measure(
         "checkpoint_bytes": sum(
             path.stat().st_size for path in newest.rglob("*") if path.is_file()
         ),
+        "save_every_steps": interval,
+        **_medians(seconds, interval / steps),
+    }
+
+
+def _medians(seconds: dict[str, list[float]], intervals: float) -> dict[str, Any]:
+    """Returns the medians over rounds in milliseconds, and those of the stall.
+
+    Args:
+      seconds: of each round, by what took them.
+      intervals: steps between two saves, in units of the steps of a round.
+    """
+    pairs = zip(seconds["steps_with_save"], seconds["steps"], strict=True)
+    stalls = [saving - without for saving, without in pairs]
+    between = intervals * statistics.median(seconds["steps"])
+    return {
         **{
             f"{name}_ms": round(1e3 * statistics.median(values), 3)
             for name, values in seconds.items()
         },
-        "stall_ms": round(1e3 * stall_s, 3),
+        "stall_ms": round(1e3 * statistics.median(stalls), 3),
         "stall_range_ms": [round(1e3 * f(stalls), 3) for f in (min, max)],
-        "save_every_steps": interval,
-        "stall_share": round(stall_s / between_s, 5),
+        "stall_share": round(statistics.median(stalls) / between, 5),
     }
 
 

@@ -134,35 +134,29 @@ def student_objective(
     def objective(params, batch_stats, frozen, batch, key, epoch):
         label = batch.label if input_gradient else None
 
-        def student_forward(student_params):
-            variables = {
-                "params": student_params,
-                "batch_stats": batch_stats["student"],
-            }
+        def apply(weights):
+            variables = {"params": weights, "batch_stats": batch_stats["student"]}
             return forward(student, variables, batch.image, train=True, label=label)
 
         outputs, pull_back, student_stats = jax.vjp(
-            student_forward, params["student"], has_aux=True
+            apply, params["student"], has_aux=True
         )
         teacher_outputs = None
         if teacher is not None and methods:
             teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
-        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch)
-
-        def gradients(methods, task_weight=None):
-            """Returns the losses' gradient, their sum, terms and statistics."""
-            (loss, (terms, stats)), (outputs_gradient, learned) = jax.value_and_grad(
-                _losses, argnums=(0, 1), has_aux=True
-            )(outputs, params["methods"], methods, step=step, task_weight=task_weight)
-            (network,) = pull_back(outputs_gradient)
-            return {"student": network, "methods": learned}, loss, terms, stats
-
-        summed, loss, terms, method_stats = gradients(adds, task_weight)
+        gradients = functools.partial(
+            _gradients,
+            outputs,
+            pull_back,
+            params["methods"],
+            step=_Step(batch_stats, frozen, teacher_outputs, batch, key, epoch),
+        )
+        summed, loss, terms, method_stats = gradients(adds, task_weight=task_weight)
         clipped = None
         if clips:
-            clipped, more, more_terms, more_stats = gradients(clips)
+            clipped, more, more_terms, more_stats = gradients(clips, task_weight=None)
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
         return Gradients(
@@ -185,6 +179,32 @@ class _Step(NamedTuple):
     batch: Batch
     key: jax.Array
     epoch: jax.Array
+
+
+def _gradients(
+    outputs: Outputs,
+    pull_back: Callable,
+    learned: Any,
+    methods: Mapping[str, Method],
+    *,
+    step: _Step,
+    task_weight: float | None,
+) -> tuple[Any, jax.Array, Terms, dict[str, Any]]:
+    """Returns the gradient of some losses, their sum, terms and new statistics.
+
+    Args:
+      outputs: the student's.
+      pull_back: from their gradient to that of the student's parameters.
+      learned: parameters of the methods.
+      methods: those whose losses are added up.
+      step: what else the losses depend on.
+      task_weight: weight of the cross-entropy; None leaves it out.
+    """
+    (loss, (terms, stats)), (outputs_gradient, learned) = jax.value_and_grad(
+        _losses, argnums=(0, 1), has_aux=True
+    )(outputs, learned, methods, step=step, task_weight=task_weight)
+    (network,) = pull_back(outputs_gradient)
+    return {"student": network, "methods": learned}, loss, terms, stats
 
 
 def _losses(

@@ -70,10 +70,7 @@ def make_train_step(
         metrics["gradient_norm"] = optax.tree.norm(gradient)
         params = state.params
         if skip_params_without_gradient:
-            # The optimizer sees zeros: no gradient, no decay, no momentum.
-            params = jax.tree.map(
-                lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient
-            )
+            params = _zero_without_gradient(params, gradient)
         updates, opt_state = optimizer.update(gradient, state.opt_state, params)
         state = state.replace(
             step=state.step + 1,
@@ -84,6 +81,14 @@ def make_train_step(
         return state, metrics
 
     return train_step
+
+
+def _zero_without_gradient(params: Any, gradient: Any) -> Any:
+    """Returns zeros for the parameters that an optimizer must neither move nor decay.
+
+    It then sees no gradient, no weight to decay, and has no momentum.
+    """
+    return jax.tree.map(lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient)
 
 
 def _combine(gradient: Any, clipped: Any, epoch: jax.Array) -> Any:

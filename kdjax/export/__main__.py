@@ -31,8 +31,9 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -77,27 +78,14 @@ def write(
       ValueError: if the network cannot be written in the format, or the logits of the
         program in the file differ from the network's.
     """
-    data, shape = run.data, image.shape[1:]
-    network = models.build(run.config["model"], datasets.describe(data).num_classes)
-
-    def normalize(image):
-        return normalization.normalize(image, mean=data.mean, std=data.std)
-
-    def in_flax(image):
-        return network.apply(run.variables, normalize(image), train=False)[0]
-
-    function = in_flax
-    if folded:
-        apply, variables, _ = fold.fold_batch_norms(network, run.variables, shape)
-
-        def function(image):
-            return apply(variables, normalize(image))
-
+    shape = image.shape[1:]
+    network = models.build(run.config["model"], datasets.describe(run.data).num_classes)
+    in_flax, in_program = _functions(run, network, shape, folded)
     # Batches of equal size, or one image and the others.
     first = image[: batch_size or 1]
     batches = np.split(image, range(len(first), len(image), batch_size or len(image)))
     try:
-        file.write_bytes(formats.FORMATS[form].write(function, shape, batch_size))
+        file.write_bytes(formats.FORMATS[form].write(in_program, shape, batch_size))
         call = formats.FORMATS[form].load(file.read_bytes())
         logits = np.concatenate([call(batch) for batch in batches])
     except OSError:
@@ -116,16 +104,32 @@ def write(
             f"differs from it by {difference:.1e} of the largest logit, more than "
             f"{TOLERANCE:.0e}: not written"
         )
+    milliseconds = latency.milliseconds(call, first)
     return {
         "network": run.config["model"],
         "file, bytes": f"{file.stat().st_size:,}",
         "parameters": f"{cost.parameters(run.variables):,}",
         "multiply-adds": f"{cost.multiply_adds(network, shape):,}",
-        "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(
-            *latency.milliseconds(call, first)
-        ),
+        "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(*milliseconds),
         "largest difference": f"{difference:.1e}",
     }
+
+
+def _functions(
+    run: trained.TrainedModel, network: Any, shape: tuple[int, ...], folded: bool
+) -> tuple[Callable, Callable]:
+    """Returns image -> logits as Flax computes it and as the program will."""
+
+    def normalize(image):
+        return normalization.normalize(image, mean=run.data.mean, std=run.data.std)
+
+    def in_flax(image):
+        return network.apply(run.variables, normalize(image), train=False)[0]
+
+    if not folded:
+        return in_flax, in_flax
+    apply, variables, _ = fold.fold_batch_norms(network, run.variables, shape)
+    return in_flax, lambda image: apply(variables, normalize(image))
 
 
 def export(flags: argparse.Namespace) -> str:
@@ -136,31 +140,19 @@ def export(flags: argparse.Namespace) -> str:
         the program's logits differ from the network's.
       OSError: if the data set is not prepared, or the file cannot be written.
     """
-    out = flags.out or flags.workdir / f"student.{flags.format}"
     settings = {
         "form": flags.format,
         "folded": flags.fold_batch_norm == "true",
-        "batch_size": (size := flags.batch_size),
+        "batch_size": flags.batch_size,
     }
     # First, since it may not be installed.
     runtime = formats.FORMATS[flags.format].runtime()
     student = trained.load(flags.workdir)
-    if size is not None and size < 1:
-        raise ValueError(f"--batch_size={size} is less than 1")
-    if out.is_dir():
-        raise ValueError(f"--out={out} is a folder")
-    if out.exists() and not flags.overwrite:
-        raise ValueError(f"--out={out} exists: --overwrite replaces it")
-    image = _test_images(student, _IMAGES + -_IMAGES % (size or 1))
-    try:
-        # In the same folder, so that the file can be renamed atomically.
-        folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=".export_")
-    except OSError as error:
-        raise ValueError(f"--out={out} cannot be written: {error.strerror}") from error
-    columns, notes = {}, ""
-    note = f"\n{text}" if (text := formats.FORMATS[flags.format].note) else ""
-    with folder:
-        file = Path(folder.name, out.name)
+    out = _checked_out(flags)
+    image = _test_images(student, _IMAGES + -_IMAGES % (flags.batch_size or 1))
+    columns, notes = {}, [formats.FORMATS[flags.format].note]
+    with _folder_beside(out) as folder:
+        file = Path(folder, out.name)
         written = write(student, image, file, **settings)
         os.replace(file, out)
         if checkpoint := student.config["teacher"]["checkpoint"]:
@@ -168,28 +160,58 @@ def export(flags: argparse.Namespace) -> str:
                 teacher = trained.load(Path(checkpoint), "teacher.checkpoint")
                 columns["teacher"] = write(teacher, image, file, **settings)
             except (ValueError, OSError) as error:
-                notes = (
-                    f"\nThe student is written; the teacher was not exported: {error}"
-                )
+                notes += [
+                    f"The student is written; the teacher was not exported: {error}"
+                ]
     columns["student"] = written
     result = workdirs.read_result(flags.workdir)
-    accuracy = {}
-    if result and result["final_step"] == student.step:
-        accuracy["student"] = result["final_test_accuracy"]
-        accuracy["teacher"] = result["teacher_test_accuracy"]
-    for name, column in columns.items():
-        known = accuracy.get(name)
-        column["test accuracy"] = _DASH if known is None else f"{known:.2%}"
-    images = f"{size or 1} image{'s' if size and size > 1 else ''}"
-    return (
-        f"{out}: the student after step {student.step}, the last checkpoint of a run "
-        f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
-        f"\n\nBatch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
-        f"the median of {latency.CALLS} calls with {images} [quartiles]\nby {runtime} "
-        f"on {latency.processor()}. The largest difference of\nlogits from Flax's, on "
-        f"{len(image)} test images, is relative to the largest logit; {TOLERANCE:.0e} "
-        f"is allowed.{note}{notes}"
+    _add_accuracy(columns, result, student.step)
+    size = flags.batch_size or 1
+    images = f"{size} image{'s' if size > 1 else ''}"
+    return "\n".join(
+        [
+            f"{out}: the student after step {student.step}, the last checkpoint of a "
+            f"run that {'is finished' if result else 'has no result yet'}\n",
+            f"{_table(columns)}\n",
+            f"Batch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
+            f"the median of {latency.CALLS} calls with {images} [quartiles]",
+            f"by {runtime} on {latency.processor()}. The largest difference of",
+            f"logits from Flax's, on {len(image)} test images, is relative to the "
+            f"largest logit; {TOLERANCE:.0e} is allowed.",
+            *filter(None, notes),
+        ]
     )
+
+
+def _checked_out(flags: argparse.Namespace) -> Path:
+    """Returns the file to write; raises ValueError if a flag forbids it."""
+    out = flags.out or flags.workdir / f"student.{flags.format}"
+    if flags.batch_size is not None and flags.batch_size < 1:
+        raise ValueError(f"--batch_size={flags.batch_size} is less than 1")
+    if out.is_dir():
+        raise ValueError(f"--out={out} is a folder")
+    if out.exists() and not flags.overwrite:
+        raise ValueError(f"--out={out} exists: --overwrite replaces it")
+    return out
+
+
+def _folder_beside(out: Path) -> tempfile.TemporaryDirectory:
+    """Returns a folder from which a file can be renamed to `out` atomically."""
+    try:
+        return tempfile.TemporaryDirectory(dir=out.parent, prefix=".export_")
+    except OSError as error:
+        raise ValueError(f"--out={out} cannot be written: {error.strerror}") from error
+
+
+def _add_accuracy(
+    columns: dict[str, dict[str, str]], result: dict[str, Any] | None, step: int
+) -> None:
+    """Adds the test accuracy of the result to the columns, if it is of that step."""
+    known = result if result and result["final_step"] == step else {}
+    fields = {"teacher": "teacher_test_accuracy", "student": "final_test_accuracy"}
+    for name, column in columns.items():
+        accuracy = known.get(fields[name])
+        column["test accuracy"] = _DASH if accuracy is None else f"{accuracy:.2%}"
 
 
 def _test_images(run: trained.TrainedModel, count: int) -> np.ndarray:

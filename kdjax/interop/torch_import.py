@@ -109,8 +109,7 @@ def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> flo
     return Evaluator(network, split, devices)(variables).metrics["accuracy"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns the exit status, 2 for a user's mistake."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kdjax.interop.torch_import",
         usage="%(prog)s FILE --model=NAME --normalization=NAME --out=FOLDER [...]",
@@ -143,7 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the same as numbers, for pixels from 0 to 255",
     )
     add("--evaluate", action="store_true", help="evaluate it on the test split")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
+    """Returns the config of a run that would have trained the network."""
     constants = (
         PRESETS[args.normalization]
         if args.normalization
@@ -161,6 +164,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("image_size", "eval_crop"):
         if (value := getattr(args, name)) is not None:
             config.data[name] = value
+    return config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit status, 2 for a user's mistake."""
+    args = _parser().parse_args(argv)
+    config = _config(args)
     try:
         found = import_checkpoint(
             args.checkpoint, args.out, config, evaluate=args.evaluate

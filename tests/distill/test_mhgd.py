@@ -30,9 +30,14 @@ def post_relu(seed, *shapes, batch=4, dtype="float32"):
     ]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def initialized_for(method, teacher, seed=0):
+    return method.pretrain_init(jax.random.key(seed), outputs_of(*teacher))
+
+
 def prepared_for(method, teacher, seed=0):
     """Returns attention networks as if they had learned."""
-    variables = method.pretrain_init(jax.random.key(seed), outputs_of(*teacher))
+    variables = initialized_for(method, teacher, seed)
     rng = np.random.default_rng(seed)
     return jax.tree.map(
         lambda x: x + jnp.asarray(rng.uniform(0.1, 0.5, x.shape), x.dtype), variables
@@ -53,6 +58,12 @@ def total_and_gradients(method, prepared, student, teacher):
         return sum(map(jnp.sum, terms.values())), terms
 
     return jax.value_and_grad(total, has_aux=True)(student)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def vectors_of(method, student, teacher):
+    *vectors, _ = method.vectors({}, outputs_of(*student), outputs_of(*teacher))
+    return vectors
 
 
 def worst(found, expected):
@@ -102,17 +113,21 @@ SLOPE = {"float64": 1e-7, "float32": 1e-4}
 
 def test_vectors_and_graphs_match_authors(released):
     r, method = released, released.method()
-    ours, theirs = outputs_of(*r.points("x_s")), outputs_of(*r.points("x_t"))
-    *vectors, _ = method.vectors({}, ours, theirs)
+    vectors = vectors_of(method, r.points("x_s"), r.points("x_t"))
     for point, (student, teacher) in enumerate(zip(*vectors, strict=True)):
         assert worst(student[..., 0], r.arrays[f"V_s{point}"]) < VALUE[r.dtype]
         assert worst(teacher[..., 0], r.arrays[f"V_t{point}"]) < VALUE[r.dtype]
+
+    @jax.jit
+    def logits_and_graphs(vectors):
+        found = method.logits(r.prepared, vectors)
+        return [(x, graphs.graph(x, x, smoothing="tanh")) for x in found]
+
     for side in "st":
-        found = method.logits(r.prepared, r.points(f"V_{side}"))
-        for pair, logits in enumerate(found):
+        found = logits_and_graphs(r.points(f"V_{side}"))
+        for pair, (logits, graph) in enumerate(found):
             expected = r.arrays[f"logits_{side}_pair{pair}"]
             assert worst(logits, expected) < VALUE[r.dtype]
-            graph = graphs.graph(logits, logits, smoothing="tanh")
             expected = r.arrays[f"graph_{side}_pair{pair}"]
             assert worst(graph, expected) < VALUE[r.dtype]
 
@@ -130,7 +145,7 @@ def test_gradients_of_vectors_match_authors(released):
             jnp.sum(graphs.graph_divergence(*pair, smoothing="tanh")) for pair in logits
         )
 
-    value, gradients = jax.value_and_grad(total)(r.points("V_s"))
+    value, gradients = jax.jit(jax.value_and_grad(total))(r.points("V_s"))
     np.testing.assert_allclose(value, r.arrays["loss_total"], rtol=VALUE[r.dtype])
     for point, gradient in enumerate(gradients):
         assert worst(gradient, r.arrays[f"dL_dVs{point}"]) < SLOPE[r.dtype]
@@ -159,7 +174,7 @@ def test_pretraining_loss_matches_authors(released, monkeypatch):
     noise = [jnp.asarray(r.arrays[f"head_noise_pair{p}"], r.dtype) for p in PAIRS]
     drawn = iter(noise)
     monkeypatch.setattr(jax.random, "normal", lambda *_, **__: next(drawn))
-    terms, stats = r.method().pretrain_loss(
+    terms, stats = jax.jit(r.method().pretrain_loss)(
         r.prepared, jax.random.key(0), outputs_of(*r.points("x_t"))
     )
     assert jax.tree.structure(stats) == jax.tree.structure(r.prepared["batch_stats"])
@@ -178,7 +193,7 @@ def test_every_number_of_heads_learns_and_teaches(heads):
         heads=heads, smoothing="centered_tanh", algorithm="gram", gradient="projection"
     )
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
-    variables = method.pretrain_init(jax.random.key(0), outputs_of(*teacher))
+    variables = initialized_for(method, teacher)
 
     def estimate(params):
         terms, _ = method.pretrain_loss(
@@ -301,7 +316,7 @@ def test_connected_widths_learn():
     teacher = post_relu(1, (4, 4, 5), (4, 4, 6))
     method = mhgd.Mhgd(widths="connect", student_vectors=3)
     prepared = prepared_for(method, teacher)
-    variables = method.init(jax.random.key(0), student, outputs_of(*teacher))
+    variables = jax.jit(method.init)(jax.random.key(0), student, outputs_of(*teacher))
 
     def total(params):
         terms, stats = method.loss(
@@ -334,11 +349,11 @@ def test_the_student_may_come_with_any_sign():
     """The teacher's sign decides."""
     method = mhgd.Mhgd()
     student, teacher = post_relu(0, *SHAPES), post_relu(1, *SHAPES)
-    *vectors, _ = method.vectors({}, outputs_of(*student), outputs_of(*teacher))
-    for ours, theirs in zip(*vectors, strict=True):
+    vectors = vectors_of(method, student, teacher)
+    for ours, theirs in zip(*map(jax.device_get, vectors), strict=True):
         assert np.all(np.sum(ours * theirs, axis=1) > 0)
         assert np.all(theirs >= -1e-6)
-        np.testing.assert_allclose(jnp.linalg.norm(ours, axis=1), 1, rtol=1e-5)
+        np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

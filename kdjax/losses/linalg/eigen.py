@@ -172,11 +172,7 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     def rotate(a, vectors):
         diagonal = a[everyone, everyone]
         entry = a[pair, pair + half]
-        zero = entry == 0
-        ratio = (diagonal[half:] - diagonal[:half]) / jnp.where(zero, 1, 2 * entry)
-        root = jnp.sqrt(1 + jnp.square(ratio))
-        tangent = jnp.where(ratio >= 0, 1, -1) / (jnp.abs(ratio) + root)
-        tangent = jnp.where(zero, 0, tangent)
+        tangent = _tangent(diagonal[:half], diagonal[half:], entry)
         tangent = jnp.concatenate([tangent, -tangent])
         cosine = jax.lax.rsqrt(1 + jnp.square(tangent))
         # By the rotations alone a small eigenvalue would get the rounding of a large.
@@ -202,6 +198,15 @@ def jacobi(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     values = jnp.take_along_axis(values, order, axis=0)
     vectors = jnp.take_along_axis(vectors[:size, :size], order[:, None], axis=0)
     return values.T, jnp.transpose(vectors, (2, 0, 1))
+
+
+def _tangent(first: jax.Array, second: jax.Array, entry: jax.Array) -> jax.Array:
+    """Returns the tangent of the smaller angle that diagonalizes a 2 x 2 matrix."""
+    zero = entry == 0
+    ratio = (second - first) / jnp.where(zero, 1, 2 * entry)
+    root = jnp.sqrt(1 + jnp.square(ratio))
+    tangent = jnp.where(ratio >= 0, 1, -1) / (jnp.abs(ratio) + root)
+    return jnp.where(zero, 0, tangent)
 
 
 def leading(matrices: Sequence[jax.Array], rank: int) -> list[jax.Array]:
