@@ -13,7 +13,6 @@ PYTHON_3_13 = $(shell for python in python3.13 "$$(pyenv prefix 3.13)/bin/python
 demo: $(INSTALLED)  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
 	  --methods=none,overhaul --seeds=3 --out=$(DEMO)
-	$(BIN)/python -m experiments.report --runs=$(DEMO)
 
 test: $(INSTALLED)  ## the test suite, a file at a time on every core
 	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile

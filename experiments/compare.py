@@ -18,7 +18,8 @@ cell that fails does not stop the others. What follows `--` is handed to every r
     python -m experiments.compare ... -- --config.epochs=30 --config.dtype=bfloat16
 
 All is checked before the first run starts. The comparison ends with the table of
-`experiments.report`, which writes it to files, with learning curves.
+`experiments.report`, which is also written to files below `--out`, with learning
+curves.
 """
 
 import argparse
@@ -365,12 +366,15 @@ def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
     failures = runner.run(cells)
     done = sum(cell.done for cell in cells)
     if done:
-        print(report.terminal(*report.collect(out)))
+        try:
+            print(report.write(out, out))
+        except ModuleNotFoundError as error:
+            print(report.terminal(*report.collect(out)))
+            print(f"no files and curves: {error}")
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     if done == len(cells):
-        print(f"For files and curves: python -m experiments.report --runs={out}")
         return 0
     if runner.stopped:
         print("stopped; the same command resumes", file=sys.stderr)

@@ -190,23 +190,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if out and out.suffix == ".jsonl":
         out = out.parent
     try:
-        installation.require_extra("report", needed_by="experiments.report")
-        blocks, unfinished = collect(flags.runs)
-        out.mkdir(parents=True, exist_ok=True)
+        print(write(flags.runs, out))
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
-    command = shlex.join([*parser.prog.split(), f"--runs={flags.runs}", f"--out={out}"])
+    return 0
+
+
+def write(source: Path | None, out: Path) -> str:
+    """Writes the table and the learning curves; returns the table and their names.
+
+    Args:
+      source: see `collect`.
+      out: folder to write to.
+
+    Raises:
+      ValueError: see `collect`.
+      OSError: if a file cannot be written.
+      ModuleNotFoundError: if matplotlib is not installed.
+    """
+    installation.require_extra("report", needed_by="experiments.report")
+    blocks, unfinished = collect(source)
+    out.mkdir(parents=True, exist_ok=True)
+    command = ["python", "-m", "experiments.report", f"--runs={source}", f"--out={out}"]
     page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
     # matplotlib takes most of a second, which errors need not wait for.
     from . import curves
 
-    page.write_text(markdown(blocks, unfinished, command), encoding="utf-8")
+    page.write_text(markdown(blocks, unfinished, shlex.join(command)), encoding="utf-8")
     _write_csv(blocks, sheet)
     curves.draw(blocks, plot)
-    print(terminal(blocks, unfinished))
-    print("wrote", page, sheet, plot)
-    return 0
+    return f"{terminal(blocks, unfinished)}\nwrote {page} {sheet} {plot}"
 
 
 def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:
