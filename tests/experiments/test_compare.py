@@ -288,6 +288,6 @@ def test_a_comparison_runs_and_ends_with_its_table(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "[1/1] student wrn_10_1 seed 0: " in done.stdout
     assert "1 of 1 runs done" in done.stdout
-    assert done.stdout.count("student from scratch (baseline)") == 1
+    assert done.stdout.count("networks from scratch") == 1
     for name in ("table.md", "table.csv", "curves.png"):
         assert (tmp_path / name).stat().st_size > 0
