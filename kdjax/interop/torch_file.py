@@ -1,16 +1,13 @@
 """Reads PyTorch weight files without executing code in them.
 
 Reads `.safetensors` and the files of `torch.save`: archives, and sequences of pickles
-before PyTorch 1.6. The latter two name Python functions to call. The few that rebuild
-tensors are replaced by safe versions; a file that names any other is rejected.
+before PyTorch 1.6.
 """
 
 import io
-import math
 import pathlib
-import pickle
 import zipfile
-from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -18,151 +15,65 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-#: Keys of the state dict in checkpoints that hold other things too.
-WRAPPERS = ("model", "state_dict", "net")
-
-#: Prefix that DataParallel adds to every name.
-_PARALLEL = "module."
-
-#: NumPy type by PyTorch's storage class.
-_STORAGES = {
-    "FloatStorage": np.dtype("<f4"),
-    "DoubleStorage": np.dtype("<f8"),
-    "HalfStorage": np.dtype("<f2"),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype("<i8"),
-    "IntStorage": np.dtype("<i4"),
-    "ShortStorage": np.dtype("<i2"),
-    "CharStorage": np.dtype("i1"),
-    "ByteStorage": np.dtype("u1"),
-    "BoolStorage": np.dtype("?"),
-}
+from kdjax.interop.torch_pickle import StandIn, Storage, Tensor, TensorUnpickler
 
 #: The first two pickles of a file written by PyTorch before 1.6.
 _OLD_MAGIC, _OLD_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 
-
-class _Storage:
-    """A flat array that tensors are views of; old files store it after the tensors."""
-
-    def __init__(self, dtype: np.dtype, content: np.ndarray | None = None):
-        self.dtype = dtype
-        self.content = content
+#: Parts of a module's state that hold its tensors and its submodules.
+_OWN, _SUBMODULES = ("_parameters", "_buffers"), "_modules"
 
 
-class _Tensor(NamedTuple):
-    """A view of a storage whose content may not have been read yet."""
+class StateDict(NamedTuple):
+    """A mapping of a file that holds tensors.
 
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    Attributes:
+      tensors: by name, with the attribute `shape`; not read yet.
+      others: types of what else it holds, by name.
+    """
 
-    def array(self) -> np.ndarray:
-        """Returns a copy; raises a ValueError if the view exceeds the storage."""
-        content, shape, strides = self.storage.content, self.shape, self.strides
-        if content is None:
-            raise ValueError("the numbers of a tensor are missing")
-        last = self.offset + sum(
-            (size - 1) * stride for size, stride in zip(shape, strides, strict=True)
-        )
-        empty = math.prod(shape) == 0
-        inside = min((0, self.offset, *shape, *strides)) >= 0 and (
-            empty or last < len(content)
-        )
-        if not inside:
-            raise ValueError(
-                f"a tensor of shape {shape} does not fit its {len(content)} numbers"
-            )
-        view = np.lib.stride_tricks.as_strided(
-            content[self.offset :],
-            shape,
-            [stride * content.itemsize for stride in strides],
-        )
-        return np.array(view)
+    tensors: dict[str, Any]
+    others: dict[str, str]
+
+    def arrays(self, names: dict[str, str]) -> dict[str, np.ndarray]:
+        """Reads tensors.
+
+        Args:
+          names: of the tensors, by the names to return them under.
+
+        Returns:
+          Arrays; float16 and bfloat16 become float32.
+
+        Raises:
+          ValueError: if a tensor is damaged, or a number is not finite.
+        """
+        arrays = {name: _as_array(self.tensors[old]) for name, old in names.items()}
+        wrong = [name for name, x in arrays.items() if not np.all(np.isfinite(x))]
+        if wrong:
+            raise ValueError(f"it has numbers that are not finite: {', '.join(wrong)}")
+        return arrays
 
 
-def _rebuild_tensor(storage, offset, shape, strides, *_) -> _Tensor:
-    if not isinstance(storage, _Storage):
-        raise pickle.UnpicklingError("a tensor without numbers")
-    return _Tensor(storage, int(offset), tuple(shape), tuple(strides))
-
-
-def _rebuild_parameter(tensor, *_) -> Any:
-    return tensor
-
-
-class _Scalar:
-    """A NumPy scalar next to the weights, such as an accuracy; its value is ignored."""
-
-    def __init__(self, *_: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-#: Replacements for the globals that a checkpoint may name; none executes anything.
-_ALLOWED = {
-    "collections.OrderedDict": OrderedDict,
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": _rebuild_parameter,
-    "numpy.core.multiarray.scalar": _Scalar,
-    "numpy._core.multiarray.scalar": _Scalar,
-    "numpy.dtype": _Scalar,
-    # Python 3 writes bytes so in protocol 2.
-    "_codecs.encode": lambda text, encoding: text.encode("latin1"),
-    **{f"torch.{name}": dtype for name, dtype in _STORAGES.items()},
-}
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """Unpickles plain containers and tensors; executes nothing that a pickle names."""
-
-    def __init__(self, file: Any, storage: Any):
-        """Reads from a file; `storage(key, dtype)` returns the storage of a key."""
-        super().__init__(file, encoding="utf-8")
-        self._storage = storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the replacement of an allowed global; rejects all others."""
-        full_name = f"{module}.{name}"
-        if full_name not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f"it names {full_name!r}, and only tensors are allowed"
-            )
-        return _ALLOWED[full_name]
-
-    def persistent_load(self, identity: Any) -> Any:
-        """Returns the storage that a tensor refers to."""
-        match identity:
-            case ("storage", np.dtype() as dtype, key, *_):
-                return self._storage(str(key), dtype)
-        raise pickle.UnpicklingError(f"it refers to {str(identity)[:60]!r}")
-
-
-def read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the state dict of a file.
+def read(path: pathlib.Path) -> dict[str, StateDict]:
+    """Reads the state dicts of a file.
 
     Args:
-      path: a `.safetensors` file, or one of `torch.save` with a state dict, bare or
-        under one of the keys `WRAPPERS`. DataParallel's prefix is removed.
+      path: a `.safetensors` file, or one of `torch.save`.
 
     Returns:
-      Arrays by name; float16 and bfloat16 become float32.
+      State dicts by the keys that lead to them, joined by dots; "" for a bare one. What
+      else the file holds is passed over.
 
     Raises:
-      ValueError: if the file is damaged, names code, or holds no state dict, or if a
-        number is not finite.
+      ValueError: if the file is damaged, names code, or holds no state dict.
       OSError: if it cannot be opened.
     """
     path = pathlib.Path(path)
     try:
         if path.suffix == ".safetensors":
-            arrays = safetensors.numpy.load_file(path)
-        else:
-            arrays = _state_dict(_read_pickled(path))
+            return {"": StateDict(safetensors.numpy.load_file(path), {})}
+        saved = _read_pickled(path)
+        found = dict(_state_dicts(saved, ()))
     except OSError:
         raise
     except safetensors.SafetensorError as error:
@@ -173,16 +84,16 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged or truncated: {error}") from error
     except Exception as error:  # A damaged pickle raises nearly anything.
         raise ValueError(f"{path} cannot be read: {error}") from error
-    if arrays and all(name.startswith(_PARALLEL) for name in arrays):
-        arrays = {name.removeprefix(_PARALLEL): x for name, x in arrays.items()}
-    arrays = {name: _as_numpy_float(array) for name, array in arrays.items()}
-    wrong = [name for name, array in arrays.items() if not np.all(np.isfinite(array))]
-    if wrong:
-        raise ValueError(f"{path} has numbers that are not finite: {', '.join(wrong)}")
-    return arrays
+    if not found:
+        holds = f"a {_type(saved)}"
+        if isinstance(saved, dict):
+            holds = ", ".join(map(repr, list(saved)[:5])) or "nothing"
+        raise ValueError(f"{path} holds no tensors by name, only {holds}")
+    return found
 
 
-def _as_numpy_float(array: np.ndarray) -> np.ndarray:
+def _as_array(tensor: Any) -> np.ndarray:
+    array = tensor.array() if isinstance(tensor, Tensor) else np.asarray(tensor)
     narrow = array.dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
     return array.astype(np.float32) if narrow else array
 
@@ -205,27 +116,27 @@ def _read_archive(file: Any) -> Any:
             order = archive.read(f"{folder}byteorder")
             if order != b"little":
                 raise ValueError(f"its byte order is {order!r}, not little")
-        storages: dict[str, _Storage] = {}
+        storages: dict[str, Storage] = {}
 
-        def storage(key: str, dtype: np.dtype) -> _Storage:
+        def storage(key: str, dtype: np.dtype) -> Storage:
             if key not in storages:
                 raw = archive.read(f"{folder}data/{key}")
-                storages[key] = _Storage(dtype, np.frombuffer(raw, dtype))
+                storages[key] = Storage(dtype, np.frombuffer(raw, dtype))
             return storages[key]
 
         pickled = io.BytesIO(archive.read(pickles[0]))
-        return _TensorUnpickler(pickled, storage).load()
+        return TensorUnpickler(pickled, storage).load()
 
 
 def _read_old(file: Any) -> Any:
     """Reads a file of PyTorch before 1.6: pickles, then the storages one by one."""
-    storages: dict[str, _Storage] = {}
+    storages: dict[str, Storage] = {}
 
-    def storage(key: str, dtype: np.dtype) -> _Storage:
-        return storages.setdefault(key, _Storage(dtype))
+    def storage(key: str, dtype: np.dtype) -> Storage:
+        return storages.setdefault(key, Storage(dtype))
 
     def load() -> Any:
-        return _TensorUnpickler(file, storage).load()
+        return TensorUnpickler(file, storage).load()
 
     if load() != _OLD_MAGIC or load() != _OLD_PROTOCOL:
         raise ValueError("it is not a file of torch.save")
@@ -241,18 +152,31 @@ def _read_old(file: Any) -> Any:
     return saved
 
 
-def _state_dict(saved: Any) -> dict[str, np.ndarray]:
-    """Returns copies of the tensors of the state dict in a loaded file."""
+def _state_dicts(saved: Any, keys: tuple[str, ...]) -> Iterator[tuple[str, StateDict]]:
+    """Yields the mappings that hold tensors, and modules as such, with their keys."""
+    if isinstance(saved, StandIn):
+        saved = dict(_of_module(saved, ""))
     if not isinstance(saved, dict):
-        raise ValueError(f"it holds a {type(saved).__name__} and no state dict")
-    found = [name for name in WRAPPERS if isinstance(saved.get(name), dict)]
-    if len(found) > 1:
-        raise ValueError(f"it holds several state dicts: {', '.join(found)}")
-    state_dict = saved[found[0]] if found else saved
-    others = [name for name, x in state_dict.items() if not isinstance(x, _Tensor)]
-    if others or not state_dict:
-        raise ValueError(
-            f"it holds no state dict, neither bare nor under {', '.join(WRAPPERS)}: "
-            f"no tensors are {', '.join(map(repr, others[:5])) or 'in it'}"
-        )
-    return {str(name): tensor.array() for name, tensor in state_dict.items()}
+        return
+    named = {name: value for name, value in saved.items() if isinstance(name, str)}
+    tensors = {name: x for name, x in named.items() if isinstance(x, Tensor)}
+    if tensors:
+        others = {n: _type(x) for n, x in named.items() if n not in tensors}
+        yield ".".join(keys), StateDict(tensors, others)
+    for name, value in named.items():
+        yield from _state_dicts(value, (*keys, name))
+
+
+def _of_module(module: StandIn, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yields what `state_dict` returns of a module that was saved whole."""
+    for part in _OWN:
+        for name, value in (module.state.get(part) or {}).items():
+            if value is not None:
+                yield prefix + name, value
+    for name, submodule in (module.state.get(_SUBMODULES) or {}).items():
+        if isinstance(submodule, StandIn):
+            yield from _of_module(submodule, f"{prefix}{name}.")
+
+
+def _type(value: Any) -> str:
+    return value.named if isinstance(value, StandIn) else type(value).__name__

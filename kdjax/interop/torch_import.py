@@ -30,12 +30,12 @@ from kdjax import step as step_lib
 from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
-from kdjax.interop import torch_file, torch_layout
-from kdjax.runs import workdirs
+from kdjax.interop import torch_file, torch_layout, torch_match
+from kdjax.runs import trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
-#: File in the work directory that says where the network came from.
-SOURCE = "source.json"
+#: Data set of a network that was trained on none of those that kdjax reads.
+_UNKNOWN = "none"
 
 
 def import_checkpoint(
@@ -44,17 +44,20 @@ def import_checkpoint(
     config: ml_collections.ConfigDict,
     *,
     evaluate: bool = False,
+    key: str | None = None,
 ) -> dict[str, Any]:
     """Creates the work directory of a trained network from a PyTorch checkpoint.
 
     Args:
       checkpoint: a file for `torch_file.read`.
       workdir: directory to create.
-      config: names the network, the data set and the normalization of its images.
+      config: names the network, the normalization of its images and the data set, if
+        that is known.
       evaluate: whether to evaluate the network on the test split and record that.
+      key: place of the weights in the file, for `torch_match.find`.
 
     Returns:
-      The recorded source of the network, and its number of `parameters`.
+      The recorded source of the network, and its numbers of `parameters` and `classes`.
 
     Raises:
       ValueError: if the checkpoint does not match the network and number of classes, or
@@ -62,30 +65,48 @@ def import_checkpoint(
       OSError: if a file cannot be read or written.
     """
     workdirs.check_empty(workdir)
-    config_lib.check(config)
-    network = models.build(config.model, datasets.describe(config.data).num_classes)
-    state_dict = torch_file.read(checkpoint)
+    if config.data.name:
+        config_lib.check(config)
+    else:
+        config_lib.check_values(config)
+        if evaluate:
+            raise ValueError(f"data={_UNKNOWN} has no test split to evaluate on")
+    file = torch_file.read(checkpoint)
     try:
-        layout = torch_layout.find_layout(network, state_dict)
+        match = torch_match.find(config.model, file, key)
     except ValueError as error:
-        raise ValueError(f"{checkpoint} is not a {config.model}: {error}") from None
-    variables = torch_layout.from_state_dict(network, state_dict)
+        raise ValueError(f"{checkpoint}: {error}") from None
+    _check_classes(checkpoint, match.num_classes, config)
+    network = models.build(config.model, match.num_classes)
+    variables = torch_layout.from_state_dict(network, match.state_dict)
     variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
     variables.setdefault("batch_stats", {})
     source = {
         "file": checkpoint.name,
         "sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        "layout": layout,
+        "layout": match.layout,
+        "key": str(match.place),
     }
     if evaluate:
         source["test_accuracy"] = _test_accuracy(network, variables, config)
 
-    # Renamed when it is complete.
+    _write(workdir, config, source, variables)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    return source | {"parameters": parameters, "classes": match.num_classes}
+
+
+def _write(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    source: dict[str, Any],
+    variables: dict[str, Any],
+) -> None:
+    """Writes the work directory, which is renamed when it is complete."""
     workdir.parent.mkdir(parents=True, exist_ok=True)
     partial = workdir.with_name(workdir.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     workdirs.create(partial, config)
-    workdirs.write_json(partial / SOURCE, source)
+    workdirs.write_json(partial / trained.SOURCE, source)
     # As in a run, at step 0: kdjax has not trained it.
     state = {
         collection: {"student": variables[collection], "methods": {}}
@@ -94,8 +115,21 @@ def import_checkpoint(
     with Checkpoints(partial) as checkpoints:
         checkpoints.save(0, state, {}, source.get("test_accuracy"))
     partial.rename(workdir)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    return source | {"parameters": parameters}
+
+
+def _check_classes(
+    checkpoint: pathlib.Path, found: int, config: ml_collections.ConfigDict
+) -> None:
+    """Rejects weights of another number of classes than the data set's."""
+    if not config.data.name:
+        return
+    wanted = datasets.describe(config.data).num_classes
+    if found != wanted:
+        raise ValueError(
+            f"{checkpoint} has a classifier of {found} classes, and "
+            f"data={config.data.name} has {wanted}: name the data set that it was "
+            f"trained on, or data={_UNKNOWN}"
+        )
 
 
 def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
@@ -123,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--data",
         default="cifar100",
-        help=f"data set that it was trained on: {', '.join(datasets.NAMES)}",
+        help=f"data set that it was trained on: {', '.join(datasets.NAMES)}; or "
+        f"{_UNKNOWN}: the file tells the number of classes",
     )
     add("--data_dir", default="", help="as data.data_dir")
     add("--image_size", type=int, help="as data.image_size; default: of the recipe")
@@ -142,6 +177,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the same as numbers, for pixels from 0 to 255",
     )
     add("--evaluate", action="store_true", help="evaluate it on the test split")
+    add(
+        "--key",
+        help="place of the weights in the file, such as state_dict.module.student, if "
+        "they fit in several",
+    )
     return parser
 
 
@@ -158,7 +198,7 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
         else config_lib.default()
     )
     config.model = args.model
-    config.data.name = args.data
+    config.data.name = "" if args.data == _UNKNOWN else args.data
     config.data.data_dir = args.data_dir
     config.data.mean, config.data.std = constants
     for name in ("image_size", "eval_crop"):
@@ -173,7 +213,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = _config(args)
     try:
         found = import_checkpoint(
-            args.checkpoint, args.out, config, evaluate=args.evaluate
+            args.checkpoint,
+            args.out,
+            config,
+            evaluate=args.evaluate,
+            key=args.key,
         )
     except (ValueError, OSError) as error:
         print("torch_import:", " ".join(str(error).split()), file=sys.stderr)
@@ -182,6 +226,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(
         f"{args.out} holds a {args.model} of {found['parameters']:,} parameters, from "
         f"{args.checkpoint} in layout {found['layout']!r}"
+        + f" at key {found['key']!r}" * bool(found["key"])
+        + f", for {found['classes']} classes"
         + (f"; test accuracy {accuracy:.2%}" if accuracy is not None else "")
     )
     return 0

@@ -5,8 +5,9 @@ network's `torch_modules` gives the module at a path of its variables in each. A
 dict must match one layout completely.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import textwrap
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import flax.traverse_util
@@ -26,13 +27,55 @@ _LEAVES = {
 #: Transposition of PyTorch's kernels (OIHW and OI) to Flax's, by number of axes.
 _AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
 
+#: Path of the classifier in every network.
+_CLASSIFIER = ("classifier",)
+
 #: PyTorch counts the calls of each batch norm; Flax does not.
 _COUNTER = "num_batches_tracked"
 
-#: Missing and unexpected names in the message on a state dict of another network.
-_MOST_LISTED = 8
+#: Names of each kind in the message on a state dict of another network.
+_MOST_LISTED, _MOST_CHARACTERS = 3, 64
 
-_UNEXPECTED = "is not in the network"
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Mismatch(NamedTuple):
+    """How a state dict differs from a layout of a network.
+
+    Attributes:
+      names: their number in the layout.
+      missing: names that the state dict lacks.
+      unexpected: names that the network lacks.
+      misshapen: names of other shapes, with both.
+    """
+
+    names: int
+    missing: list[str]
+    unexpected: list[str]
+    misshapen: list[str]
+
+    @property
+    def count(self) -> int:
+        """The number of names that do not fit."""
+        return sum(map(len, self[1:]))
+
+    def __str__(self) -> str:
+        kinds = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.misshapen,
+        }
+        listed = (
+            f"{len(names)} {kind} ({_first(names)})"
+            for kind, names in kinds.items()
+            if names
+        )
+        return f"of {self.names} names " + ", ".join(listed)
+
+
+def _first(names: list[str]) -> str:
+    text = ", ".join(names[:_MOST_LISTED]) + ", ..." * (len(names) > _MOST_LISTED)
+    return textwrap.shorten(text, _MOST_CHARACTERS, placeholder=" ...")
 
 
 def layouts(network: nn.Module) -> tuple[str, ...]:
@@ -43,7 +86,7 @@ def layouts(network: nn.Module) -> tuple[str, ...]:
     """
     if not hasattr(network, "torch_modules"):
         raise ValueError(f"{type(network).__name__} has no PyTorch layout")
-    return tuple(network.torch_modules(("classifier",)))
+    return tuple(network.torch_modules(_CLASSIFIER))
 
 
 def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
@@ -52,27 +95,83 @@ def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
     return f"{network.torch_modules(tuple(module))[layout]}.{_LEAVES[leaf]}"
 
 
+def classifier(network: nn.Module, layout: str) -> str:
+    """Returns PyTorch's name of the classifier's module."""
+    return network.torch_modules(_CLASSIFIER)[layout]
+
+
+def shapes(network: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Returns the shapes in PyTorch of a network's arrays by name, for each layout.
+
+    Raises:
+      ValueError: if the network has no PyTorch layout.
+    """
+    # Kernels come first: they tell networks apart.
+    variables = sorted(_variables(network).items(), key=lambda item: -item[1].ndim)
+    return {
+        layout: {
+            torch_name(network, path, layout): _torch_shape(leaf.shape)
+            for path, leaf in variables
+        }
+        for layout in layouts(network)
+    }
+
+
+def may_hold(network: nn.Module, shapes: Collection[tuple[int, ...]]) -> bool:
+    """Tells whether arrays of these shapes may be all of a network's convolutions.
+
+    Takes less time than `shapes` for a network that does not fit, since it stops at the
+    first convolution that is not among them.
+    """
+    left = [shape for shape in shapes if len(shape) == 4]
+
+    def take(next_fun, args, kwargs, context):
+        outputs = next_fun(*args, **kwargs)
+        if isinstance(context.module, nn.Conv):
+            kernel = context.module.variables["params"]["kernel"]
+            # Raises a ValueError if none is left.
+            left.remove(_torch_shape(kernel.shape))
+        return outputs
+
+    try:
+        with nn.intercept_methods(take):
+            _variables(network)
+    except ValueError:
+        return False
+    return True
+
+
+def compare(wanted: Shapes, found: Shapes) -> Mismatch:
+    """Compares the shapes of a state dict, `found`, with those of a layout."""
+    return Mismatch(
+        len(wanted),
+        missing=[name for name in wanted if name not in found],
+        unexpected=[
+            name for name in found if name not in wanted and not name.endswith(_COUNTER)
+        ],
+        misshapen=[
+            f"{name} {tuple(found[name])} instead of {tuple(shape)}"
+            for name, shape in wanted.items()
+            if name in found and tuple(found[name]) != tuple(shape)
+        ],
+    )
+
+
 def find_layout(network: nn.Module, state_dict: Mapping[str, np.ndarray]) -> str:
     """Returns the layout that a state dict matches.
 
     Raises:
-      ValueError: if it matches none; lists missing, unexpected and misshapen names for
+      ValueError: if it matches none; counts missing, unexpected and misshapen names for
         the closest layout. Or if the network has no PyTorch layout.
     """
+    found = {name: np.shape(array) for name, array in state_dict.items()}
     attempts = {
-        layout: _from_layout(network, state_dict, layout)[1]
-        for layout in layouts(network)
+        layout: compare(wanted, found) for layout, wanted in shapes(network).items()
     }
-    layout, wrong = min(attempts.items(), key=lambda item: len(item[1]))
-    if wrong:
-        unexpected = [message for message in wrong if message.endswith(_UNEXPECTED)]
-        others = [message for message in wrong if message not in unexpected]
-        listed = others[:_MOST_LISTED] + unexpected[:_MOST_LISTED]
-        more = len(wrong) - len(listed)
+    layout, mismatch = min(attempts.items(), key=lambda item: item[1].count)
+    if mismatch.count:
         raise ValueError(
-            f"the state dict does not match the network's layout {layout!r}: "
-            + "; ".join(listed)
-            + f"; and {more} more" * bool(more)
+            f"the state dict does not match the network's layout {layout!r}: {mismatch}"
         )
     return layout
 
@@ -93,37 +192,11 @@ def from_state_dict(
       ValueError: as `find_layout`.
     """
     layout = find_layout(network, state_dict)
-    found, _ = _from_layout(network, state_dict, layout)
+    found = {}
+    for path in _variables(network):
+        array = np.asarray(state_dict[torch_name(network, path, layout)])
+        found[path] = array.transpose(_AXES[array.ndim])
     return flax.traverse_util.unflatten_dict(found)
-
-
-def _from_layout(
-    network: nn.Module, state_dict: Mapping[str, np.ndarray], layout: str
-) -> tuple[dict[tuple[str, ...], np.ndarray], list[str]]:
-    """Returns the variables by path, and a message for each mismatch with a layout."""
-    found, used, wrong = {}, set(), []
-    # Kernels come first: they tell networks apart.
-    for path, leaf in sorted(_wanted(network).items(), key=lambda item: -item[1].ndim):
-        name = torch_name(network, path, layout)
-        used.add(name)
-        if name not in state_dict:
-            wrong.append(f"{name} is missing")
-            continue
-        array = np.asarray(state_dict[name])
-        if array.ndim == leaf.ndim:
-            array = array.transpose(_AXES[array.ndim])
-        if array.shape != leaf.shape:
-            wrong.append(
-                f"{name} has shape {np.shape(state_dict[name])}, which becomes "
-                f"{array.shape} and not {leaf.shape}"
-            )
-        found[path] = array
-    wrong += [
-        f"{name} {_UNEXPECTED}"
-        for name in state_dict
-        if name not in used and not name.endswith(_COUNTER)
-    ]
-    return found, wrong
 
 
 def to_state_dict(
@@ -157,7 +230,11 @@ def to_state_dict(
     return state_dict
 
 
-def _wanted(network: nn.Module) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(shape[axis] for axis in np.argsort(_AXES[len(shape)]))
+
+
+def _variables(network: nn.Module) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
     """Returns the shapes of a network's variables by path."""
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     variables = jax.eval_shape(

@@ -10,6 +10,9 @@ from kdjax import config as config_lib
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
+#: File in the work directory of an imported network that says where it came from.
+SOURCE = "source.json"
+
 
 class TrainedModel(NamedTuple):
     """A trained network.

@@ -1,6 +1,16 @@
+import argparse
 import collections
+import datetime
+import importlib
 import io
+import os
+import pathlib
 import pickle
+import re
+import runpy
+import shutil
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -30,65 +40,184 @@ def save(request, tmp_path):
     return save
 
 
-@pytest.mark.parametrize(
-    "wrap",
-    [
-        lambda tensors: tensors,
-        lambda tensors: {"model": tensors, "epoch": 240, "opt": {"lr": 0.1}},
-        lambda tensors: {"state_dict": tensors, "best_acc": np.float64(79.4)},
-        lambda tensors: {"net": {f"module.{name}": x for name, x in tensors.items()}},
-    ],
-)
-def test_reads_what_torch_saved(save, wrap):
-    tensors = collections.OrderedDict(
-        (name, files.Tensor(array)) for name, array in WEIGHTS.items()
+def tensors(arrays=WEIGHTS):
+    return collections.OrderedDict(
+        (name, files.Tensor(array)) for name, array in arrays.items()
     )
-    read = torch_file.read(save(wrap(tensors)))
+
+
+def arrays(state_dict):
+    return state_dict.arrays({name: name for name in state_dict.tensors})
+
+
+def check_weights(state_dict):
+    read = arrays(state_dict)
     assert read.keys() == WEIGHTS.keys()
     for name, array in WEIGHTS.items():
         np.testing.assert_array_equal(read[name], array)
     assert read["half"].dtype == np.float32
 
 
+def touch(path):
+    """A function that a pickle asks to be called."""
+    pathlib.Path(path).touch()
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class Options(dict):
+    """Pickles as an object with entries and a state, of a class of the user."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.read_only = True
+
+
+class Module:
+    """Pickles as a module of PyTorch that is saved whole."""
+
+    def __init__(self, parameters=None, buffers=None, **modules):
+        self._parameters = parameters or {}
+        self._buffers = buffers or {}
+        self._modules = modules
+
+
+@pytest.mark.parametrize(
+    ("key", "wrap"),
+    [
+        ("", lambda t: t),
+        ("", lambda t: {**t, "epoch": 3}),
+        ("", lambda t: {**t, "optimizer": {"state": {0: files.Tensor(np.ones(3))}}}),
+        ("model", lambda t: {"model": t, "epoch": 240, "opt": {"lr": 0.1}}),
+        ("model", lambda t: {"model": t, "opt": argparse.Namespace(lr=0.05)}),
+        (
+            "model",
+            lambda t: {"model": t, "scheduler": {"steps": collections.Counter([150])}},
+        ),
+        ("state_dict", lambda t: {"state_dict": t, "best_acc": np.float64(79.4)}),
+        (
+            "model_state_dict",
+            lambda t: {
+                "epoch": 3,
+                "model_state_dict": t,
+                "optimizer_state_dict": {"param_groups": [{"lr": 0.1}]},
+                "loss": 0.3,
+            },
+        ),
+        (
+            "net",
+            lambda t: {
+                "net": t,
+                "history": np.ones(3),
+                "classes": {"ant", "bee"},
+                "day": datetime.date(2020, 1, 1),
+                "path": pathlib.PurePosixPath("runs"),
+                "defaults": collections.defaultdict(list, lr=[0.1]),
+            },
+        ),
+        ("student", lambda t: {"student": t, "cfg": Options(lr=0.1)}),
+        ("checkpoint.ema", lambda t: {"checkpoint": {"ema": t}}),
+    ],
+)
+def test_reads_what_torch_saved(save, key, wrap):
+    """Whatever lies beside the weights."""
+    check_weights(torch_file.read(save(wrap(tensors())))[key])
+
+
+def test_reads_a_module_that_was_saved_whole(save):
+    inner = {name: x for name, x in tensors().items() if "." in name}
+    network = Module(
+        {"half": files.Tensor(WEIGHTS["half"]), "none": None},
+        conv=Module({"weight": inner["conv.weight"]}),
+        bn=Module(
+            None,
+            {
+                "running_var": inner["bn.running_var"],
+                "num_batches_tracked": inner["bn.num_batches_tracked"],
+            },
+        ),
+    )
+    check_weights(torch_file.read(save({"net": network}))["net"])
+
+
+def test_what_is_unknown_is_never_called_and_is_no_weight(save, tmp_path):
+    """It is listed beside the weights by the name that the file gives it."""
+    path = tmp_path / "called"
+    saved = {"a": files.Tensor(np.ones(2, np.float32)), "b": Calls(touch, str(path))}
+    found = torch_file.read(save(saved))[""]
+    assert not path.exists()
+    assert found.tensors.keys() == {"a"}
+    assert found.others == {"b": f"{__name__}.touch"}
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (exec, "exec"),
+        (eval, "eval"),
+        (getattr, "getattr"),
+        (__import__, "__import__"),
+        (open, "open"),
+        (os.system, "system"),
+        (os.remove, "remove"),
+        (subprocess.Popen, "commands.Popen"),  # As Python 2 calls it.
+        (shutil.rmtree, "shutil.rmtree"),
+        (importlib.import_module, "importlib.import_module"),
+        (runpy.run_path, "runpy.run_path"),
+        (sys.exit, "sys.exit"),
+        (pickle.loads, "loads"),
+    ],
+)
+def test_a_file_that_names_code_is_refused(save, function, name):
+    path = save({"model": tensors(), "epoch": Calls(function, "pass")})
+    message = rf"it names '[\w.]*{re.escape(name)}', which no file of weights needs$"
+    with pytest.raises(ValueError, match=message) as error:
+        torch_file.read(path)
+    assert str(error.value).startswith(str(path))
+
+
 def test_reads_views_of_a_storage(save):
     """A transposed part, as `tensor[1:].T` is saved."""
     array = np.arange(12, dtype=np.float32).reshape(3, 4)
     tensor = files.Tensor(array, offset=4, shape=(4, 2), strides=(1, 4))
-    np.testing.assert_array_equal(
-        torch_file.read(save({"x": tensor}))["x"], array[1:].T
-    )
+    read = arrays(torch_file.read(save({"x": tensor}))[""])
+    np.testing.assert_array_equal(read["x"], array[1:].T)
 
 
 def test_reads_safetensors(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     safetensors.numpy.save_file(WEIGHTS, path)
-    read = torch_file.read(path)
-    for name, array in WEIGHTS.items():
-        np.testing.assert_array_equal(read[name], array)
-
-
-class RunsCode:
-    def __reduce__(self):
-        return exec, ("raise SystemExit('the pickle has run code')",)
+    check_weights(torch_file.read(path)[""])
 
 
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        ({"x": RunsCode()}, "names '(builtins|__builtin__).exec', and only tensors"),
-        ([1, 2], "holds a list and no state dict"),
-        (
-            {"epoch": 3},
-            "no state dict, neither bare nor under .*: no tensors are 'epoch'",
-        ),
-        ({}, "no tensors are in it"),
-        (
-            {
-                name: {"x": files.Tensor(np.ones(2, np.float32))}
-                for name in ("net", "model")
-            },
-            "holds several state dicts: model, net",
-        ),
+        ([1, 2], "holds no tensors by name, only a list"),
+        (Options(lr=0.1), r"only a [\w.]*Options"),
+        ({"epoch": 3}, "only 'epoch'"),
+        ({}, "only nothing"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused_in_one_line(save, saved, message):
+    path = save(saved)
+    with pytest.raises(ValueError, match=f"{message}$") as error:
+        torch_file.read(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
         (
             {"x": files.Tensor(np.ones(4, np.float32), shape=(3, 2), strides=(2, 1))},
             r"a tensor of shape \(3, 2\) does not fit its 4 numbers",
@@ -107,12 +236,10 @@ class RunsCode:
         ),
     ],
 )
-def test_what_is_no_state_dict_is_refused_in_one_line(save, saved, message):
-    path = save(saved)
-    with pytest.raises(ValueError, match=message) as error:
-        torch_file.read(path)
-    assert str(error.value).startswith(str(path))
-    assert "\n" not in str(error.value)
+def test_damaged_tensors_are_refused_when_they_are_wanted(save, saved, message):
+    found = torch_file.read(save(saved))[""]
+    with pytest.raises(ValueError, match=message):
+        arrays(found)
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.3, 0.6, 0.95])

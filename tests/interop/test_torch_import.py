@@ -1,3 +1,4 @@
+import argparse
 import json
 import re
 
@@ -51,7 +52,7 @@ def test_a_checkpoint_becomes_a_trained_network(tmp_path, capsys, layout):
     for name, array in weights.items():
         np.testing.assert_array_equal(written[name], array)
     assert found.config["data"]["std"] == [96, 96, 96]
-    source = json.loads((tmp_path / "out" / torch_import.SOURCE).read_text())
+    source = json.loads((tmp_path / "out" / trained.SOURCE).read_text())
     assert source["file"] == "teacher.pth"
     assert len(source["sha256"]) == 64
 
@@ -98,20 +99,91 @@ def test_a_run_goes_to_pytorch_and_comes_back_as_the_same_teacher(
     assert "already holds a run" in capsys.readouterr().err
 
 
+def renamed(weights, prefix=""):
+    return {f"{prefix}{name}": files.Tensor(x) for name, x in weights.items()}
+
+
+#: How training code keeps weights: what is saved, and the key that is printed.
+KEPT = {
+    "bare": (renamed, ""),
+    "compiled": (lambda w: renamed(w, "_orig_mod."), "_orig_mod"),
+    "parallel and compiled": (
+        lambda w: {"model": renamed(w, "module._orig_mod.")},
+        "model.module._orig_mod",
+    ),
+    "Lightning": (lambda w: {"state_dict": renamed(w, "model.")}, "state_dict.model"),
+    "averaged": (
+        lambda w: {
+            "n_averaged": files.Tensor(np.asarray(7, np.int64)),
+            **renamed(w, "module."),
+        },
+        "module",
+    ),
+    "distiller": (
+        lambda w: {
+            **renamed(w, "module.student."),
+            "module.teacher.fc.weight": files.Tensor(np.ones((3, 2), np.float32)),
+        },
+        "module.student",
+    ),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_weights_are_found_wherever_they_are_kept(tmp_path, capsys, kept):
+    wrap, key = KEPT[kept]
+    weights = drawing.state_dict(shapes())
+    path = tmp_path / "teacher.pth"
+    path.write_bytes(files.archive(wrap(weights)))
+    assert run(path, tmp_path / "out") == 0
+    said = capsys.readouterr().out
+    assert f"in layout 'overhaul'{f' at key {key!r}' * bool(key)}, for 10" in said
+    found = trained.load(tmp_path / "out")
+    network = models.build("resnet8", 10)
+    written = torch_layout.to_state_dict(network, found.variables, "overhaul")
+    for name, array in weights.items():
+        np.testing.assert_array_equal(written[name], array)
+
+
+def test_of_several_networks_one_must_be_chosen(tmp_path, capfd):
+    weights = drawing.state_dict(shapes())
+    other = {name: 2 * x for name, x in weights.items()}
+    path = tmp_path / "teacher.pth"
+    saved = {"state_dict": renamed(weights), "ema": renamed(other, "module.")}
+    path.write_bytes(files.archive(saved))
+    assert run(path, tmp_path / "out") == 2
+    assert capfd.readouterr().err == (
+        f"torch_import: {path}: it holds several resnet8: choose one with key, of "
+        "'state_dict', 'ema.module'\n"
+    )
+    assert run(path, tmp_path / "out", "--key=model") == 2
+    assert "key='model' is none of 'state_dict', 'ema" in capfd.readouterr().err
+    assert run(path, tmp_path / "out", "--key=ema.module") == 0
+    kernel = trained.load(tmp_path / "out").variables["params"]["classifier"]["kernel"]
+    np.testing.assert_array_equal(kernel, other["fc.weight"].T)
+
+
 @pytest.mark.parametrize(
     ("written", "model", "message"),
     [
         (
             {"num_classes": 100},
             "resnet8",
-            r"is not a resnet8: .*fc\.weight has shape \(100",
+            r"has a classifier of 100 classes, and data=digits has 10: .* data=none$",
         ),
         (
             {"model": "wrn_10_1"},
             "resnet8",
-            r"conv1.*block1\.layer\.0.* is not in the net",
+            r"not a resnet8 at key 'state_dict\.module' but wrn_10_1 of 10 classes: "
+            r"of 47 names \d+ missing \(layer1\.0\.conv1\.weight, .*\.\.\.\), "
+            r"\d+ unexpected \(block1\.layer\.0\.bn1\.running_mean, .*\), 4 of ano",
         ),
-        ({}, "resnet14", r"layer1\.1\.conv1\.weight is missing"),
+        (
+            {},
+            "resnet14",
+            r"resnet8 of 10 classes: .*30 missing \(layer1\.1\.conv1\.weight, ",
+        ),
+        ({"model": "resnet26"}, "resnet8", "resnet8 .* and no other known network: "),
         ({}, "mhgd_mobilenet", "MobileNet has no PyTorch layout"),
         ({}, "resnet9", "no network is called 'resnet9'"),
     ],
@@ -124,8 +196,19 @@ def test_another_network_is_one_line_and_writes_nothing(
     said = capfd.readouterr().err
     assert said.startswith("torch_import: ")
     assert said.count("\n") == 1
-    assert re.search(message, said)
+    assert re.search(message, said.strip())
+    assert len(said.replace(str(path), path.name)) < 350 or "known are" in said
     assert [entry.name for entry in tmp_path.iterdir()] == ["teacher.pth"]
+
+
+def test_a_weight_that_is_no_tensor_is_named(tmp_path, capfd):
+    saved = renamed(drawing.state_dict(shapes()))
+    path = tmp_path / "teacher.pth"
+    saved["conv1.weight"] = argparse.Namespace()
+    path.write_bytes(files.archive(saved))
+    assert run(path, tmp_path / "out") == 2
+    said = capfd.readouterr().err
+    assert "of 47 names 1 missing (conv1.weight, a argparse.Namespace)\n" in said
 
 
 def test_damaged_and_missing_files_are_one_line(tmp_path, capfd):

@@ -25,30 +25,26 @@ def network():
     return models.build("resnet8", 10)
 
 
-def test_every_name_that_does_not_fit_is_listed(resnet8):
+def test_names_that_do_not_fit_are_counted_and_listed(resnet8):
     arrays = state_dict(resnet8)
     del arrays["conv1.weight"]
     arrays["fc.weight"] = arrays["fc.weight"][:5]
     arrays["layer4.0.conv1.weight"] = np.zeros(3)
     with pytest.raises(ValueError, match="does not match") as error:
         torch_layout.from_state_dict(network(), arrays)
-    message = str(error.value)
-    assert "conv1.weight is missing" in message
-    assert "fc.weight has shape (5, 64), which becomes (64, 5) and not (64, 10)" in (
-        message
+    assert str(error.value).endswith(
+        "of 47 names 1 missing (conv1.weight), 1 unexpected (layer4.0.conv1.weight), "
+        "1 of another shape (fc.weight (5, 64) instead of (10, 64))"
     )
-    assert "layer4.0.conv1.weight is not in the network" in message
-    assert message.count(";") == 2
 
 
-def test_of_many_names_the_first_are_listed(resnet8):
+def test_of_many_names_the_first_are_listed():
     with pytest.raises(ValueError, match="does not match") as error:
         torch_layout.from_state_dict(network(), {"a": np.zeros(3)})
-    message = str(error.value)
-    assert "conv1.weight is missing" in message
-    assert "; a is not in the network; and " in message
-    assert message.endswith(" more")
-    assert message.count(";") == 9
+    assert str(error.value).endswith(
+        "47 missing (layer1.0.conv1.weight, layer1.0.conv2.weight, ...), "
+        "1 unexpected (a)"
+    )
 
 
 def test_counters_of_batch_norms_are_passed_over(resnet8):
