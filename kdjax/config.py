@@ -77,6 +77,7 @@ def check_values(config: ml_collections.ConfigDict) -> None:
             raise ValueError(
                 f"{part}.lr_milestones={milestones} must ascend, each once"
             )
+    _check_units(config)
     if config.distill_first.epochs and not config.methods:
         raise ValueError(
             f"distill_first.epochs={config.distill_first.epochs} but there are no "
@@ -90,6 +91,16 @@ def check_values(config: ml_collections.ConfigDict) -> None:
                 "alone"
             )
         raise ValueError(f"task_weight=0 but {alone}: nothing would be learned")
+
+
+def _check_units(config: ml_collections.ConfigDict) -> None:
+    """Rejects a normalization in units of pixels from 0 to 1."""
+    mean, std = tuple(config.data.mean), tuple(config.data.std)
+    if min(std) < 1:
+        raise ValueError(
+            f"data.mean={mean} and data.std={std} are in units of 0..1, and pixels are "
+            "0..255: multiply both by 255"
+        )
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:

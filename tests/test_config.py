@@ -271,6 +271,11 @@ BAD_VALUES = [
     ("data.random_erasing", -0.5, r"data\.random_erasing=-0\.5 is not in \[0, 1\]"),
     ("data.mean", (1.0,), r"data\.mean=\(1\.0,\) must have 3 values"),
     ("data.std", (1.0, 0.0, 1.0), r"data\.std=\(.*\) has 0, which is not more than 0"),
+    (
+        "data.std",
+        (0.2, 0.2, 0.2),
+        r"data\.std=\(0\.2, .* units of 0\.\.1.*multiply both",
+    ),
     ("batch_size", 0, "batch_size=0 is not at least 1"),
     ("batch_size", 100_000, "batch_size=100000 is more than the 1797 images"),
     ("epochs", 0, "epochs=0 is not at least 1"),

@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         nargs=6,
         metavar=("MEAN", "MEAN", "MEAN", "STD", "STD", "STD"),
-        help="the same as numbers, for pixels from 0 to 255",
+        help="the same as numbers, for pixels 0 to 255: those of PyTorch times 255",
     )
     add("--evaluate", action="store_true", help="evaluate it on the test split")
     add(

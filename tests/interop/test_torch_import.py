@@ -211,6 +211,16 @@ def test_a_weight_that_is_no_tensor_is_named(tmp_path, capfd):
     assert "of 47 names 1 missing (conv1.weight, a argparse.Namespace)\n" in said
 
 
+def test_constants_in_units_of_0_to_1_are_refused(tmp_path, capfd):
+    path, _ = checkpoint(tmp_path / "teacher.pth")
+    constants = ["--mean_std", "0.485", "0.456", "0.406", "0.229", "0.224", "0.225"]
+    assert run(path, tmp_path / "out", *constants) == 2
+    said = capfd.readouterr().err
+    assert said.startswith("torch_import: data.mean=(0.485, 0.456, 0.406) and data.std")
+    assert said.endswith("pixels are 0..255: multiply both by 255\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_damaged_and_missing_files_are_one_line(tmp_path, capfd):
     path, _ = checkpoint(tmp_path / "teacher.pth")
     path.write_bytes(path.read_bytes()[:1000])
