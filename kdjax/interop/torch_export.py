@@ -18,7 +18,6 @@ from collections.abc import Sequence
 import safetensors.numpy
 
 from kdjax import models
-from kdjax.data import datasets
 from kdjax.interop import torch_layout
 from kdjax.runs import trained
 
@@ -43,7 +42,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) 
     if out.exists():
         raise ValueError(f"out={out} exists already")
     run = trained.load(workdir)
-    network = models.build(run.config["model"], datasets.describe(run.data).num_classes)
+    network = models.build(run.config["model"], run.num_classes)
     layout = layout or torch_layout.layouts(network)[0]
     state_dict = torch_layout.to_state_dict(network, run.variables, layout)
     metadata = {

@@ -1,9 +1,13 @@
 """Loads the network that a run trained from its work directory."""
 
 import pathlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
+import flax.linen as nn
+import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import ml_collections
 
 from kdjax import config as config_lib
@@ -12,6 +16,9 @@ from kdjax.runs.checkpoint import Checkpoints
 
 #: File in the work directory of an imported network that says where it came from.
 SOURCE = "source.json"
+
+#: Name of every network's last layer in its variables.
+CLASSIFIER = "classifier"
 
 
 class TrainedModel(NamedTuple):
@@ -26,6 +33,11 @@ class TrainedModel(NamedTuple):
     config: dict[str, Any]
     step: int
     variables: dict[str, Any]
+
+    @property
+    def num_classes(self) -> int:
+        """The size of the logits."""
+        return len(self.variables["params"][CLASSIFIER]["bias"])
 
     @property
     def data(self) -> ml_collections.ConfigDict:
@@ -64,3 +76,62 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
         for collection in ("params", "batch_stats")
     }
     return TrainedModel(config, checkpoints.latest_step, variables)
+
+
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Tells whether the network of a work directory will not be trained further."""
+    workdir = workdirs.folder(workdir)
+    return workdirs.read_result(workdir) is not None or (workdir / SOURCE).exists()
+
+
+def refuse_imported(workdir: pathlib.Path) -> None:
+    """Raises a ValueError if a work directory, to train in, holds an imported network.
+
+    It has no optimizer's state to go on with.
+    """
+    if (workdir / SOURCE).exists():
+        raise ValueError(
+            f"workdir={workdir} holds an imported network: to train it further, choose "
+            f"another workdir and set init.checkpoint={str(workdir)!r}"
+        )
+
+
+def check_shapes(
+    field: str,
+    network: nn.Module,
+    variables: dict[str, Any],
+    image_shape: tuple[int, int, int],
+    *,
+    left_out: Collection[str] = (),
+) -> None:
+    """Checks that variables are those of a network.
+
+    Args:
+      field: name and value of the config field that they come from.
+      network: that they are for.
+      variables: collections `params` and `batch_stats`.
+      image_shape: [H, W, 3].
+      left_out: modules of the network that the variables lack.
+
+    Raises:
+      ValueError: lists the variables with other names or shapes.
+    """
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    wanted = jax.eval_shape(
+        lambda x: network.init(jax.random.key(0), x, train=False), image
+    )
+    wanted, found = (
+        {
+            "/".join(path): leaf.shape
+            for path, leaf in flax.traverse_util.flatten_dict(dict(tree)).items()
+            if path[1] not in left_out
+        }
+        for tree in (wanted, variables)
+    )
+    differ = [
+        f"{name} {found.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"
+        for name in sorted(wanted.keys() | found.keys())
+        if wanted.get(name) != found.get(name)
+    ]
+    if differ:
+        raise ValueError(f"{field} does not fit the network: {'; '.join(differ)}")

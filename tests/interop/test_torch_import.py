@@ -211,6 +211,21 @@ def test_a_weight_that_is_no_tensor_is_named(tmp_path, capfd):
     assert "of 47 names 1 missing (conv1.weight, a argparse.Namespace)\n" in said
 
 
+def test_a_network_of_unknown_data_comes_in_and_goes_out(tmp_path, capfd):
+    """The file tells the number of classes, and so do the variables."""
+    path, weights = checkpoint(tmp_path / "teacher.pth", num_classes=7)
+    assert run(path, tmp_path / "no", "--data=none", "--evaluate") == 2
+    assert "data=none has no test split to evaluate on" in capfd.readouterr().err
+    assert run(path, tmp_path / "out", "--data=none") == 0
+    assert capfd.readouterr().out.endswith(", for 7 classes\n")
+    exported = tmp_path / "exported.safetensors"
+    given = [f"--workdir={tmp_path / 'out'}", f"--out={exported}"]
+    assert torch_export.main(given) == 0
+    written = safetensors.numpy.load_file(exported)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(written[name], array)
+
+
 def test_constants_in_units_of_0_to_1_are_refused(tmp_path, capfd):
     path, _ = checkpoint(tmp_path / "teacher.pth")
     constants = ["--mean_std", "0.485", "0.456", "0.406", "0.229", "0.224", "0.225"]
