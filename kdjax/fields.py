@@ -169,6 +169,17 @@ FIELDS: dict[str, Field] = {
         doc='Network that is trained, for example "wrn_16_2"; `python -m kdjax.models`'
         " lists them.",
     ),
+    "init.checkpoint": Field(
+        default="",
+        doc="Work directory of a finished run, or of an import, whose network the"
+        " training starts from; empty for random weights.",
+    ),
+    "init.classifier": Field(
+        default="keep",
+        choices=("keep", "new"),
+        doc='Its last layer is kept, or a "new", random one takes its place, as for'
+        " other classes.",
+    ),
     "task_weight": Field(
         default=1.0, least=0, doc="Weight of the cross-entropy in the loss."
     ),
@@ -286,7 +297,8 @@ FIELDS: dict[str, Field] = {
         default=(127.5, 127.5, 127.5),
         length=3,
         above=0,
-        doc="Of red, green and blue, in units of the pixels 0 to 255.",
+        doc="Of red, green and blue, in units of the pixels 0 to 255; values below 1,"
+        " as of pixels from 0 to 1, are refused.",
     ),
     "batch_size": Field(
         default=128,

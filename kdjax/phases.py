@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import objective, optim, rngs, setup, train_state
+from kdjax import initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method
@@ -220,7 +220,9 @@ def _init_student(
     seed, student = experiment.config.seed, experiment.student
     image = jnp.zeros((1, *experiment.data.image_shape))
     init = jax.jit(lambda key: student.init(key, image, train=False))
-    variables = init(rngs.key(seed, "student"))
+    variables = initial_weights.replace(
+        init(rngs.key(seed, "student")), experiment.initial_weights
+    )
     if not experiment.methods:
         return InitialVariables(variables, {}, Frozen())
     shapes = setup.output_shapes(experiment)

@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import distill, models
+from kdjax import distill, initial_weights, models
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.data import datasets, pipeline
@@ -62,6 +62,8 @@ class Experiment(NamedTuple):
       methods: terms of the distillation loss, by name.
       teacher: the trained network that the methods use; None if none needs one.
       precomputed: what each method computed from the teacher, by name.
+      initial_weights: loaded variables that the student starts from; None if it starts
+        from random ones.
     """
 
     config: ml_collections.ConfigDict
@@ -70,6 +72,7 @@ class Experiment(NamedTuple):
     methods: Mapping[str, Method]
     teacher: LoadedTeacher | None
     precomputed: Mapping[str, Any]
+    initial_weights: dict[str, Any] | None
 
 
 def device_mesh() -> Mesh:
@@ -130,6 +133,17 @@ def build_student(config: ml_collections.ConfigDict, data: Data) -> nn.Module:
         dtype=jnp.dtype(config.dtype),
         axis_name=_batch_norm_axis(config),
     )
+
+
+def load_initial_weights(
+    config: ml_collections.ConfigDict, data: Data, student: nn.Module
+) -> dict[str, Any] | None:
+    """Loads the weights that the student starts from; None for random ones.
+
+    Raises:
+      ValueError: if `init.checkpoint` holds none that fit.
+    """
+    return initial_weights.load(config, student, data.num_classes, data.image_shape)
 
 
 def build_methods(config: ml_collections.ConfigDict, data: Data) -> dict[str, Method]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -95,6 +94,12 @@ def load(
             f"{field} holds model={run.config['model']!r}, but "
             f"teacher.model={config.model!r}"
         )
+    if run.num_classes != num_classes:
+        raise ValueError(
+            f"{field} has {run.num_classes} classes, but the data set has "
+            f"{num_classes}: train it on these first, with init.checkpoint="
+            f"{config.checkpoint!r} and init.classifier='new'"
+        )
     trained_with = Normalization(
         *(tuple(run.config["data"][name]) for name in ("mean", "std"))
     )
@@ -104,7 +109,7 @@ def load(
         return _renormalized(network, given=normalization, wanted=trained_with)
 
     network = build(axis_name)
-    _check_shapes(field, network, run.variables, image_shape)
+    trained.check_shapes(field, network, run.variables, image_shape)
     return LoadedTeacher(network, build(None), run.variables)
 
 
@@ -119,33 +124,6 @@ def _renormalized(
     return Renormalized(
         network, tuple(std / wanted_std), tuple((mean - wanted_mean) / wanted_std)
     )
-
-
-def _check_shapes(
-    field: str,
-    network: nn.Module,
-    variables: dict[str, Any],
-    image_shape: tuple[int, int, int],
-) -> None:
-    """Raises a ValueError that lists the variables with other names or shapes."""
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    wanted = jax.eval_shape(
-        lambda x: network.init(jax.random.key(0), x, train=False), image
-    )
-    wanted, found = (
-        {
-            "/".join(path): leaf.shape
-            for path, leaf in flax.traverse_util.flatten_dict(dict(tree)).items()
-        }
-        for tree in (wanted, variables)
-    )
-    differ = [
-        f"{name} {found.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"
-        for name in sorted(wanted.keys() | found.keys())
-        if wanted.get(name) != found.get(name)
-    ]
-    if differ:
-        raise ValueError(f"{field} does not fit the teacher: {'; '.join(differ)}")
 
 
 def check_above_chance(

@@ -16,7 +16,7 @@ from kdjax import loop, results, setup
 from kdjax import phases as phases_lib
 from kdjax.phases import Phase
 from kdjax.results import Outcome
-from kdjax.runs import claim, console, multihost, signals, summary, workdirs
+from kdjax.runs import claim, console, multihost, signals, summary, trained, workdirs
 from kdjax.setup import Experiment
 
 
@@ -45,6 +45,7 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     config_lib.check(config)
+    trained.refuse_imported(workdir)
     with claim.claimed(workdir, config) as finished:
         if finished is not None:
             return finished
@@ -73,11 +74,12 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
     with console.progress(f"reading {config.data.name}"):
         data = setup.load_data(config)
     student = setup.build_student(config, data)
+    weights = setup.load_initial_weights(config, data, student)
     methods = setup.build_methods(config, data)
     with console.progress("evaluating the teacher"):
         teacher = setup.load_teacher(config, data, methods)
     precomputed = setup.precompute(config, data, teacher, methods)
-    return Experiment(config, data, student, methods, teacher, precomputed)
+    return Experiment(config, data, student, methods, teacher, precomputed, weights)
 
 
 def run_phases(

@@ -11,7 +11,7 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax import distill, models
 from kdjax.data import datasets
-from kdjax.runs import console, workdirs
+from kdjax.runs import console, trained, workdirs
 
 
 def announce(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
@@ -30,6 +30,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
     """
     config_lib.check(config)
     if workdir is not None:
+        trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)
     fields = workdirs.flatten(config.to_dict())
     lines = [f"{name} = {value!r}" for name, value in sorted(fields.items())]
@@ -72,7 +73,8 @@ def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
         config.methods, num_classes=data.num_classes, num_examples=data.num_images
     )
     yield _line("phases", *_phases(config, methods))
-    yield _line("student", *_network(config.model, data))
+    start = config.init.checkpoint and f"from {config.init.checkpoint}"
+    yield _line("student", *_network(config.model, data), *([start] if start else []))
     if any(method.needs_teacher for method in methods.values()):
         teacher = _network(config.teacher.model, data)
         yield _line("teacher", *teacher, f"from {config.teacher.checkpoint}")
