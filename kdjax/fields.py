@@ -232,8 +232,8 @@ FIELDS: dict[str, Field] = {
     "data.bad_images": Field(
         default="error",
         choices=("error", "skip"),
-        doc='Files of a folder that cannot be decoded are an "error", or are left out'
-        ' ("skip") and counted.',
+        doc='Files of a folder that are no images or cannot be decoded are an "error",'
+        ' or are left out ("skip") and counted.',
     ),
     "data.train_fraction": Field(
         default=1.0,

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--bad_images",
         choices=datasets.BAD_IMAGES,
         default="error",
-        help="what to do with files of a folder that cannot be decoded",
+        help="what to do with files of a folder that are no images",
     )
     args = parser.parse_args(argv)
     data = config_lib.default().data

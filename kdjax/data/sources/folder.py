@@ -1,7 +1,8 @@
 """A folder of images: DIR/train/<class>/*.jpg and so on, and DIR/test or DIR/val.
 
-The classes are the sorted names of the folders under `train`, labeled from 0. If there
-are both `test` and `val`, `test` is used. Hidden files and folders are ignored.
+The classes are the sorted names of the folders under `train`, labeled from 0. Their
+images may lie in folders below these. If there are both `test` and `val`, `test` is
+used. Hidden files and those of the system, such as Thumbs.db, are ignored.
 """
 
 import sys
@@ -11,13 +12,9 @@ import numpy as np
 from PIL import Image
 
 from kdjax.data.augment import crop_resize
-from kdjax.data.sources.folder_files import (
-    FolderSource,
-    list_classes,
-    list_splits,
-    setting,
-    some,
-)
+from kdjax.data.sources import folder_layout
+from kdjax.data.sources.folder_files import FolderSource, setting, some
+from kdjax.data.sources.folder_layout import Layout
 from kdjax.data.split import Description, Split
 
 
@@ -26,7 +23,7 @@ class Loaded(NamedTuple):
 
     Attributes:
       splits: "train" and "test", in memory or as sources.
-      skipped: number of files of each split that could not be decoded.
+      skipped: number of files of each split that are no images or cannot be decoded.
     """
 
     splits: dict[str, Split] | dict[str, FolderSource]
@@ -45,19 +42,7 @@ def describe(data_dir: str, image_size: int = 0) -> Description:
       ValueError: in one line, if the folder does not have the layout of this module's
         docstring, or no image can be decoded.
     """
-    num_classes = len(list_classes(data_dir))
-    splits = list_splits(data_dir)
-    train = splits["train"]
-    num_images = len(train) + len(splits["test"])
-    if image_size:
-        return Description(num_classes, (image_size, image_size, 3), num_images)
-    for index in range(len(train)):
-        try:
-            image, _ = train.read(index)
-        except ValueError:
-            continue  # Reported when the images are loaded.
-        return Description(num_classes, (image.height, image.width, 3), num_images)
-    raise ValueError(f"{setting(data_dir)}: none of the images can be decoded")
+    return _describe(folder_layout.list_layout(data_dir), image_size)
 
 
 def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loaded:
@@ -67,31 +52,47 @@ def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loade
       data_dir: the folder.
       image_size: height and width of the images after cropping and resizing; 0 if they
         all have one size.
-      bad_images: "error" raises for files that cannot be decoded; "skip" leaves them
-        out and says so in one line on stderr.
+      bad_images: "error" raises for files that are no images or cannot be decoded;
+        "skip" leaves them out and says so in one line on stderr.
 
     Raises:
       ValueError: in one line that names the first files that cannot be used.
     """
-    shape = describe(data_dir, image_size).image_shape
+    layout = folder_layout.list_layout(data_dir)
+    shape = _describe(layout, image_size).image_shape
     splits, bad = {}, {}
-    for split, source in list_splits(data_dir).items():
+    for split, source in layout.sources.items():
         splits[split], bad[split] = _load_split(source, shape, image_size)
-    label = {split: found.label for split, found in splits.items()}
-    return Loaded(splits, _report_bad(data_dir, bad_images, label, bad))
+    return Loaded(splits, _report_bad(data_dir, bad_images, layout, splits, bad))
 
 
 def open_sources(data_dir: str, bad_images: str = "error") -> Loaded:
     """Opens both splits; arguments and errors as for `load`.
 
-    "skip" decodes every file once; with "error" a bad file raises when it is read.
+    "skip" decodes every file once; with "error" a damaged one raises when it is read.
     """
-    splits, bad = list_splits(data_dir), {"train": {}, "test": {}}
+    layout = folder_layout.list_layout(data_dir)
+    splits, bad = dict(layout.sources), {split: {} for split in layout.sources}
     if bad_images == "skip":
-        for split, source in splits.items():
+        for split, source in layout.sources.items():
             splits[split], bad[split] = _without_bad(source)
-    label = {split: found.label for split, found in splits.items()}
-    return Loaded(splits, _report_bad(data_dir, bad_images, label, bad))
+    return Loaded(splits, _report_bad(data_dir, bad_images, layout, splits, bad))
+
+
+def _describe(layout: Layout, image_size: int) -> Description:
+    """Returns the metadata of a folder; arguments and errors as for `describe`."""
+    num_classes = len(layout.class_names)
+    num_images = sum(len(source) for source in layout.sources.values())
+    if image_size:
+        return Description(num_classes, (image_size, image_size, 3), num_images)
+    train = layout.sources["train"]
+    for index in range(len(train)):
+        try:
+            image, _ = train.read(index)
+        except ValueError:
+            continue  # Reported when the images are loaded.
+        return Description(num_classes, (image.height, image.width, 3), num_images)
+    raise ValueError(f"{setting(train.root)}: none of the images can be decoded")
 
 
 def _load_split(
@@ -135,7 +136,8 @@ def _without_bad(
 def _report_bad(
     data_dir: str,
     bad_images: str,
-    label: dict[str, np.ndarray],
+    layout: Layout,
+    splits: dict[str, Split] | dict[str, FolderSource],
     bad: dict[str, dict[str, str]],
 ) -> dict[str, int]:
     """Raises for bad files, or reports them on stderr, as `bad_images` says.
@@ -143,15 +145,19 @@ def _report_bad(
     Args:
       data_dir: the folder.
       bad_images: as for `load`.
-      label: of the good images of each split.
-      bad: reasons by name of the bad files of each split.
+      layout: of the folder, with the files that are no images.
+      splits: the good images.
+      bad: reasons by name of the files of each split that cannot be decoded.
 
     Returns:
       The number of skipped files of each split.
     """
-    lines = [f"{name} ({why})" for found in bad.values() for name, why in found.items()]
+    bad = {split: layout.others[split] | found for split, found in bad.items()}
+    lines = [
+        f"{name} ({found[name]})" for found in bad.values() for name in sorted(found)
+    ]
     if lines:
-        total = len(lines) + sum(len(found) for found in label.values())
+        total = len(lines) + sum(len(found.label) for found in splits.values())
         files = f"{len(lines)} of {total} files cannot be used: {some(lines)}"
         if bad_images == "error":
             raise ValueError(
@@ -161,14 +167,15 @@ def _report_bad(
             f"kdjax: {setting(data_dir)}: skipped, {files}",
             file=sys.stderr,
         )
-    num_classes = len(list_classes(data_dir))
-    for split, least in (("train", num_classes), ("test", 1)):
-        found = len(np.unique(label[split]))
-        if found < least:
-            raise ValueError(
-                f"{setting(data_dir)}: the good images of {split} are of {found} "
-                f"classes, expected {num_classes}"
-            )
+    good = {split: np.unique(found.label) for split, found in splits.items()}
+    missing = np.delete(np.asarray(layout.class_names), good["train"]).tolist()
+    if missing:
+        raise ValueError(
+            f"{setting(data_dir)}: train has no good images of {len(missing)} classes:"
+            f" {some(missing)}"
+        )
+    if not good["test"].size:
+        raise ValueError(f"{setting(data_dir)}: test has no good images")
     return {split: len(found) for split, found in bad.items()}
 
 

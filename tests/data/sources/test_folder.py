@@ -76,28 +76,38 @@ def test_images_of_different_sizes_need_an_image_size(tmp_path):
 
 @pytest.fixture
 def damaged(tmp_path):
-    """A folder with an empty file first, one of another kind, and a folder."""
+    """A folder with an empty file first, and two of other kinds."""
     data_dir = make(tmp_path)
     (tmp_path / "train" / "Wasps" / "0.png").write_bytes(b"")
-    (tmp_path / "train" / "bees" / "9.tif").write_bytes(b"x")
-    (tmp_path / "test" / "ants" / "more").mkdir()
+    (tmp_path / "train" / "bees" / "notes.txt").write_bytes(b"x")
+    (tmp_path / "test" / "ants" / "more").write_bytes(b"x")
     return data_dir
 
 
 def test_bad_images_are_rejected_by_name(damaged):
-    assert folder.describe(damaged) == (3, (5, 6, 3), 20)
+    assert folder.describe(damaged) == (3, (5, 6, 3), 18)
     message = (
         f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
         " train/Wasps/0.png (is not one of JPEG, PNG, WEBP, BMP),"
-        " train/bees/9.tif (is not a .jpg, .jpeg, .png, .webp, .bmp file),"
-        " test/ants/more (is not a .jpg, .jpeg, .png, .webp, .bmp file);"
-        " data.bad_images='skip' leaves them out"
+        " train/bees/notes.txt (is a .txt file, expected .jpg, .jpeg, .png, .webp,"
+        " .bmp), test/ants/more (has no suffix, expected .jpg, .jpeg, .png, .webp,"
+        " .bmp); data.bad_images='skip' leaves them out"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         folder.load(damaged)
 
 
+def test_files_that_are_no_images_are_rejected_before_any_is_read(damaged):
+    message = "2 of 20 files cannot be used: train/bees/notes.txt (is a .txt file, "
+    with pytest.raises(ValueError, match=re.escape(message)):
+        folder.open_sources(damaged)
+
+
 def test_bad_images_are_skipped_and_counted(damaged, capsys):
+    sources, skipped = folder.open_sources(damaged, bad_images="skip")
+    assert skipped == {"train": 2, "test": 1}
+    assert [len(source) for source in sources.values()] == [11, 6]
+    capsys.readouterr()
     splits, skipped = folder.load(damaged, bad_images="skip")
     assert skipped == {"train": 2, "test": 1}
     assert levels(splits["train"]) == [41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]
@@ -123,7 +133,7 @@ def test_a_class_without_good_images_is_rejected(tmp_path):
     data_dir = make(tmp_path)
     for path in (tmp_path / "train" / "Wasps").iterdir():
         path.write_bytes(b"")
-    message = "the good images of train are of 2 classes, expected 3"
+    message = "train has no good images of 1 classes: Wasps"
     with pytest.raises(ValueError, match=message):
         folder.load(data_dir, bad_images="skip")
 
@@ -144,7 +154,10 @@ def remove(path):
             lambda root: [remove(root / "train" / name) for name in CLASSES[1:]],
             "train has 1 folders, expected one for each of at least 2 classes",
         ),
-        (lambda root: (root / "train" / "flies").mkdir(), "train/flies is empty"),
+        (
+            lambda root: (root / "train" / "flies").mkdir(),
+            "train/flies holds no images",
+        ),
         (
             lambda root: write(root / "test" / "flies" / "0.png", 1),
             "test has 1 classes that train does not have: flies",
