@@ -13,7 +13,9 @@ A data set that fits is decoded once and kept in device memory; any other one is
 from storage during training, see `choose_pipeline`.
 """
 
+import hashlib
 import importlib
+import json
 from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
@@ -23,14 +25,14 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdjax.data import augment, subsets
+from kdjax.data import augment, class_names, subsets
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Data sets that are described without being read.
 _KNOWN = {
-    "digits": Description(10, (8, 8, 3), 1_797),
-    "cifar10": Description(10, (32, 32, 3), 60_000),
-    "cifar100": Description(100, (32, 32, 3), 60_000),
+    "digits": Description(10, (8, 8, 3), 1_797, class_names.DIGITS),
+    "cifar10": Description(10, (32, 32, 3), 60_000, class_names.CIFAR10),
+    "cifar100": Description(100, (32, 32, 3), 60_000, class_names.CIFAR100),
 }
 _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
@@ -89,10 +91,40 @@ def describe(config: ml_collections.ConfigDict) -> Description:
         return _KNOWN[config.name]
     if config.name == _IMAGENET and config.image_size:
         # Known before it is prepared.
-        return Description(1000, (config.image_size, config.image_size, 3), 1_331_167)
+        shape = (config.image_size, config.image_size, 3)
+        names = _source("tfds_source").class_names(tfds_name, config.data_dir or None)
+        return Description(1000, shape, 1_331_167, names)
     return _source("tfds_source").describe(
         tfds_name, config.data_dir or None, config.image_size
     )
+
+
+def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
+    """Returns what tells a data set from another one, wherever the two lie.
+
+    No image is read: the files of a folder are known by their names and sizes, a
+    prepared data set by its version and number of examples.
+
+    Args:
+      config: the `data` part of a configuration.
+
+    Returns:
+      Digests and counts, by "class_names" of the names in order, and by the splits
+      "train" and "test".
+
+    Raises:
+      As `describe`.
+    """
+    if config.name == "folder":
+        splits = _source("folder").fingerprint(config.data_dir)
+    elif config.name == "digits":
+        splits = dict.fromkeys(("train", "test"), "scikit-learn's digits")
+    else:
+        splits = _source("tfds_source").fingerprint(
+            _tfds_name(config), config.data_dir or None
+        )
+    names = json.dumps(describe(config).class_names)
+    return {"class_names": hashlib.sha256(names.encode()).hexdigest(), **splits}
 
 
 def check_pipeline(config: ml_collections.ConfigDict, description: Description) -> None:

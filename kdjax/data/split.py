@@ -24,11 +24,13 @@ class Description(NamedTuple):
       num_classes: K.
       image_shape: [H, W, 3].
       num_images: in the training and test splits together.
+      class_names: K names in the order of the labels.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
     num_images: int
+    class_names: tuple[str, ...]
 
 
 class Split(NamedTuple):

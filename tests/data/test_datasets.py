@@ -94,6 +94,15 @@ def test_some_data_sets_are_described_before_they_are_prepared(name, tmp_path):
     found = datasets.describe(config)
     assert found.num_classes == (100 if name == "cifar100" else 10)
     assert found.image_shape == ((8, 8, 3) if name == "digits" else (32, 32, 3))
+    assert len(set(found.class_names)) == found.num_classes
+    assert (
+        found.class_names[:2]
+        == {
+            "digits": ("0", "1"),
+            "cifar10": ("airplane", "automobile"),
+            "cifar100": ("apple", "aquarium_fish"),
+        }[name]
+    )
 
 
 @pytest.mark.parametrize("name", ["mnist", "", "tfds:", "TFDS:mnist", "folder:x"])
@@ -150,11 +159,47 @@ def test_a_folder_is_a_data_set(tmp_path):
     config = recipes.compose(data="digits").data
     config.name, config.data_dir = "folder", str(tmp_path)
     config.train_fraction, config.bad_images = 1.0, "skip"
-    assert datasets.describe(config) == (2, (5, 6, 3), 12)
+    assert datasets.describe(config) == (2, (5, 6, 3), 12, ("ants", "bees"))
     data = datasets.load(config)
     assert data.train.image.shape == (7, 5, 6, 3)
     assert data.test.label.tolist() == [0, 0, 1, 1]
     assert data.skipped == {"train": 1, "test": 0}
+
+
+def fingerprint(data_dir):
+    config = recipes.compose(data="digits").data
+    config.name, config.data_dir, config.image_size = "folder", str(data_dir), 8
+    return datasets.fingerprint(config)
+
+
+def files_of(root, test="val", **sizes):
+    """Makes files of some sizes, a class each, for both splits."""
+    for split in ("train", test):
+        for name, size in sizes.items():
+            (root / split / name).mkdir(parents=True)
+            (root / split / name / "0.png").write_bytes(b"x" * size)
+    return root
+
+
+def test_a_fingerprint_tells_folders_apart_wherever_they_lie(tmp_path):
+    found = fingerprint(files_of(tmp_path / "a", ants=3, bees=4))
+    assert found["train"].startswith("2 files, ")
+    assert fingerprint(files_of(tmp_path / "b", "test", ants=3, bees=4)) == found
+    renamed = fingerprint(files_of(tmp_path / "c", ants=3, wasps=4))
+    assert not found.items() & renamed.items()
+    changed = files_of(tmp_path / "d", ants=3, bees=4)
+    (changed / "train" / "bees" / "0.png").write_bytes(b"x" * 5)
+    changed = fingerprint(changed)
+    assert {part for part in found if found[part] != changed[part]} == {"train"}
+    exchanged = files_of(tmp_path / "e", ants=4, bees=3)
+    exchanged = fingerprint(exchanged)
+    assert exchanged["class_names"] == found["class_names"]
+    assert exchanged["train"] != found["train"]
+
+
+def test_digits_have_a_fingerprint():
+    found = datasets.fingerprint(recipes.compose(data="digits").data)
+    assert set(found) == {"class_names", "train", "test"}
 
 
 def test_an_unprepared_data_set_names_the_command(tmp_path):

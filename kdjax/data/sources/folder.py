@@ -79,20 +79,36 @@ def open_sources(data_dir: str, bad_images: str = "error") -> Loaded:
     return Loaded(splits, _report_bad(data_dir, bad_images, layout, splits, bad))
 
 
+def fingerprint(data_dir: str) -> dict[str, str]:
+    """Returns a digest of the names and sizes of the files of each split."""
+    return {
+        split: f"{len(source)} files, {source.digest()}"
+        for split, source in folder_layout.list_layout(data_dir).sources.items()
+    }
+
+
 def _describe(layout: Layout, image_size: int) -> Description:
     """Returns the metadata of a folder; arguments and errors as for `describe`."""
-    num_classes = len(layout.class_names)
-    num_images = sum(len(source) for source in layout.sources.values())
-    if image_size:
-        return Description(num_classes, (image_size, image_size, 3), num_images)
-    train = layout.sources["train"]
-    for index in range(len(train)):
+    height = width = image_size
+    if not image_size:
+        height, width = _first_size(layout.sources["train"])
+    return Description(
+        len(layout.class_names),
+        (height, width, 3),
+        sum(len(source) for source in layout.sources.values()),
+        layout.class_names,
+    )
+
+
+def _first_size(source: FolderSource) -> tuple[int, int]:
+    """Returns height and width of the first image that can be decoded."""
+    for index in range(len(source)):
         try:
-            image, _ = train.read(index)
+            image, _ = source.read(index)
         except ValueError:
             continue  # Reported when the images are loaded.
-        return Description(num_classes, (image.height, image.width, 3), num_images)
-    raise ValueError(f"{setting(train.root)}: none of the images can be decoded")
+        return image.height, image.width
+    raise ValueError(f"{setting(source.root)}: none of the images can be decoded")
 
 
 def _load_split(

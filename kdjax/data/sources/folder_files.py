@@ -2,8 +2,11 @@
 
 import concurrent.futures
 import dataclasses
+import hashlib
+import json
 import os
 import pathlib
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -46,6 +49,14 @@ class FolderSource:
     def labels(self) -> np.ndarray:
         return self.label
 
+    def digest(self) -> str:
+        """Returns a digest of the files' sizes and names below the split's folder."""
+        files = [
+            (unicodedata.normalize("NFC", name.partition("/")[2]), self._size(name))
+            for name in self.names
+        ]
+        return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
     def select(self, indices: list[int]) -> "FolderSource":
         """Returns a subset of the files."""
         chosen = [self.names[index] for index in indices]
@@ -74,6 +85,9 @@ class FolderSource:
                 yield from pool.map(
                     decode_one, range(start, min(start + _BLOCK, len(self)))
                 )
+
+    def _size(self, name: str) -> int:
+        return (self.root / name).stat().st_size
 
     def _decode(self, index: int) -> Image.Image:
         return decode.load(self.root / self.names[index])

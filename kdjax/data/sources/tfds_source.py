@@ -30,6 +30,20 @@ def describe(
     return _describe(_find_prepared(name, data_dir), image_size)
 
 
+def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
+    """Returns the classes of a data set that may not be prepared yet."""
+    return tuple(find_builder(name, data_dir).info.features["label"].names)
+
+
+def fingerprint(name: str, data_dir: str | None = None) -> dict[str, str]:
+    """Returns version and number of examples of each split; errors as for `load`."""
+    builder = _find_prepared(name, data_dir)
+    return {
+        split: f"{builder.info.full_name}, {count} examples"
+        for split, count in _counts(builder).items()
+    }
+
+
 def load(
     name: str, data_dir: str | None = None, image_size: int = 0
 ) -> dict[str, Split]:
@@ -213,11 +227,18 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
     return Description(
         features["label"].num_classes,
         (height, width, 3),
-        sum(
-            builder.info.splits[split].num_examples
-            for split in ("train", _test_split(builder))
-        ),
+        sum(_counts(builder).values()),
+        tuple(features["label"].names),
     )
+
+
+def _counts(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
+    """Returns the number of examples in the splits "train" and "test"."""
+    splits = {"train": "train", "test": _test_split(builder)}
+    return {
+        split: builder.info.splits[tfds_split].num_examples
+        for split, tfds_split in splits.items()
+    }
 
 
 def _test_split(builder: tfds.core.DatasetBuilder) -> str:

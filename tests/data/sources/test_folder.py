@@ -31,7 +31,7 @@ def levels(split):
 @pytest.mark.parametrize("test", ["test", "val"])
 def test_classes_are_the_sorted_names_of_folders(tmp_path, test):
     data_dir = make(tmp_path, test)
-    assert folder.describe(data_dir) == (3, (5, 6, 3), 18)
+    assert folder.describe(data_dir)[:3] == (3, (5, 6, 3), 18)
     splits, skipped = folder.load(data_dir)
     # Sorted as text is: capitals first.
     assert levels(splits["train"]) == [40, 41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]
@@ -68,7 +68,7 @@ def test_images_of_different_sizes_need_an_image_size(tmp_path):
     with pytest.raises(ValueError, match=r"set data\.image_size$") as error:
         folder.load(data_dir)
     assert "train/bees/9.png has 60x50 pixels and others 6x5" in str(error.value)
-    assert folder.describe(data_dir, 8) == (3, (8, 8, 3), 19)
+    assert folder.describe(data_dir, 8)[:3] == (3, (8, 8, 3), 19)
     splits, _ = folder.load(data_dir, 8)
     assert splits["train"].image.shape == (13, 8, 8, 3)
     assert levels(splits["train"])[-1] == 7
@@ -85,7 +85,7 @@ def damaged(tmp_path):
 
 
 def test_bad_images_are_rejected_by_name(damaged):
-    assert folder.describe(damaged) == (3, (5, 6, 3), 18)
+    assert folder.describe(damaged)[:3] == (3, (5, 6, 3), 18)
     message = (
         f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
         " train/Wasps/0.png (is not one of JPEG, PNG, WEBP, BMP),"

@@ -147,8 +147,17 @@ def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
         100,
         (32, 32, 3),
         sum(COUNTS.values()),
+        tuple(make_archive().class_names["label"]),
     )
-    assert tfds_source.describe("blobs", prepare_blobs(tmp_path)) == (3, (6, 8, 3), 2)
+    found = tfds_source.describe("blobs", prepare_blobs(tmp_path))
+    assert found == (3, (6, 8, 3), 2, ("0", "1", "2"))
+
+
+def test_a_fingerprint_has_the_version_and_the_numbers_of_examples(prepared):
+    assert tfds_source.fingerprint("cifar100", str(prepared)) == {
+        "train": "cifar100/3.0.2, 1203 examples",
+        "test": "cifar100/3.0.2, 5 examples",
+    }
 
 
 @pytest.mark.parametrize(
