@@ -239,8 +239,8 @@ FIELDS: dict[str, Field] = {
         default=1.0,
         above=0,
         most=1,
-        doc="Fraction of the training images that is used, stratified by class, the"
-        " same in every run.",
+        doc="Fraction of the training images that is used, stratified by class with at"
+        " least one image of each, the same in every run.",
     ),
     "data.validation_fraction": Field(
         default=0.0,

@@ -90,7 +90,7 @@ def test_a_stratified_part_is_taken_of_what_is_stored(data_dir):
     config.name, config.image_size = "tfds:imagenet2012", 32
     config.data_dir = str(data_dir)
     split = datasets.load(config).train
-    part, left = subsets.hold_out(split, 0.5, CLASSES)
+    part, left = subsets.hold_out(split, 0.5, range(CLASSES))
     np.testing.assert_array_equal(np.bincount(part.label), [2] * CLASSES)
     np.testing.assert_array_equal(part.label, split.label[part.indices])
     assert sorted([*part.indices, *left.indices]) == list(range(40))

@@ -184,13 +184,13 @@ def load(config: ml_collections.ConfigDict) -> Data:
     stratified and the same in every run.
     """
     description = describe(config)
-    num_classes = description.num_classes
+    names = description.class_names
     if choose_pipeline(config, description) == "in_memory":
         splits, skipped = _load_in_memory(config)
     else:
         splits, skipped = _open(config, description.image_shape)
-    train = subsets.stratified(splits["train"], config.train_fraction, num_classes)
-    train, validation = subsets.hold_out(train, config.validation_fraction, num_classes)
+    train = subsets.stratified(splits["train"], config.train_fraction, names)
+    train, validation = subsets.hold_out(train, config.validation_fraction, names)
     return Data(train, splits["test"], validation, skipped)
 
 

@@ -1,13 +1,10 @@
-import re
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from kdjax import recipes
-from kdjax.data import datasets, subsets
+from kdjax.data import datasets
 from kdjax.data.sources import digits
-from kdjax.data.split import Split
 
 
 def test_digits_are_a_fixed_stratified_split():
@@ -22,56 +19,6 @@ def test_digits_are_a_fixed_stratified_split():
     np.testing.assert_allclose(*shares, atol=0.002)
     again = digits.load()["test"]
     np.testing.assert_array_equal(again.label, test.label)
-
-
-def labeled(*counts):
-    label = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
-    image = np.arange(len(label), dtype=np.uint8).reshape(-1, 1, 1, 1)
-    return Split(image, label)
-
-
-def test_a_fraction_keeps_the_classes_in_proportion_and_is_always_the_same():
-    split = labeled(40, 80, 20)
-    kept = subsets.stratified(split, 0.25, 3)
-    np.testing.assert_array_equal(np.bincount(kept.label), [10, 20, 5])
-    assert len(np.unique(kept.image)) == 35
-    again = subsets.stratified(split, 0.25, 3)
-    np.testing.assert_array_equal(again.image, kept.image)
-    assert subsets.stratified(split, 1.0, 3) is split
-
-
-def test_too_small_a_fraction_is_rejected():
-    message = (
-        r"data\.train_fraction=0\.01 divides 140 images into 1 and 139, fewer than"
-    )
-    with pytest.raises(ValueError, match=message):
-        subsets.stratified(labeled(40, 80, 20), 0.01, 3)
-
-
-def test_validation_images_are_stratified_and_none_is_lost():
-    split = labeled(40, 80, 20)
-    left, part = subsets.hold_out(split, 0.25, 3)
-    np.testing.assert_array_equal(np.bincount(part.label), [10, 20, 5])
-    np.testing.assert_array_equal(np.bincount(left.label), [30, 60, 15])
-    both = np.concatenate([left.image, part.image]).ravel()
-    np.testing.assert_array_equal(np.sort(both), np.arange(140))
-    again, _ = subsets.hold_out(split, 0.25, 3)
-    np.testing.assert_array_equal(again.image, left.image)
-    assert subsets.hold_out(split, 0.0, 3) == (split, None)
-
-
-@pytest.mark.parametrize(
-    ("counts", "fraction", "message"),
-    [
-        ((40, 80, 20), 0.01, "=0.01 divides 140 images into 1 and 139, fewer than the"),
-        ((40, 80, 20), 0.99, "=0.99 divides 140 images into 139 and 1, fewer than the"),
-        ((40, 1, 20), 0.5, "=0.5: a class of one training image cannot be divided"),
-    ],
-)
-def test_a_validation_split_that_is_too_small_is_rejected(counts, fraction, message):
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        subsets.hold_out(labeled(*counts), fraction, 3)
-    assert str(error.value).startswith("data.validation_fraction")
 
 
 def test_validation_images_come_from_the_kept_part_of_the_training_images():

@@ -5,15 +5,15 @@ images may lie in folders below these. If there are both `test` and `val`, `test
 used. Hidden files and those of the system, such as Thumbs.db, are ignored.
 """
 
-import sys
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from kdjax.data.augment import crop_resize
+from kdjax.data.messages import note, setting, some
 from kdjax.data.sources import folder_layout
-from kdjax.data.sources.folder_files import FolderSource, setting, some
+from kdjax.data.sources.folder_files import FolderSource
 from kdjax.data.sources.folder_layout import Layout
 from kdjax.data.split import Description, Split
 
@@ -179,10 +179,7 @@ def _report_bad(
             raise ValueError(
                 f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
             )
-        print(
-            f"kdjax: {setting(data_dir)}: skipped, {files}",
-            file=sys.stderr,
-        )
+        note(f"{setting(data_dir)}: skipped, {files}")
     good = {split: np.unique(found.label) for split, found in splits.items()}
     missing = np.delete(np.asarray(layout.class_names), good["train"]).tolist()
     if missing:

@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
+from kdjax.data.messages import setting
 from kdjax.data.sources import decode
 
-_NAMED = 5  # Names in an error; the others are counted.
 _BLOCK = 1024  # Images decoded ahead.
 _Result = TypeVar("_Result")
 
@@ -91,14 +91,3 @@ class FolderSource:
 
     def _decode(self, index: int) -> Image.Image:
         return decode.load(self.root / self.names[index])
-
-
-def setting(data_dir: str | pathlib.Path) -> str:
-    """Returns the config field and its value, for errors."""
-    return f"data.data_dir={str(data_dir)!r}"
-
-
-def some(names: list[str]) -> str:
-    """Joins the first few names and counts the others."""
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

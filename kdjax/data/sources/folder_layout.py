@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdjax.data.sources.folder_files import FolderSource, setting, some
+from kdjax.data.messages import setting, some
+from kdjax.data.sources.folder_files import FolderSource
 
 #: Extensions of image files, in any case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")

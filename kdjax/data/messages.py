@@ -1,0 +1,23 @@
+"""Words that messages about data have in common."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+_NAMED = 5  # Names in a message; the others are counted.
+
+
+def setting(data_dir: str | os.PathLike[str]) -> str:
+    """Returns the config field and its value."""
+    return f"data.data_dir={os.fspath(data_dir)!r}"
+
+
+def some(names: Sequence[str]) -> str:
+    """Joins the first few names and counts the others."""
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def note(text: str) -> None:
+    """Prints a line on stderr."""
+    print(f"kdjax: {text}", file=sys.stderr)
