@@ -235,6 +235,13 @@ FIELDS: dict[str, Field] = {
         doc='Files of a folder that are no images or cannot be decoded are an "error",'
         ' or are left out ("skip") and counted.',
     ),
+    "data.test_fraction": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Fraction of the images that is taken for testing from a data set without a"
+        " test split, stratified by class, the same in every run.",
+    ),
     "data.train_fraction": Field(
         default=1.0,
         above=0,

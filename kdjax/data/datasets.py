@@ -6,7 +6,8 @@
 - `cifar10`, `cifar100` and `tiny_imagenet`, prepared by `kdjax.data.prepare`;
 - `imagenet`, TFDS's imagenet2012, tested on its split `validation`;
 - `tfds:NAME`, any TFDS data set that is prepared in ArrayRecord format and has images
-  and labels; without a split `test` it is tested on its split `validation`;
+  and labels; without a split `test` it is tested on its split `validation`, or on
+  `data.test_fraction` of its split `train`;
 - `folder`, a folder of images laid out as `kdjax.data.sources.folder` describes.
 
 A data set that fits is decoded once and kept in device memory; any other one is read
@@ -80,8 +81,15 @@ def describe(config: ml_collections.ConfigDict) -> Description:
       FileNotFoundError: if it is not prepared; names the command that prepares it.
     """
     if config.name == "folder":
-        return _source("folder").describe(config.data_dir, config.image_size)
+        return _source("folder").describe(
+            config.data_dir, config.image_size, config.test_fraction
+        )
     tfds_name = _tfds_name(config)
+    if config.test_fraction and config.name in (*_KNOWN, _IMAGENET):
+        raise ValueError(
+            f"data.test_fraction={config.test_fraction} but data.name={config.name!r}"
+            " has a test split"
+        )
     if config.name in _KNOWN:
         if config.image_size:
             raise ValueError(
@@ -95,7 +103,7 @@ def describe(config: ml_collections.ConfigDict) -> Description:
         names = _source("tfds_source").class_names(tfds_name, config.data_dir or None)
         return Description(1000, shape, 1_331_167, names)
     return _source("tfds_source").describe(
-        tfds_name, config.data_dir or None, config.image_size
+        tfds_name, config.data_dir or None, config.image_size, config.test_fraction
     )
 
 
@@ -116,7 +124,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
       As `describe`.
     """
     if config.name == "folder":
-        splits = _source("folder").fingerprint(config.data_dir)
+        splits = _source("folder").fingerprint(config.data_dir, config.test_fraction)
     elif config.name == "digits":
         splits = dict.fromkeys(("train", "test"), "scikit-learn's digits")
     else:
@@ -180,8 +188,8 @@ def choose_pipeline(config: ml_collections.ConfigDict, description: Description)
 def load(config: ml_collections.ConfigDict) -> Data:
     """Loads or opens a data set; arguments and errors as for `describe`.
 
-    The validation split is held out after `train_fraction` has been applied. Both are
-    stratified and the same in every run.
+    `test_fraction` is applied first, then `train_fraction`, then `validation_fraction`.
+    All are stratified and the same in every run.
     """
     description = describe(config)
     names = description.class_names
@@ -189,9 +197,14 @@ def load(config: ml_collections.ConfigDict) -> Data:
         splits, skipped = _load_in_memory(config)
     else:
         splits, skipped = _open(config, description.image_shape)
-    train = subsets.stratified(splits["train"], config.train_fraction, names)
+    train, test = splits["train"], splits.get("test")
+    if test is None:
+        train, test = subsets.hold_out(
+            train, config.test_fraction, names, "test_fraction"
+        )
+    train = subsets.stratified(train, config.train_fraction, names)
     train, validation = subsets.hold_out(train, config.validation_fraction, names)
-    return Data(train, splits["test"], validation, skipped)
+    return Data(train, test, validation, {"train": 0, "test": 0} | skipped)
 
 
 def _source(module: str) -> ModuleType:
@@ -238,13 +251,16 @@ def _load_in_memory(
     """Decodes everything; returns the splits and the number of skipped files."""
     if config.name == "folder":
         return _source("folder").load(
-            config.data_dir, config.image_size, config.bad_images
+            config.data_dir, config.image_size, config.bad_images, config.test_fraction
         )
     if config.name == "digits":
         splits = _source("digits").load()
     else:
         splits = _source("tfds_source").load(
-            _tfds_name(config), config.data_dir or None, config.image_size
+            _tfds_name(config),
+            config.data_dir or None,
+            config.image_size,
+            config.test_fraction,
         )
     return splits, dict.fromkeys(splits, 0)
 
@@ -256,7 +272,7 @@ def _open(
     skipped = {"train": 0, "test": 0}
     if config.name == "folder":
         sources, skipped = _source("folder").open_sources(
-            config.data_dir, config.bad_images
+            config.data_dir, config.bad_images, config.test_fraction
         )
     elif config.name == "digits":
         splits = _source("digits").load()

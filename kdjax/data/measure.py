@@ -17,6 +17,7 @@ from kdjax import config as config_lib
 from kdjax.data import datasets
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
+from kdjax.fields import FIELDS
 
 _BLOCK = 1000  # Images converted to float64 at once.
 
@@ -64,10 +65,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="error",
         help="what to do with files of a folder that are no images",
     )
+    add(
+        "--test_fraction",
+        type=float,
+        default=0.0,
+        help="fraction of the images that is tested on, without a test split",
+    )
     args = parser.parse_args(argv)
     data = config_lib.default().data
     data.update(vars(args))
     try:
+        for name, value in vars(args).items():
+            if problem := FIELDS[f"data.{name}"].problem(value):
+                raise ValueError(f"data.{name}={value!r} {problem}")
         found = measure(datasets.load(data).train)
     except (ValueError, OSError) as error:
         print("measure:", " ".join(str(error).split()), file=sys.stderr)

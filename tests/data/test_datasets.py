@@ -113,6 +113,39 @@ def test_a_folder_is_a_data_set(tmp_path):
     assert data.skipped == {"train": 1, "test": 0}
 
 
+@pytest.mark.parametrize("pipeline", ["in_memory", "streaming"])
+def test_test_images_are_taken_from_a_data_set_without_a_test_split(tmp_path, pipeline):
+    for name, number in (("ants", 10), ("bees", 20)):
+        (tmp_path / name).mkdir()
+        for k in range(number):
+            Image.new("RGB", (2, 2), (k, 0, number)).save(tmp_path / name / f"{k}.png")
+    config = recipes.compose(data="digits").data
+    config.name, config.data_dir, config.pipeline = "folder", str(tmp_path), pipeline
+    config.test_fraction, config.train_fraction = 0.2, 0.5
+    data = datasets.load(config)
+    assert [np.bincount(split.label).tolist() for split in data[:2]] == [[4, 8], [2, 4]]
+    assert data.skipped == {"train": 0, "test": 0}
+    config.train_fraction = 1.0
+    pixels = [
+        split.pixels(np.arange(split.num_examples))
+        for split in datasets.load(config)[:2]
+    ]
+    assert len(np.unique(np.concatenate(pixels)[:, 0, 0], axis=0)) == 30
+    # No part of the test images is ever trained on.
+    assert {image.tobytes() for image in data.test.pixels(np.arange(6))} == {
+        image.tobytes() for image in pixels[1]
+    }
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar10", "imagenet"])
+def test_a_data_set_with_a_test_split_has_no_test_fraction(name):
+    config = recipes.compose(data=name).data
+    config.test_fraction = 0.2
+    message = rf"^data\.test_fraction=0\.2 but data\.name='{name}' has a test split$"
+    with pytest.raises(ValueError, match=message):
+        datasets.describe(config)
+
+
 def fingerprint(data_dir):
     config = recipes.compose(data="digits").data
     config.name, config.data_dir, config.image_size = "folder", str(data_dir), 8

@@ -29,3 +29,6 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("measure: data.data_dir=")
     assert measure.main(["--name=mnist"]) == 2
     assert capsys.readouterr().err.startswith("measure: data.name='mnist' is none of")
+    assert measure.main(["--name=digits", "--test_fraction=1.2"]) == 2
+    said = capsys.readouterr().err
+    assert said == "measure: data.test_fraction=1.2 is not in [0, 1)\n"

@@ -1,8 +1,10 @@
-"""A folder of images: DIR/train/<class>/*.jpg and so on, and DIR/test or DIR/val.
+"""A folder of images: DIR/train/<class>/*.jpg and so on, and a folder of test images.
 
 The classes are the sorted names of the folders under `train`, labeled from 0. Their
-images may lie in folders below these. If there are both `test` and `val`, `test` is
-used. Hidden files and those of the system, such as Thumbs.db, are ignored.
+images may lie in folders below these. The test images are in `test`, `val`, `valid` or
+`validation`, the first of these that has folders of classes. A folder without them is
+DIR/train/<class>/*.jpg alone, or DIR/<class>/*.jpg, with `data.test_fraction`. Hidden
+files and those of the system, such as Thumbs.db, are ignored.
 """
 
 from typing import NamedTuple
@@ -22,7 +24,7 @@ class Loaded(NamedTuple):
     """The splits of a folder.
 
     Attributes:
-      splits: "train" and "test", in memory or as sources.
+      splits: "train" and, if there is one, "test", in memory or as sources.
       skipped: number of files of each split that are no images or cannot be decoded.
     """
 
@@ -30,22 +32,30 @@ class Loaded(NamedTuple):
     skipped: dict[str, int]
 
 
-def describe(data_dir: str, image_size: int = 0) -> Description:
+def describe(
+    data_dir: str, image_size: int = 0, test_fraction: float = 0.0
+) -> Description:
     """Returns the metadata of a folder, from its listing and its first image.
 
     Args:
       data_dir: the folder.
       image_size: height and width of the images after cropping and resizing; 0 for the
         size of the first image that can be decoded.
+      test_fraction: not 0 if there is no test split; all images are then in "train".
 
     Raises:
       ValueError: in one line, if the folder does not have the layout of this module's
         docstring, or no image can be decoded.
     """
-    return _describe(folder_layout.list_layout(data_dir), image_size)
+    return _describe(folder_layout.list_layout(data_dir, test_fraction), image_size)
 
 
-def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loaded:
+def load(
+    data_dir: str,
+    image_size: int = 0,
+    bad_images: str = "error",
+    test_fraction: float = 0.0,
+) -> Loaded:
     """Decodes all images of a folder.
 
     Args:
@@ -54,36 +64,40 @@ def load(data_dir: str, image_size: int = 0, bad_images: str = "error") -> Loade
         all have one size.
       bad_images: "error" raises for files that are no images or cannot be decoded;
         "skip" leaves them out and says so in one line on stderr.
+      test_fraction: as for `describe`.
 
     Raises:
       ValueError: in one line that names the first files that cannot be used.
     """
-    layout = folder_layout.list_layout(data_dir)
+    layout = folder_layout.list_layout(data_dir, test_fraction)
     shape = _describe(layout, image_size).image_shape
     splits, bad = {}, {}
     for split, source in layout.sources.items():
         splits[split], bad[split] = _load_split(source, shape, image_size)
-    return Loaded(splits, _report_bad(data_dir, bad_images, layout, splits, bad))
+    return Loaded(splits, _report(data_dir, bad_images, layout, splits, bad))
 
 
-def open_sources(data_dir: str, bad_images: str = "error") -> Loaded:
-    """Opens both splits; arguments and errors as for `load`.
+def open_sources(
+    data_dir: str, bad_images: str = "error", test_fraction: float = 0.0
+) -> Loaded:
+    """Opens the splits; arguments and errors as for `load`.
 
     "skip" decodes every file once; with "error" a damaged one raises when it is read.
     """
-    layout = folder_layout.list_layout(data_dir)
+    layout = folder_layout.list_layout(data_dir, test_fraction)
     splits, bad = dict(layout.sources), {split: {} for split in layout.sources}
     if bad_images == "skip":
         for split, source in layout.sources.items():
             splits[split], bad[split] = _without_bad(source)
-    return Loaded(splits, _report_bad(data_dir, bad_images, layout, splits, bad))
+    return Loaded(splits, _report(data_dir, bad_images, layout, splits, bad))
 
 
-def fingerprint(data_dir: str) -> dict[str, str]:
+def fingerprint(data_dir: str, test_fraction: float = 0.0) -> dict[str, str]:
     """Returns a digest of the names and sizes of the files of each split."""
+    layout = folder_layout.list_layout(data_dir, test_fraction)
     return {
-        split: f"{len(source)} files, {source.digest()}"
-        for split, source in folder_layout.list_layout(data_dir).sources.items()
+        split: f"{len(source)} files, {source.digest(layout.folders[split])}"
+        for split, source in layout.sources.items()
     }
 
 
@@ -149,14 +163,14 @@ def _without_bad(
     return source.select(good), bad
 
 
-def _report_bad(
+def _report(
     data_dir: str,
     bad_images: str,
     layout: Layout,
     splits: dict[str, Split] | dict[str, FolderSource],
     bad: dict[str, dict[str, str]],
 ) -> dict[str, int]:
-    """Raises for bad files, or reports them on stderr, as `bad_images` says.
+    """Reports on stderr; raises for bad files unless `bad_images` is "skip".
 
     Args:
       data_dir: the folder.
@@ -168,6 +182,8 @@ def _report_bad(
     Returns:
       The number of skipped files of each split.
     """
+    if layout.note:
+        note(layout.note)
     bad = {split: layout.others[split] | found for split, found in bad.items()}
     lines = [
         f"{name} ({found[name]})" for found in bad.values() for name in sorted(found)
@@ -180,14 +196,13 @@ def _report_bad(
                 f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
             )
         note(f"{setting(data_dir)}: skipped, {files}")
-    good = {split: np.unique(found.label) for split, found in splits.items()}
-    missing = np.delete(np.asarray(layout.class_names), good["train"]).tolist()
-    if missing:
+    classes = np.unique(splits["train"].label)
+    if missing := np.delete(np.asarray(layout.class_names), classes).tolist():
         raise ValueError(
             f"{setting(data_dir)}: train has no good images of {len(missing)} classes:"
             f" {some(missing)}"
         )
-    if not good["test"].size:
+    if not all(len(found.label) for found in splits.values()):
         raise ValueError(f"{setting(data_dir)}: test has no good images")
     return {split: len(found) for split, found in bad.items()}
 

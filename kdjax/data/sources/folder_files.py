@@ -49,12 +49,13 @@ class FolderSource:
     def labels(self) -> np.ndarray:
         return self.label
 
-    def digest(self) -> str:
-        """Returns a digest of the files' sizes and names below the split's folder."""
-        files = [
-            (unicodedata.normalize("NFC", name.partition("/")[2]), self._size(name))
-            for name in self.names
-        ]
+    def digest(self, folder: str) -> str:
+        """Returns a digest of the files' sizes and names below a folder in `root`."""
+        files = []
+        for name in self.names:
+            size = (self.root / name).stat().st_size
+            below = name.removeprefix(folder).lstrip("/")
+            files.append((unicodedata.normalize("NFC", below), size))
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     def select(self, indices: list[int]) -> "FolderSource":
@@ -85,9 +86,6 @@ class FolderSource:
                 yield from pool.map(
                     decode_one, range(start, min(start + _BLOCK, len(self)))
                 )
-
-    def _size(self, name: str) -> int:
-        return (self.root / name).stat().st_size
 
     def _decode(self, index: int) -> Image.Image:
         return decode.load(self.root / self.names[index])

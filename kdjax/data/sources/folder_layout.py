@@ -13,7 +13,13 @@ from kdjax.data.sources.folder_files import FolderSource
 
 #: Extensions of image files, in any case.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_TESTS = ("test", "val")
+
+#: Folders of test images; the first one that has classes is taken.
+_TESTS = ("test", "val", "valid", "validation")
+_ADVICE = (
+    "data.test_fraction=0.2 would test on a fifth of the images in train, or in one"
+    " folder a class"
+)
 
 #: What systems and programs leave in folders, in lower case, beside hidden files.
 _SYSTEM_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx")
@@ -24,28 +30,52 @@ class Layout(NamedTuple):
 
     Attributes:
       class_names: in the order of the labels.
-      sources: the image files of "train" and "test".
+      folders: of "train" and, if there is one, "test"; "" where the classes lie side by
+        side in the folder itself.
+      sources: the image files of these splits.
       others: files of each split that are no images, and the reason for each.
+      note: on the choice of the test split, if there was one, else "".
     """
 
     class_names: tuple[str, ...]
+    folders: dict[str, str]
     sources: dict[str, FolderSource]
     others: dict[str, dict[str, str]]
+    note: str
 
 
-def list_layout(data_dir: str) -> Layout:
+def list_layout(data_dir: str, test_fraction: float = 0.0) -> Layout:
     """Lists a folder, without opening any file.
+
+    Args:
+      data_dir: the folder.
+      test_fraction: not 0 if it has no test split.
 
     Raises:
       ValueError: in one line, if the folder has another layout.
     """
     root = _find_root(data_dir)
-    folders = {"train": "train", "test": _test_folder(root)}
-    class_names = _list_classes(root)
+    folders = {"train": _train_folder(root, test_fraction)}
+    class_names = _list_classes(root, folders["train"])
+    found, passed = _test_folders(root, class_names)
+    if found and test_fraction:
+        raise ValueError(
+            f"data.test_fraction={test_fraction} but {setting(root)} has a test split:"
+            f" {root / found[0]}"
+        )
+    if found:
+        folders["test"] = found[0]
+    elif not test_fraction:
+        raise ValueError(f"{setting(root)}: {'; '.join(passed)}; {_ADVICE}")
+    unused = [*passed, *(f"{name} is not used" for name in found[1:])]
+    chosen = f"the test split is {folders.get('test', 'a part of the training images')}"
+    note = f"{setting(root)}: {'; '.join([*unused, chosen])}" if unused else ""
     sources, others = {}, {}
     for split, folder in folders.items():
         sources[split], others[split] = _list_split(root, folder, class_names)
-    return Layout(class_names, sources, others)
+        if split == "train":
+            _check_classes(sources[split], root / folder, class_names)
+    return Layout(class_names, folders, sources, others, note)
 
 
 def _find_root(data_dir: str) -> pathlib.Path:
@@ -57,25 +87,64 @@ def _find_root(data_dir: str) -> pathlib.Path:
     return pathlib.Path(data_dir).expanduser()
 
 
-def _list_classes(root: pathlib.Path) -> tuple[str, ...]:
+def _train_folder(root: pathlib.Path, test_fraction: float) -> str:
+    """Returns the name of the folder of the training images, or "" for the root."""
+    tests = [name for name in _TESTS if (root / name).is_dir()]
+    if (root / "train").is_dir():
+        if tests or test_fraction:
+            return "train"
+    elif test_fraction and root.is_dir() and not tests:
+        return ""
+    raise ValueError(
+        f"{setting(root)}: {root} does not hold the folders train, and"
+        f" {', '.join(_TESTS[:-1])} or {_TESTS[-1]}; {_ADVICE}"
+    )
+
+
+def _list_classes(root: pathlib.Path, train: str) -> tuple[str, ...]:
     """Returns the classes in order."""
-    classes = sorted(_folders(root, "train"))
+    classes = sorted(_folders(root, train))
     if len(classes) < 2:
+        loose = _count_loose(root / train)
         raise ValueError(
-            f"{setting(root)}: {root / 'train'} has {len(classes)} folders,"
-            " expected one for each of at least 2 classes"
+            f"{setting(root)}: {root / train} has {len(classes)} folders"
+            + f" and {loose} images in none of them" * bool(loose)
+            + ", expected one for each of at least 2 classes"
         )
     return tuple(classes)
 
 
-def _test_folder(root: pathlib.Path) -> str:
-    """Returns the name of the folder of the test split."""
-    present = [name for name in _TESTS if (root / name).is_dir()]
-    if not present or not (root / "train").is_dir():
-        raise ValueError(
-            f"{setting(root)}: {root} does not hold the folders train, and test or val"
+def _test_folders(
+    root: pathlib.Path, class_names: tuple[str, ...]
+) -> tuple[list[str], list[str]]:
+    """Returns the folders that may be the test split, and why others may not."""
+    found, passed = [], []
+    for name in _TESTS:
+        if not (root / name).is_dir():
+            continue
+        folders = _folders(root, name)
+        loose = _count_loose(root / name)
+        if folders.keys() & set(class_names):
+            found.append(name)
+        elif loose:
+            passed.append(f"{name} has {loose} images, but in no class folder")
+        elif folders:
+            passed.append(
+                f"{name} has {len(folders)} classes that train does not have:"
+                f" {some(sorted(folders))}"
+            )
+        else:
+            passed.append(f"{name} has no images")
+    return found, passed
+
+
+def _count_loose(folder: pathlib.Path) -> int:
+    """Counts the images in a folder itself."""
+    with os.scandir(folder) as entries:
+        return sum(
+            not (_is_ignored(entry.name) or entry.is_dir() or _problem(entry))
+            for entry in entries
         )
-    return present[0]
 
 
 def _folders(root: pathlib.Path, split: str) -> dict[str, str]:
@@ -108,17 +177,28 @@ def _list_split(
     for number, class_name in enumerate(class_names):
         if class_name not in folders:
             continue  # A class without test images.
-        folder = f"{split}/{folders[class_name]}"
+        folder = f"{split}/{folders[class_name]}".lstrip("/")
         problems = dict(_list_files(root / folder, f"{folder}/"))
         images = [name for name, problem in problems.items() if not problem]
-        if not images and split == "train":
-            raise ValueError(f"{setting(root)}: {root / folder} holds no images")
         names.extend(sorted(images, key=lambda name: (_normalize(name), name)))
         label.extend([number] * len(images))
         others |= {name: problem for name, problem in problems.items() if problem}
     if not names:
         raise ValueError(f"{setting(root)}: {root / split} has no images")
     return FolderSource(root, names, np.asarray(label, np.int32)), others
+
+
+def _check_classes(
+    source: FolderSource, folder: pathlib.Path, class_names: tuple[str, ...]
+) -> None:
+    """Rejects classes without training images."""
+    missing = sorted(set(range(len(class_names))) - set(source.label.tolist()))
+    if missing:
+        names = [class_names[number] for number in missing]
+        raise ValueError(
+            f"{setting(source.root)}: {len(names)} folders in {folder} hold no images:"
+            f" {some(names)}"
+        )
 
 
 def _list_files(

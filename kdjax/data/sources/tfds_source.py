@@ -24,10 +24,13 @@ _BLOCK = 1000  # Examples fetched at once; one by one takes more than twice as l
 
 
 def describe(
-    name: str, data_dir: str | None = None, image_size: int = 0
+    name: str,
+    data_dir: str | None = None,
+    image_size: int = 0,
+    test_fraction: float = 0.0,
 ) -> Description:
     """Returns the metadata of a prepared data set; arguments and errors as `load`."""
-    return _describe(_find_prepared(name, data_dir), image_size)
+    return _describe(_find_prepared(name, data_dir), image_size, test_fraction)
 
 
 def class_names(name: str, data_dir: str | None = None) -> tuple[str, ...]:
@@ -45,7 +48,10 @@ def fingerprint(name: str, data_dir: str | None = None) -> dict[str, str]:
 
 
 def load(
-    name: str, data_dir: str | None = None, image_size: int = 0
+    name: str,
+    data_dir: str | None = None,
+    image_size: int = 0,
+    test_fraction: float = 0.0,
 ) -> dict[str, Split]:
     """Decodes the splits "train" and "test" of a prepared data set, in stored order.
 
@@ -57,6 +63,7 @@ def load(
         ~/tensorflow_datasets or the environment variable TFDS_DATA_DIR.
       image_size: height and width of the images after cropping and resizing; 0 if they
         all have one size.
+      test_fraction: not 0 if there is no such split; the result is then "train" alone.
 
     Raises:
       FileNotFoundError: in one line, if the data set is not prepared; names the command
@@ -64,7 +71,7 @@ def load(
       ValueError: in one line, if there is no such data set, or it has other splits or
         features, or it is prepared in another file format.
     """
-    shape = describe(name, data_dir, image_size).image_shape
+    shape = describe(name, data_dir, image_size, test_fraction).image_shape
     return {
         split: source.decode_all(shape, image_size)
         for split, source in open_sources(name, data_dir).items()
@@ -72,7 +79,7 @@ def load(
 
 
 def open_sources(name: str, data_dir: str | None = None) -> dict[str, "TfdsSource"]:
-    """Opens both splits without reading them; arguments and errors as for `load`."""
+    """Opens the splits without reading them; arguments and errors as for `load`."""
     builder = _find_prepared(name, data_dir)
     # Without OpenCV, TFDS decodes with Pillow too, but warns about it in every run.
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -81,7 +88,7 @@ def open_sources(name: str, data_dir: str | None = None) -> dict[str, "TfdsSourc
             f"{builder.name}: its split {tfds_split}",
             builder.as_data_source(tfds_split, decoders=decoders),
         )
-        for split, tfds_split in (("train", "train"), ("test", _test_split(builder)))
+        for split, tfds_split in _splits(builder).items()
     }
 
 
@@ -200,14 +207,22 @@ def _find_prepared(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description:
+def _describe(
+    builder: tfds.core.DatasetBuilder, image_size: int, test_fraction: float
+) -> Description:
     """Returns the metadata of a data set; rejects those that cannot be trained on."""
     name, features = builder.name, builder.info.features
-    splits = set(builder.info.splits)
-    if "train" not in splits or not splits & {"test", "validation"}:
+    splits = _splits(builder)
+    if "train" not in builder.info.splits or not (test_fraction or "test" in splits):
         found = " and ".join(builder.info.splits)
         raise ValueError(
-            f"{name} has the splits {found}, expected train, and test or validation"
+            f"{name} has the splits {found}, expected train, and test or validation;"
+            " data.test_fraction=0.2 would test on a fifth of train"
+        )
+    if test_fraction and "test" in splits:
+        raise ValueError(
+            f"data.test_fraction={test_fraction} but {name} has a test split:"
+            f" {splits['test']}"
         )
     if not {"image", "label"} <= set(features):
         raise ValueError(f"{name} does not have the features image and label")
@@ -233,14 +248,18 @@ def _describe(builder: tfds.core.DatasetBuilder, image_size: int) -> Description
 
 
 def _counts(builder: tfds.core.DatasetBuilder) -> dict[str, int]:
-    """Returns the number of examples in the splits "train" and "test"."""
-    splits = {"train": "train", "test": _test_split(builder)}
+    """Returns the number of examples of each split."""
     return {
         split: builder.info.splits[tfds_split].num_examples
-        for split, tfds_split in splits.items()
+        for split, tfds_split in _splits(builder).items()
     }
 
 
-def _test_split(builder: tfds.core.DatasetBuilder) -> str:
+def _splits(builder: tfds.core.DatasetBuilder) -> dict[str, str]:
+    """Returns the names in TFDS of the splits "train" and, if there is one, "test"."""
     labeled = not builder.name.startswith(_UNLABELED_TESTS)
-    return "test" if labeled and "test" in builder.info.splits else "validation"
+    tests = ("test", "validation") if labeled else ("validation",)
+    for split in tests:
+        if split in builder.info.splits:
+            return {"train": "train", "test": split}
+    return {"train": "train"}

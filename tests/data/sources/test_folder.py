@@ -28,7 +28,7 @@ def levels(split):
     return split.image[:, 0, 0, 0].tolist()
 
 
-@pytest.mark.parametrize("test", ["test", "val"])
+@pytest.mark.parametrize("test", ["test", "val", "valid", "validation"])
 def test_classes_are_the_sorted_names_of_folders(tmp_path, test):
     data_dir = make(tmp_path, test)
     assert folder.describe(data_dir)[:3] == (3, (5, 6, 3), 18)
@@ -43,7 +43,7 @@ def test_classes_are_the_sorted_names_of_folders(tmp_path, test):
     assert skipped == {"train": 0, "test": 0}
 
 
-def test_test_is_preferred_to_val_and_hidden_files_are_ignored(tmp_path):
+def test_test_is_preferred_to_val_and_hidden_files_are_ignored(tmp_path, capsys):
     data_dir = make(tmp_path)
     write(tmp_path / "val" / "ants" / "0.png", 255)
     (tmp_path / "train" / ".cache").mkdir()
@@ -52,6 +52,51 @@ def test_test_is_preferred_to_val_and_hidden_files_are_ignored(tmp_path):
     splits, skipped = folder.load(data_dir)
     assert len(splits["test"].label) == 6
     assert sum(skipped.values()) == 0
+    assert capsys.readouterr().err == (
+        f"kdjax: data.data_dir='{data_dir}': val is not used; the test split is test\n"
+    )
+
+
+def test_a_test_folder_without_labels_is_passed_over(tmp_path, capsys):
+    data_dir = make(tmp_path, "val")
+    for k in range(3):
+        write(tmp_path / "test" / f"{k}.png", 255)
+    splits, _ = folder.load(data_dir)
+    assert levels(splits["test"]) == [140, 141, 100, 101, 120, 121]
+    assert capsys.readouterr().err == (
+        f"kdjax: data.data_dir='{data_dir}': test has 3 images, but in no class folder;"
+        " the test split is val\n"
+    )
+    # Some put them into one folder.
+    (tmp_path / "test").rename(tmp_path / "images")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "images").rename(tmp_path / "test" / "images")
+    folder.open_sources(data_dir)
+    assert capsys.readouterr().err == (
+        f"kdjax: data.data_dir='{data_dir}': test has 1 classes that train does not"
+        " have: images; the test split is val\n"
+    )
+
+
+@pytest.mark.parametrize("train", ["train", ""])
+def test_a_folder_without_a_test_split_is_all_training_images(tmp_path, train):
+    make(tmp_path / "split")
+    remove(tmp_path / "split" / "test")
+    data_dir = tmp_path / "split" if train else tmp_path / "split" / "train"
+    with pytest.raises(ValueError, match=r"; data\.test_fraction=0\.2 would test on a"):
+        folder.describe(str(data_dir))
+    description = folder.describe(str(data_dir), test_fraction=0.5)
+    assert description == (3, (5, 6, 3), 12, ("Wasps", "ants", "bees"))
+    (name, split), *others = folder.load(str(data_dir), test_fraction=0.5)[0].items()
+    assert (name, others) == ("train", [])
+    assert levels(split) == [40, 41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]
+
+
+def test_a_test_split_is_not_ignored(tmp_path):
+    data_dir = make(tmp_path, "val")
+    message = f"data.test_fraction=0.5 but data.data_dir='{data_dir}' has a test split:"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        folder.describe(data_dir, test_fraction=0.5)
 
 
 def test_a_class_may_have_no_test_images(tmp_path):
@@ -147,7 +192,10 @@ def remove(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: remove(root), "does not hold the folders train, and test or val"),
+        (
+            lambda root: remove(root),
+            "does not hold the folders train, and test, val, v",
+        ),
         (lambda root: remove(root / "test"), "does not hold the folders train, and te"),
         (lambda root: remove(root / "train"), "does not hold the folders train, and t"),
         (
@@ -155,8 +203,22 @@ def remove(path):
             "train has 1 folders, expected one for each of at least 2 classes",
         ),
         (
+            lambda root: [
+                remove(root / "train"),
+                *(write(root / "train" / f"{k}.png", 1) for k in range(4)),
+            ],
+            "train has 0 folders and 4 images in none of them, expected one for each",
+        ),
+        (
+            lambda root: [
+                remove(root / "test"),
+                *(write(root / "val" / f"{k}.png", 1) for k in range(4)),
+            ],
+            "val has 4 images, but in no class folder; data.test_fraction=0.2 would",
+        ),
+        (
             lambda root: (root / "train" / "flies").mkdir(),
-            "train/flies holds no images",
+            "1 folders in .*/train hold no images: flies",
         ),
         (
             lambda root: write(root / "test" / "flies" / "0.png", 1),

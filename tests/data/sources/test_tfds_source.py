@@ -170,7 +170,7 @@ def test_a_fingerprint_has_the_version_and_the_numbers_of_examples(prepared):
         (
             {"splits": ("train", "other")},
             "blobs has the splits train and other, expected train, and test or"
-            " validation",
+            " validation; data.test_fraction=0.2 would test on a fifth of train",
         ),
         ({"label": tfds.features.Text()}, "blobs: its feature label does not hold cla"),
         ({"label": None}, "blobs does not have the features image and label"),
@@ -194,6 +194,20 @@ def test_the_validation_split_replaces_a_missing_test_split(tmp_path):
     splits = tfds_source.load("blobs", data_dir)
     assert list(splits) == ["train", "test"]
     np.testing.assert_array_equal(splits["test"].image[0, :, :, 0], Blobs.image)
+
+
+def test_a_set_with_one_split_is_all_training_images(tmp_path):
+    data_dir = prepare_blobs(tmp_path, splits=("train",))
+    found = tfds_source.describe("blobs", data_dir, test_fraction=0.5)
+    assert found.num_images == 1
+    assert list(tfds_source.load("blobs", data_dir, test_fraction=0.5)) == ["train"]
+    assert list(tfds_source.fingerprint("blobs", data_dir)) == ["train"]
+
+
+def test_a_test_split_is_not_ignored(prepared):
+    message = r"^data\.test_fraction=0\.5 but cifar100 has a test split: test$"
+    with pytest.raises(ValueError, match=message):
+        tfds_source.describe("cifar100", str(prepared), test_fraction=0.5)
 
 
 def test_the_home_folder_is_expanded(prepared, monkeypatch):
