@@ -1,13 +1,18 @@
 """Decodes image files of all common kinds to 8-bit RGB.
 
-Well-defined kinds are converted:
+As Pillow and torchvision's `ImageFolder` do, by `convert("RGB")`:
 
 - grayscale and black-and-white: three equal channels;
-- 16-bit grayscale: scaled, 65535 becomes 255; 16-bit colors: their upper eight bits, by
-  Pillow;
 - palette: its colors;
 - CMYK: by Pillow, which handles the inverted files of Adobe;
-- alpha, with any of these: blended over black.
+- 16-bit colors: their upper eight bits;
+- alpha: left out, so that invisible pixels have the color that is stored for them.
+
+Unlike these:
+
+- 16-bit grayscale is scaled, 65535 becomes 255, where `convert` would cut off all
+  above 255;
+- images are rotated as their EXIF data say.
 
 Everything else is rejected: damaged or truncated files, files that are not images, and
 files of several images (except for the second image that cameras write into a JPEG).
@@ -22,10 +27,10 @@ from PIL import Image, ImageOps
 from kdjax.data.augment import crop_resize
 
 #: Formats that are opened, whatever the name of the file.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
-_WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
-_WITHOUT_ALPHA = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
+#: Modes of Pillow whose pixels have a well-defined color of 8 bits.
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
 def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
@@ -58,7 +63,8 @@ def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
             if frames > 1 and image.format != "MPO":
                 raise ValueError(f"holds {frames} images")
             image.load()
-            return as_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return as_rgb(image)
     except MemoryError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -73,22 +79,18 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Raises:
       ValueError: for a mode whose conversion is not well defined.
     """
-    if image.mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB":
         return image
-    # Pillow before 11 reads 16-bit PNG files as "I".
+    # Pillow before 11 reads 16-bit PNG files as "I"; TIFF files may have more bits.
     if image.mode == "I" or image.mode.startswith("I;16"):
-        gray = np.asarray(image).astype(np.uint32)
+        gray = np.asarray(image).astype(np.int64)
+        if gray.min() < 0 or gray.max() > 65535:
+            raise ValueError("holds gray levels of more than 16 bits")
         return Image.fromarray(((gray + 128) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in _WITH_ALPHA or (
-        # Transparency of a palette, or of one color.
-        image.mode in _WITHOUT_ALPHA and "transparency" in image.info
-    ):
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, image).convert("RGB")
-    if image.mode in _WITHOUT_ALPHA:
-        return image.convert("RGB")
-    raise ValueError(f"holds pixels of mode {image.mode}")
+    if image.mode not in _MODES:
+        raise ValueError(f"holds pixels of mode {image.mode}")
+    image.info.pop("transparency", None)  # Pillow would warn that it is left out.
+    return image.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

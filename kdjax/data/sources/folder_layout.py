@@ -11,8 +11,20 @@ import numpy as np
 from kdjax.data.messages import setting, some
 from kdjax.data.sources.folder_files import FolderSource
 
-#: Extensions of image files, in any case.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+#: Extensions of image files, in any case: those of torchvision, `.jfif` and `.gif`.
+EXTENSIONS = (
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".ppm",
+    ".pgm",
+    ".tif",
+    ".tiff",
+    ".gif",
+)
 
 #: Folders of test images; the first one that has classes is taken.
 _TESTS = ("test", "val", "valid", "validation")

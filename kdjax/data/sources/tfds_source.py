@@ -122,7 +122,12 @@ class TfdsSource:
         label = np.empty(len(self), np.int32)
         for index, example in self._enumerate():
             decoded, label[index] = self._decode(index, example)
-            image[index] = crop_resize.center_crop_resize(decoded, image_size)
+            resized = crop_resize.center_crop_resize(decoded, image_size)
+            if resized.size != image_shape[1::-1]:  # Rotated, as its EXIF data say.
+                raise ValueError(
+                    f"{self.name}: image {index} is rotated: set data.image_size"
+                )
+            image[index] = resized
         return Split(image, label)
 
     def _enumerate(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -133,15 +138,10 @@ class TfdsSource:
     def _decode(self, index: int, example: dict[str, Any]) -> tuple[Image.Image, int]:
         label = self._label(example)
         try:
-            with Image.open(io.BytesIO(example["image"])) as encoded:
-                encoded.load()
-                return decode.as_rgb(encoded), label
-        except MemoryError:
-            raise
-        except Exception as error:  # Pillow raises many types for damaged images.
+            return decode.load(io.BytesIO(example["image"])), label
+        except ValueError as error:
             raise ValueError(
-                f"{self.name}: image {index} cannot be used:"
-                f" {' '.join(str(error).split())}"
+                f"{self.name}: image {index} cannot be used: {error}"
             ) from error
 
     def _label(self, example: dict[str, Any]) -> int:

@@ -24,7 +24,7 @@ def colored(gray):
     return np.repeat(gray[..., None], 3, axis=-1)
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp"])
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.webp", "a.ppm", "a.tif"])
 def test_rgb_images_are_read_exactly(tmp_path, name):
     kwargs = {"lossless": True} if name == "a.webp" else {}
     found = decode.read(save(tmp_path / name, RGB, **kwargs))
@@ -53,32 +53,58 @@ def test_16_bit_gray_is_scaled(tmp_path):
     np.testing.assert_array_equal(found, colored(np.uint8([[0, 0, 1, 1, 128, 255]])))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.pgm", "a.gif", "a.tiff"])
+def test_gray_images_are_read_exactly(tmp_path, name):
+    found = decode.read(save(tmp_path / name, GRAY))
+    np.testing.assert_array_equal(found, colored(GRAY))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.pgm", "a.tif"])
+def test_16_bits_of_gray_are_the_same_in_all_formats(tmp_path, name):
+    gray = np.array([[0, 129, 32768, 65535]], np.uint16)
+    found = decode.read(save(tmp_path / name, gray))
+    np.testing.assert_array_equal(found, colored(np.uint8([[0, 1, 128, 255]])))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.array([[0, 65536]], np.int32), "holds gray levels of more than 16 bits"),
+        (np.array([[-1, 0]], np.int32), "holds gray levels of more than 16 bits"),
+        (np.array([[0.5, 1.0]], np.float32), "holds pixels of mode F"),
+    ],
+)
+def test_pixels_without_a_color_of_8_bits_are_rejected(tmp_path, pixels, message):
+    path = save(tmp_path / "a.tif", pixels)
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        decode.read(path)
+
+
 def test_palettes_are_converted_to_their_colors(tmp_path):
     image = Image.fromarray(GRAY % 3)
     image.putpalette([9, 8, 7, 10, 20, 30, 200, 100, 0])
     colors = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
     path = save(tmp_path / "a.png", image)
     np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
-    # One of them is invisible, and so black.
-    save(path, image, transparency=1)
-    colors[1] = 0
-    np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
 
 
-def test_alpha_is_blended_over_black(tmp_path):
-    alpha = np.uint8([[0, 51, 255]])
-    gray = np.uint8([[200, 200, 200]])
-    found = decode.read(save(tmp_path / "a.png", np.stack([gray, alpha], -1)))
-    np.testing.assert_allclose(found, colored(np.uint8([[0, 40, 200]])), atol=1)
-    image = np.concatenate([colored(gray), alpha[..., None]], -1)
-    found = decode.read(save(tmp_path / "b.png", image))
-    np.testing.assert_allclose(found, colored(np.uint8([[0, 40, 200]])), atol=1)
-    # A single color that stands for nothing.
-    found = decode.read(
-        save(tmp_path / "c.png", RGB, transparency=tuple(RGB[0, 0].tolist()))
-    )
-    np.testing.assert_array_equal(found[0, 0], 0)
-    np.testing.assert_array_equal(found[1:], RGB[1:])
+@pytest.mark.filterwarnings("error")
+def test_alpha_is_left_out(tmp_path):
+    """As by `convert("RGB")` and torchvision, whatever says which pixels are seen."""
+    alpha = GRAY[..., None]
+    found = decode.read(save(tmp_path / "a.png", np.stack([GRAY, 255 - GRAY], -1)))
+    np.testing.assert_array_equal(found, colored(GRAY))
+    path = save(tmp_path / "b.png", np.concatenate([RGB, alpha], -1))
+    np.testing.assert_array_equal(decode.read(path), RGB)
+    one_color = tuple(RGB[0, 0].tolist())
+    path = save(tmp_path / "c.png", RGB, transparency=one_color)
+    np.testing.assert_array_equal(decode.read(path), RGB)
+    image = Image.fromarray(GRAY % 3)
+    image.putpalette([9, 8, 7, 10, 20, 30, 200, 100, 0])
+    colors = np.uint8([[9, 8, 7], [10, 20, 30], [200, 100, 0]])
+    for name, transparency in (("d.png", 1), ("e.png", b"\0\1\2"), ("f.gif", 1)):
+        path = save(tmp_path / name, image, transparency=transparency)
+        np.testing.assert_array_equal(decode.read(path), colors[GRAY % 3])
 
 
 def test_cmyk_is_converted(tmp_path):
@@ -91,10 +117,11 @@ def test_cmyk_is_converted(tmp_path):
     ("orientation", "turned"),
     [(1, RGB), (3, RGB[::-1, ::-1]), (6, np.rot90(RGB, -1)), (8, np.rot90(RGB))],
 )
-def test_the_orientation_of_exif_is_applied(tmp_path, orientation, turned):
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_the_orientation_of_exif_is_applied(tmp_path, orientation, turned, name):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = decode.read(save(tmp_path / "a.png", RGB, exif=exif))
+    found = decode.read(save(tmp_path / name, RGB, exif=exif))
     np.testing.assert_array_equal(found, turned)
 
 
@@ -145,23 +172,29 @@ def encoded(kind, **kwargs):
     return stream.getvalue()
 
 
-def several():
-    return encoded("PNG", save_all=True, append_images=[Image.new("RGB", (63, 45))] * 2)
+def several(kind):
+    others = [Image.new("RGB", (63, 45), color) for color in ("red", "blue")]
+    return encoded(kind, save_all=True, append_images=others)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: b"", "is not one of JPEG, PNG, WEBP, BMP"),
-        (lambda: b"<html>404</html>", "is not one of JPEG, PNG, WEBP, BMP"),
-        (lambda: encoded("GIF"), "is not one of JPEG, PNG, WEBP, BMP"),
+        (lambda: b"", "is not one of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
+        (
+            lambda: b"<html>404</html>",
+            "is not one of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM",
+        ),
+        (lambda: encoded("ICO"), "is not one of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM"),
         (lambda: encoded("JPEG")[:-300], "truncated"),
         (lambda: encoded("PNG")[:-300], "(?i)truncated"),
         (lambda: encoded("BMP")[:-300], "truncated"),
         (lambda: encoded("WEBP")[:-300], "."),
         (png_with_crc_error, "."),
         (bomb, "decompression bomb"),
-        (several, "holds 3 images"),
+        (lambda: several("PNG"), "holds 3 images"),
+        (lambda: several("GIF"), "holds 3 images"),
+        (lambda: several("TIFF"), "holds 3 images"),
     ],
 )
 def test_undecodable_files_are_rejected_in_one_line(tmp_path, content, message):

@@ -7,6 +7,7 @@ from PIL import Image
 from kdjax.data.sources import folder
 
 CLASSES = ["ants", "bees", "Wasps"]
+EXPECTED = ".jpg, .jpeg, .jfif, .png, .webp, .bmp, .ppm, .pgm, .tif, .tiff, .gif"
 
 
 def write(path, level, size=(6, 5)):
@@ -133,10 +134,10 @@ def test_bad_images_are_rejected_by_name(damaged):
     assert folder.describe(damaged)[:3] == (3, (5, 6, 3), 18)
     message = (
         f"data.data_dir='{damaged}': 3 of 20 files cannot be used:"
-        " train/Wasps/0.png (is not one of JPEG, PNG, WEBP, BMP),"
-        " train/bees/notes.txt (is a .txt file, expected .jpg, .jpeg, .png, .webp,"
-        " .bmp), test/ants/more (has no suffix, expected .jpg, .jpeg, .png, .webp,"
-        " .bmp); data.bad_images='skip' leaves them out"
+        " train/Wasps/0.png (is not one of JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM),"
+        f" train/bees/notes.txt (is a .txt file, expected {EXPECTED}),"
+        f" test/ants/more (has no suffix, expected {EXPECTED});"
+        " data.bad_images='skip' leaves them out"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         folder.load(damaged)

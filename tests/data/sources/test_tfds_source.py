@@ -1,3 +1,4 @@
+import io
 import pathlib
 import re
 
@@ -96,12 +97,14 @@ class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def __init__(
         self,
         *,
+        exif=None,
         splits=("train", "test"),
         shape=(6, 8, 1),
         label="classes",
         value=2,
         **kwargs,
     ):
+        self.exif = exif
         self.splits = splits
         self.shape = shape
         if label == "classes":
@@ -122,7 +125,12 @@ class Blobs(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return {split: self._generate_examples() for split in self.splits}
 
     def _generate_examples(self):
-        example = {"image": Image.fromarray(self.image)}
+        image = Image.fromarray(self.image)
+        if self.exif:
+            file = io.BytesIO()
+            image.save(file, "PNG", exif=self.exif)
+            image = io.BytesIO(file.getvalue())
+        example = {"image": image}
         yield 0, example | ({"label": self.value} if self.label else {})
 
 
@@ -140,6 +148,32 @@ def test_gray_images_become_rgb(tmp_path):
         for channel in range(3):
             np.testing.assert_array_equal(split.image[0, :, :, channel], Blobs.image)
         assert split.label == [2]
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """Gives a way to prepare a set of one image with an orientation of EXIF."""
+
+    def prepare(orientation):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        return prepare_blobs(tmp_path, exif=exif)
+
+    return prepare
+
+
+def test_the_orientation_of_exif_is_applied_as_in_a_folder(turned):
+    found = tfds_source.load("blobs", turned(3))["train"].image[0, :, :, 0]
+    np.testing.assert_array_equal(found, Blobs.image[::-1, ::-1])
+
+
+def test_rotated_images_need_an_image_size(turned):
+    data_dir = turned(6)
+    message = "^blobs: its split train: image 0 is rotated: set data.image_size$"
+    with pytest.raises(ValueError, match=message):
+        tfds_source.load("blobs", data_dir)
+    image = tfds_source.load("blobs", data_dir, image_size=6)["train"].image
+    np.testing.assert_array_equal(image[0, :, :, 0], np.rot90(Blobs.image[:, 1:7], -1))
 
 
 def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
