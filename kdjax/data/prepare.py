@@ -11,6 +11,7 @@ as a TFDS data set in ArrayRecord format, and training reads it without TensorFl
 
 import argparse
 import contextlib
+import hashlib
 import importlib
 import io
 import os
@@ -21,17 +22,18 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from kdjax.data import messages
 from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
 from kdjax.data.sources import tfds_source
 
 #: Data sets prepared from a published archive: how to read it, and the builder.
 _FROM_ARCHIVE: dict[str, tuple[Callable, type[tfds.core.DatasetBuilder]]] = {
     "cifar10": (
-        lambda path: cifar.read_archive(path, cifar.CIFAR10),
+        lambda path: _read_cifar(path, cifar.CIFAR10),
         cifar_builders.Cifar10,
     ),
     "cifar100": (
-        lambda path: cifar.read_archive(path, cifar.CIFAR100),
+        lambda path: _read_cifar(path, cifar.CIFAR100),
         cifar_builders.Cifar100,
     ),
     "tiny_imagenet": (tiny_imagenet.read_archive, tiny_imagenet.TinyImagenet),
@@ -110,6 +112,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _read_cifar(path: str, published: cifar.Published) -> cifar.Archive:
+    """Reads a CIFAR archive; says so if it is not the published file."""
+    archive = cifar.read_archive(path, published)
+    with open(path, "rb") as file:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    if md5 not in published.md5:
+        messages.note(
+            f"{path} does not have a published checksum: its images may differ, or be"
+            " in another order"
+        )
+    return archive
+
+
 def _prepare_from_archive(name: str, archive: str, data_dir: str) -> None:
     """Reads and checks the full archive before anything is written."""
     read_archive, make_builder = _FROM_ARCHIVE[name]
@@ -147,6 +162,9 @@ def _download(builder: tfds.core.DatasetBuilder) -> None:
         builder.download_and_prepare(file_format="array_record")
     except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
         raise ValueError(f"cannot download {builder.name}: {error}") from error
+    except Exception as error:  # Whatever the code of a data set raises.
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"TFDS cannot prepare {builder.name}: {reason}") from error
 
 
 def _describe(builder: tfds.core.DatasetBuilder) -> str:

@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import pathlib
@@ -12,6 +13,7 @@ import types
 import numpy as np
 import pytest
 import requests
+import tensorflow_datasets as tfds
 
 from kdjax.data import prepare
 from kdjax.data.archives import cifar, cifar_builders
@@ -49,10 +51,14 @@ def write_archive(path):
 
 @pytest.fixture
 def archive(tmp_path, monkeypatch):
-    """Writes a good archive and lets its few images pass for all of them."""
+    """Writes a good archive and lets it, with its few images, pass for published."""
     for split, num in COUNTS.items():
         monkeypatch.setitem(cifar.NUM_RECORDS, split, num)
-    return write_archive(tmp_path / "good.tar.gz")
+    path = write_archive(tmp_path / "good.tar.gz")
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    published = cifar.CIFAR100._replace(md5=("that of the other archive", md5))
+    monkeypatch.setattr(cifar, "CIFAR100", published)
+    return path
 
 
 def contents(folder):
@@ -92,6 +98,19 @@ def test_the_prepared_data_set_can_be_loaded(archive, tmp_path, capfd):
             image.transpose(0, 3, 1, 2).reshape(num, 3072), table[:, 2:]
         )
         np.testing.assert_array_equal(label, table[:, 1])
+
+
+def test_an_archive_with_another_checksum_is_read_with_a_note(
+    archive, tmp_path, capsys, monkeypatch
+):
+    published = cifar.CIFAR100._replace(md5=("one", "other"))
+    monkeypatch.setattr(cifar, "CIFAR100", published)
+    argv = [f"--archive={archive}", f"--data_dir={tmp_path / 'sets'}"]
+    assert prepare.main(["cifar100", *argv]) == 0
+    assert capsys.readouterr().err == (
+        f"kdjax: {archive} does not have a published checksum: its images may differ,"
+        " or be in another order\n"
+    )
 
 
 def test_a_prepared_data_set_is_not_touched(archive, tmp_path, capsys):
@@ -271,6 +290,16 @@ def test_a_failed_download_is_one_line(tmp_path, capsys, monkeypatch, get, reaso
     assert error.startswith(f"prepare: cannot download cifar100: {reason}")
     assert error.count("\n") == 1
     assert not list((tmp_path / "sets" / "cifar100").iterdir())
+
+
+def test_a_builder_that_fails_is_one_line(tmp_path, capsys, monkeypatch):
+    def fail(self, **kwargs):
+        raise KeyError("no\nsuch key")
+
+    monkeypatch.setitem(sys.modules, "tensorflow", types.ModuleType("tensorflow"))
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", fail)
+    said = refusal(capsys, f"--data_dir={tmp_path}")
+    assert said == r"TFDS cannot prepare cifar100: KeyError: 'no\nsuch key'"
 
 
 def test_an_unknown_data_set_is_rejected(capsys):

@@ -60,6 +60,7 @@ class Published(NamedTuple):
       files: of each split, in order; with `.bin` appended in the binary archive.
       meta: the pickle of the names.
       labels: in their order in a binary record.
+      md5: checksums of the binary and the python archive.
     """
 
     binary: str
@@ -67,6 +68,7 @@ class Published(NamedTuple):
     files: dict[str, tuple[str, ...]]
     meta: str
     labels: tuple[Labels, ...]
+    md5: tuple[str, str]
 
     @property
     def members(self) -> tuple[set[str], set[str]]:
@@ -88,6 +90,7 @@ CIFAR10 = Published(
     },
     meta="batches.meta",
     labels=(Labels("label", 10, b"labels", "batches.meta.txt", b"label_names"),),
+    md5=("c32a1d4ab5d03f1284b67883e8d87530", "c58f30108f718f92721af3b95e74349a"),
 )
 CIFAR100 = Published(
     binary="cifar-100-binary",
@@ -107,6 +110,7 @@ CIFAR100 = Published(
             ("label", 100, "fine"),
         )
     ),
+    md5=("03b5dce01913d631647c71ecec9e9cb8", "eb9058c3a382ffc7106e4002c42a8d85"),
 )
 
 

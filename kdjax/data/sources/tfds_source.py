@@ -1,5 +1,6 @@
 """Reads prepared TFDS data sets of images, without TensorFlow."""
 
+import contextlib
 import dataclasses
 import io
 import os
@@ -69,7 +70,7 @@ def load(
       FileNotFoundError: in one line, if the data set is not prepared; names the command
         that prepares it.
       ValueError: in one line, if there is no such data set, or it has other splits or
-        features, or it is prepared in another file format.
+        features, or it is prepared in another file format, or it is damaged.
     """
     shape = describe(name, data_dir, image_size, test_fraction).image_shape
     return {
@@ -83,13 +84,13 @@ def open_sources(name: str, data_dir: str | None = None) -> dict[str, "TfdsSourc
     builder = _find_prepared(name, data_dir)
     # Without OpenCV, TFDS decodes with Pillow too, but warns about it in every run.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    return {
-        split: TfdsSource(
-            f"{builder.name}: its split {tfds_split}",
-            builder.as_data_source(tfds_split, decoders=decoders),
-        )
-        for split, tfds_split in _splits(builder).items()
-    }
+    sources = {}
+    for split, tfds_split in _splits(builder).items():
+        name = f"{builder.name}: its split {tfds_split}"
+        with _reading(name):
+            examples = builder.as_data_source(tfds_split, decoders=decoders)
+        sources[split] = TfdsSource(name, examples)
+    return sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,9 @@ class TfdsSource:
         return len(self.examples)
 
     def read(self, index: int) -> tuple[Image.Image, int]:
-        return self._decode(index, self.examples[index])
+        with _reading(self.name):
+            example = self.examples[index]
+        return self._decode(index, example)
 
     def labels(self) -> np.ndarray:
         label = np.empty(len(self), np.int32)
@@ -133,7 +136,9 @@ class TfdsSource:
     def _enumerate(self) -> Iterator[tuple[int, dict[str, Any]]]:
         for start in range(0, len(self), _BLOCK):
             block = range(start, min(start + _BLOCK, len(self)))
-            yield from zip(block, self.examples.__getitems__(block), strict=True)
+            with _reading(self.name):
+                examples = self.examples.__getitems__(block)
+            yield from zip(block, examples, strict=True)
 
     def _decode(self, index: int, example: dict[str, Any]) -> tuple[Image.Image, int]:
         label = self._label(example)
@@ -151,12 +156,24 @@ class TfdsSource:
         return example["label"]
 
 
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Turns errors of the files of a split into one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # RuntimeError: ArrayRecord's reader.
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"{name} cannot be read: {reason}; remove the data set and prepare it again"
+        ) from error
+
+
 def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
     """Finds the TFDS builder of a data set, prepared or not.
 
     Raises:
-      ValueError: in one line, if TFDS has no such data set or version, or if it is
-        prepared in a file format without random access.
+      ValueError: in one line, if TFDS has no such data set or version, or its code
+        fails, or if it is prepared in a file format without random access.
     """
     if data_dir is not None:
         data_dir = os.path.expanduser(data_dir)
@@ -165,20 +182,15 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
             builder = tiny_imagenet.TinyImagenet(data_dir=data_dir)
         else:
             builder = tfds.builder(name, data_dir=data_dir)
+        file_format = builder.info.file_format
     except tfds.core.DatasetNotFoundError as error:
         raise ValueError(f"TFDS has no data set {name!r}") from error
-    # Malformed names; unknown versions and configurations; missing packages.
-    except (
-        ValueError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        AssertionError,
-    ) as error:
-        reason = str(error).partition("\n")[0]
+    # Malformed names; unknown versions and configurations; missing packages; damaged
+    # descriptions; and whatever the code of a data set raises.
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         reason = re.sub(r"^Failed to construct dataset .*?}\": ", "", reason)
         raise ValueError(f"TFDS cannot make data set {name!r}: {reason}") from error
-    file_format = builder.info.file_format
     if is_prepared(builder) and file_format != tfds.core.FileFormat.ARRAY_RECORD:
         raise ValueError(
             f"{builder.data_dir} holds {name} in the file format {file_format.value},"

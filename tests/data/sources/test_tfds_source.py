@@ -285,6 +285,27 @@ def test_another_file_format_is_rejected(changed):
         tfds_source.load("cifar100", data_dir)
 
 
+def test_a_damaged_description_is_one_line(changed):
+    data_dir = changed("dataset_info.json", "{", "[")
+    with pytest.raises(ValueError, match=r"^TFDS cannot make data set 'cifar100': Fai"):
+        tfds_source.load("cifar100", data_dir)
+
+
+@pytest.mark.parametrize(
+    "damage", [pathlib.Path.unlink, lambda path: path.write_text("x")]
+)
+def test_damaged_images_are_one_line(changed, damage):
+    data_dir = changed("features.json", "", "")
+    (path,) = pathlib.Path(data_dir).rglob("*train.array_record*")
+    damage(path)
+    source = tfds_source.open_sources("cifar100", data_dir)["train"]
+    for read in (lambda: source.read(0), source.labels):
+        with pytest.raises(
+            ValueError, match=r"^cifar100: its split train cannot be read: "
+        ):
+            read()
+
+
 def test_a_folder_without_description_is_not_prepared(changed):
     data_dir = changed("features.json", "", "")
     pathlib.Path(data_dir, "cifar100", "3.0.2", "dataset_info.json").unlink()
