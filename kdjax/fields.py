@@ -174,6 +174,10 @@ FIELDS: dict[str, Field] = {
         doc="Work directory of a finished run, or of an import, whose network the"
         " training starts from; empty for random weights.",
     ),
+    "init.step": Field(
+        default="last",
+        doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
+    ),
     "init.classifier": Field(
         default="keep",
         choices=("keep", "new"),
@@ -189,6 +193,10 @@ FIELDS: dict[str, Field] = {
         resume_may_differ=True,
         in_recipe=False,
         doc="Work directory of the teacher's own training, or of an import.",
+    ),
+    "teacher.step": Field(
+        default="last",
+        doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
     ),
     "teacher.batch_norm": Field(
         default="batch",

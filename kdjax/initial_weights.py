@@ -1,6 +1,5 @@
 """Weights that a training starts from: those of an earlier run or of an import."""
 
-import pathlib
 from typing import Any
 
 import flax.linen as nn
@@ -38,9 +37,7 @@ def load(
     if not init.checkpoint:
         return None
     field = f"init.checkpoint={init.checkpoint!r}"
-    run = trained.load(pathlib.Path(init.checkpoint), "init.checkpoint")
-    if not trained.is_finished(pathlib.Path(init.checkpoint)):
-        raise ValueError(f"{field} is not finished: its weights may still change")
+    run = trained.load_finished(init.checkpoint, "init", step=init.step)
     if run.config["model"] != config.model:
         raise ValueError(
             f"{field} holds model={run.config['model']!r}, but model={config.model!r}"

@@ -1,6 +1,5 @@
 """The teacher: a network that an earlier run trained."""
 
-import pathlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -73,7 +72,7 @@ def load(
     axis_name: str | None = None,
     **kwargs: Any,
 ) -> LoadedTeacher:
-    """Loads the newest checkpoint of the run that trained the teacher.
+    """Loads a checkpoint of the run that trained the teacher.
 
     Args:
       config: the `teacher` part of a configuration.
@@ -88,7 +87,7 @@ def load(
         field, both values, or the variables that differ.
     """
     field = f"teacher.checkpoint={config.checkpoint!r}"
-    run = trained.load(pathlib.Path(config.checkpoint), "teacher.checkpoint")
+    run = trained.load_finished(config.checkpoint, "teacher", step=config.step)
     if run.config["model"] != config.model:
         raise ValueError(
             f"{field} holds model={run.config['model']!r}, but "

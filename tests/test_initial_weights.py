@@ -117,7 +117,7 @@ def test_another_network_is_refused(seven, tmp_path, classifier, model, message)
 def test_a_run_that_is_not_finished_is_refused(ten, tmp_path):
     shutil.copytree(ten, tmp_path / "run")
     (tmp_path / "run" / trained.SOURCE).unlink()
-    with pytest.raises(ValueError, match="is not finished: its weights may still"):
+    with pytest.raises(ValueError, match="is not finished, and its last checkpoint"):
         train.build_experiment(starting_from(tmp_path / "run"))
     workdirs.write_result(tmp_path / "run", {})
     train.build_experiment(starting_from(tmp_path / "run"))

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -40,6 +41,24 @@ def test_loads_what_was_trained(trained):
     assert kernel.shape == (64, 10)
     assert isinstance(kernel, np.ndarray)
     assert loaded.variables["batch_stats"].keys() <= loaded.variables["params"].keys()
+
+
+def test_a_run_that_is_not_finished_is_refused_but_for_a_named_step(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    config = settings(tmp_path / "run").teacher
+    arguments = (config, 10, IMAGE)
+    (step,) = (path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    for config.step in ("last", "best"):
+        with pytest.raises(
+            ValueError, match=rf"not finished.* teacher\.step={step} tak"
+        ):
+            teacher.load(*arguments, normalization=NORMALIZATION)
+    config.step = step
+    teacher.load(*arguments, normalization=NORMALIZATION)
+    config.step = "77"
+    with pytest.raises(ValueError, match=rf"step='77' is neither .*: {step}$"):
+        teacher.load(*arguments, normalization=NORMALIZATION)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
     python -m kdjax.export --workdir=runs/overhaul --format=stablehlo
     python -m kdjax.export --workdir=runs/overhaul --format=onnx --out=student.onnx
 
-exports the newest checkpoint of a run that is finished or stopped. The program maps
+exports the newest checkpoint of a run that is finished or stopped; --step=best takes
+the one of the highest accuracy, --step=N that of a step. The program maps
 uint8 images [B, H, W, 3], for any B unless --batch_size is given, to float32 logits
 [B, K]. It normalizes the images as the run did and computes in float32, whatever the
 run's dtype.
@@ -43,7 +44,7 @@ from kdjax import models
 from kdjax.data import datasets, normalization
 from kdjax.export import fold, formats, latency
 from kdjax.models import cost
-from kdjax.runs import trained, workdirs
+from kdjax.runs import inventory, trained, workdirs
 
 #: Largest difference of logits from the network's, as a part of the largest logit.
 TOLERANCE = 1e-4
@@ -147,7 +148,7 @@ def export(flags: argparse.Namespace) -> str:
     }
     # First, since it may not be installed.
     runtime = formats.FORMATS[flags.format].runtime()
-    student = trained.load(flags.workdir)
+    student = trained.load(flags.workdir, step=flags.step)
     out = _checked_out(flags)
     image = _test_images(student, _IMAGES + -_IMAGES % (flags.batch_size or 1))
     columns, notes = {}, [formats.FORMATS[flags.format].note]
@@ -155,9 +156,14 @@ def export(flags: argparse.Namespace) -> str:
         file = Path(folder, out.name)
         written = write(student, image, file, **settings)
         os.replace(file, out)
-        if checkpoint := student.config["teacher"]["checkpoint"]:
+        teacher = student.config["teacher"]
+        if teacher["checkpoint"]:
             try:
-                teacher = trained.load(Path(checkpoint), "teacher.checkpoint")
+                teacher = trained.load(
+                    Path(teacher["checkpoint"]),
+                    "teacher.checkpoint",
+                    step=teacher.get("step", inventory.LAST),
+                )
                 columns["teacher"] = write(teacher, image, file, **settings)
             except (ValueError, OSError) as error:
                 notes += [
@@ -170,8 +176,8 @@ def export(flags: argparse.Namespace) -> str:
     images = f"{size} image{'s' if size > 1 else ''}"
     return "\n".join(
         [
-            f"{out}: the student after step {student.step}, the last checkpoint of a "
-            f"run that {'is finished' if result else 'has no result yet'}\n",
+            f"{out}: the student after step {student.step}, of a run that "
+            f"{'is finished' if result else 'has no result yet'}\n",
             f"{_table(columns)}\n",
             f"Batch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
             f"the median of {latency.CALLS} calls with {images} [quartiles]",
@@ -243,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--workdir", type=Path, required=True, help="work directory of the run")
+    add("--step", default=inventory.LAST, help="last, best or a number; default: last")
     add("--format", choices=sorted(formats.FORMATS), required=True, help="of the file")
     add("--out", type=Path, help="file to write; default: WORKDIR/student.FORMAT")
     add(

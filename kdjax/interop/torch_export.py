@@ -19,16 +19,23 @@ import safetensors.numpy
 
 from kdjax import models
 from kdjax.interop import torch_layout
-from kdjax.runs import trained
+from kdjax.runs import inventory, trained
 
 
-def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) -> str:
-    """Writes the network in the newest checkpoint of a run to a safetensors file.
+def export(
+    workdir: pathlib.Path,
+    out: pathlib.Path,
+    layout: str | None = None,
+    *,
+    step: str = inventory.LAST,
+) -> str:
+    """Writes the network in a checkpoint of a run to a safetensors file.
 
     Args:
       workdir: of the run.
       out: file to write, atomically; must not exist.
       layout: one of `torch_layout.layouts`; None for the network's first.
+      step: of the checkpoint, "last", "best" or a number.
 
     Returns:
       One line on what was written.
@@ -41,7 +48,7 @@ def export(workdir: pathlib.Path, out: pathlib.Path, layout: str | None = None) 
         raise ValueError(f"out={out} must end in .safetensors")
     if out.exists():
         raise ValueError(f"out={out} exists already")
-    run = trained.load(workdir)
+    run = trained.load(workdir, step=step)
     network = models.build(run.config["model"], run.num_classes)
     layout = layout or torch_layout.layouts(network)[0]
     state_dict = torch_layout.to_state_dict(network, run.variables, layout)
@@ -72,10 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--workdir", required=True, type=pathlib.Path, help="work directory of the run")
     add("--out", required=True, type=pathlib.Path, help="file.safetensors to write")
+    add("--step", default=inventory.LAST, help="last, best or a number; default: last")
     add("--layout", help="naming of the modules; default: the network's first")
     args = parser.parse_args(argv)
     try:
-        print(export(args.workdir, args.out, args.layout))
+        print(export(args.workdir, args.out, args.layout, step=args.step))
     except (ValueError, OSError) as error:
         print("torch_export:", " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from kdjax.runs import manifest, multihost
-from kdjax.runs.inventory import Inventory
+from kdjax.runs.inventory import LAST, NOT_EVALUATED, Inventory
 
 #: Name of the folder within a work directory.
 FOLDER = "checkpoints"
@@ -22,9 +22,6 @@ FOLDER = "checkpoints"
 #: Names that Orbax gives files and folders; none is part of its interface.
 _UNFINISHED = "{step}.orbax-checkpoint-tmp*"
 _ADDED_WHEN_FINISHED = ("_CHECKPOINT_METADATA", "commit_success.txt")
-
-#: Ranks checkpoints without an evaluation below all others.
-_NOT_EVALUATED = -1.0
 
 #: Why a write fails, where the error is TensorStore's and has no errno.
 _SYSTEM_ERRORS = ("ENOSPC", "EFBIG", "EDQUOT", "EROFS", "EACCES", "EIO", "ENOENT")
@@ -109,7 +106,7 @@ class Checkpoints:
         Raises:
           OSError: if this state, or the previous one, could not be written.
         """
-        accuracy = _NOT_EVALUATED if accuracy is None else accuracy
+        accuracy = NOT_EVALUATED if accuracy is None else accuracy
         try:
             if self._manager is None:
                 self._manager = self._open_for_saving()
@@ -152,14 +149,19 @@ class Checkpoints:
                 # although its manifest matches.
                 self._skip_unless_readable(step, error)
 
-    def restore_as_saved(self) -> Any:
-        """Reads the newest complete state as nested dictionaries, onto one device.
+    def restore_as_saved(self, which: str = LAST) -> Any:
+        """Reads a complete state as nested dictionaries, onto one device.
+
+        Args:
+          which: checkpoint to read, see `Inventory.find`.
 
         Raises:
-          ValueError: if no checkpoint is complete.
+          ValueError: if there is no such checkpoint, or none is complete.
         """
         while True:
-            step = self._step_to_read()
+            step = self._inventory.find(which)
+            if step is None:
+                raise ValueError(f"{self._folder} holds no checkpoint")
             try:
                 return self._read_as_saved(step)
             except Exception as error:

@@ -1,11 +1,18 @@
 """The checkpoints in a folder, and which of them are complete."""
 
 import functools
+import json
 import os
 import pathlib
 import sys
 
 from kdjax.runs import manifest
+
+#: Names of checkpoints.
+LAST, BEST = "last", "best"
+
+#: Accuracy of a checkpoint without an evaluation, below that of all others.
+NOT_EVALUATED = -1.0
 
 
 class Inventory:
@@ -60,6 +67,44 @@ class Inventory:
                 + "; remove this folder to start over"
             )
         return None
+
+    def find(self, which: str) -> int | None:
+        """Returns the step of a complete checkpoint; None if there is no checkpoint.
+
+        Args:
+          which: "last"; "best", of the highest accuracy on the split evaluated during
+            training, and of equal ones the newest; or a step.
+
+        Raises:
+          ValueError: if there is no such checkpoint, or it is damaged; names those that
+            there are. If all are damaged.
+        """
+        if which == LAST:
+            return self.newest
+        complete = [step for step in self.steps() if self.verify(step) is None]
+        if which == BEST:
+            evaluated = [
+                (a, s) for s in complete if (a := self.accuracy(s)) is not None
+            ]
+            return max(evaluated)[1] if evaluated else self.newest
+        if not which.isdecimal() or int(which) not in complete:
+            steps = ", ".join(map(str, complete)) or "none"
+            raise ValueError(
+                f"step={which!r} is neither {LAST!r} nor {BEST!r} nor the step of a "
+                f"complete checkpoint: {steps}"
+            )
+        return int(which)
+
+    def accuracy(self, step: int) -> float | None:
+        """Returns the accuracy of a checkpoint; None if it was not evaluated."""
+        file = self._folder / str(step) / "metrics" / "metrics"
+        try:
+            metrics = json.loads(file.read_text())
+        except (OSError, ValueError):
+            return None
+        # Older runs call it test_accuracy.
+        accuracy = metrics.get("accuracy", metrics.get("test_accuracy"))
+        return None if accuracy == NOT_EVALUATED else accuracy
 
     def skip(self, step: int, reason: str) -> None:
         """Counts a checkpoint as damaged from now on."""

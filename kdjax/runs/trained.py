@@ -13,6 +13,7 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
+from kdjax.runs.inventory import LAST
 
 #: File in the work directory of an imported network that says where it came from.
 SOURCE = "source.json"
@@ -26,7 +27,7 @@ class TrainedModel(NamedTuple):
 
     Attributes:
       config: of the run, as in `config.json`.
-      step: of its newest complete checkpoint.
+      step: of its checkpoint, 0 of an imported network.
       variables: collections `params` and `batch_stats`, NumPy arrays on the host.
     """
 
@@ -48,15 +49,18 @@ class TrainedModel(NamedTuple):
         return data
 
 
-def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
-    """Reads the network in the newest complete checkpoint of a run; writes nothing.
+def load(
+    workdir: pathlib.Path, field: str = "workdir", *, step: str = LAST
+) -> TrainedModel:
+    """Reads the network in a complete checkpoint of a run; writes nothing.
 
     Args:
       workdir: the work directory.
       field: name of the flag or config field that holds it, for error messages.
+      step: "last", "best" or a number, see `inventory.Inventory.find`.
 
     Raises:
-      ValueError: if the directory holds no run, or no complete checkpoint.
+      ValueError: if the directory holds no run, or no such complete checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
     workdir = workdirs.folder(workdir)
@@ -65,8 +69,9 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
         raise ValueError(f"{where} is not the work directory of a run")
     checkpoints = Checkpoints(workdir)
     try:
-        step = checkpoints.latest_step
-        saved = step is not None and checkpoints.restore_as_saved()
+        saved = checkpoints.latest_step is not None and (
+            checkpoints.restore_as_saved(step)
+        )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     if not saved:
@@ -75,13 +80,29 @@ def load(workdir: pathlib.Path, field: str = "workdir") -> TrainedModel:
         collection: jax.device_get(saved[collection]["student"])
         for collection in ("params", "batch_stats")
     }
-    return TrainedModel(config, checkpoints.latest_step, variables)
+    return TrainedModel(config, int(saved.get("step", 0)), variables)
 
 
-def is_finished(workdir: pathlib.Path) -> bool:
-    """Tells whether the network of a work directory will not be trained further."""
-    workdir = workdirs.folder(workdir)
-    return workdirs.read_result(workdir) is not None or (workdir / SOURCE).exists()
+def load_finished(path: str, section: str, *, step: str) -> TrainedModel:
+    """Loads a network that will not be trained further.
+
+    Args:
+      path: its work directory.
+      section: part of the config whose fields `checkpoint` and `step` name it.
+      step: see `load`. A number also names a checkpoint of an unfinished run.
+
+    Raises:
+      ValueError: as `load`, or if the run is not finished.
+    """
+    run = load(pathlib.Path(path), f"{section}.checkpoint", step=step)
+    workdir = workdirs.folder(path)
+    imported = (workdir / SOURCE).exists()
+    if not imported and not step.isdecimal() and workdirs.read_result(workdir) is None:
+        raise ValueError(
+            f"{section}.checkpoint={path!r} is not finished, and its {step} checkpoint "
+            f"may still change: {section}.step={run.step} takes the one of now"
+        )
+    return run
 
 
 def refuse_imported(workdir: pathlib.Path) -> None:

@@ -55,6 +55,7 @@ def run(tmp_path_factory):
     with Checkpoints(teacher) as checkpoints:
         state = {name: {"student": tree} for name, tree in made.items()}
         checkpoints.save(7, state | {"step": np.int32(7)}, {})
+    workdirs.write_result(teacher, {})
     config = recipes.distillation("resnet8-wrn_10_1,digits", {"overhaul": {}})
     config.teacher.checkpoint = str(teacher)
     config.data.mean = (70.0, 80.0, 90.0)

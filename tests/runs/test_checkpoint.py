@@ -118,6 +118,31 @@ def test_if_all_checkpoints_are_damaged_each_is_explained_and_nothing_moved(work
     assert snapshot(workdir) == before
 
 
+def test_the_best_and_any_step_are_found(tmp_path):
+    with Checkpoints(tmp_path, keep_last=4) as checkpoints:
+        for step, accuracy in enumerate((0.2, 0.7, 0.7, None), 1):
+            checkpoints.save(step, state(step), {}, accuracy)
+
+    def step_of(which):
+        return int(Checkpoints(tmp_path).restore_as_saved(which)["step"])
+
+    assert [step_of(which) for which in ("last", "best", "1")] == [4, 3, 1]
+    cut(arrays_of(tmp_path / "checkpoints" / "3"))
+    assert step_of("best") == 2
+    for which in ("3", "5", "-1", "first"):
+        with pytest.raises(
+            ValueError, match=f"step='{which}' is neither 'last' .*: 1, 2, 4$"
+        ):
+            step_of(which)
+
+
+def test_without_evaluations_the_newest_is_the_best(tmp_path):
+    with Checkpoints(tmp_path, keep_last=2) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, state(step), {})
+    assert int(Checkpoints(tmp_path).restore_as_saved("best")["step"]) == 2
+
+
 def test_another_tree_is_rejected_and_nothing_called_damaged(workdir, capsys):
     other = {"bias": jnp.zeros(3)}
     with pytest.raises(ValueError, match="bias"):
