@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import multiprocessing
 import os
 import signal
@@ -181,8 +182,14 @@ def _read(
             grain.MultiprocessingOptions(workers, per_worker_buffer_size=_BUFFER),
             worker_init_fn=_init_worker,
         )
-    with contextlib.closing(iter(dataset)) as read:
-        yield read
+    try:
+        with contextlib.closing(iter(dataset)) as read:
+            yield read
+    finally:
+        if workers:
+            # The last batch of each worker is shared memory in a cycle of references,
+            # with Grain's StopIteration, which Python would report as leaked.
+            gc.collect()
 
 
 def _init_worker(_worker: int, _workers: int) -> None:

@@ -1,5 +1,6 @@
 """Both pipelines give the same batches."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -89,6 +90,27 @@ def test_worker_processes_read_the_same_and_leave_flags_unparsed(monkeypatch):
     }
     assert_same(found[2], found[0])
     assert not flags.FLAGS.is_parsed()
+
+
+def shared_memory():
+    """Returns this process's memory that is shared with workers."""
+    maps = pathlib.Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in maps if "/dev/shm/psm_" in line]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_shared_memory_is_left_by_workers():
+    gc.disable()  # It may come by chance.
+    try:
+        config = data_config(pipeline="streaming", workers=1)
+        for _ in train_batches(config).batches(0, 3):
+            assert shared_memory()
+        deadline = time.monotonic() + 10  # Grain frees it in a thread.
+        while shared_memory() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not shared_memory()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("crop", ["per_image", "random_resized"])
