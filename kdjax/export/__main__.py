@@ -172,12 +172,13 @@ def export(flags: argparse.Namespace) -> str:
     columns["student"] = written
     result = workdirs.read_result(flags.workdir)
     _add_accuracy(columns, result, student.step)
+    which = "a" if flags.step.isdecimal() else f"the {flags.step}"
     size = flags.batch_size or 1
     images = f"{size} image{'s' if size > 1 else ''}"
     return "\n".join(
         [
-            f"{out}: the student after step {student.step}, of a run that "
-            f"{'is finished' if result else 'has no result yet'}\n",
+            f"{out}: the student after step {student.step}, {which} checkpoint of a "
+            f"run that {'is finished' if result else 'has no result yet'}\n",
             f"{_table(columns)}\n",
             f"Batch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
             f"the median of {latency.CALLS} calls with {images} [quartiles]",
