@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,7 +44,7 @@ class PhaseRun:
           previous: final state of the phase before.
 
         Raises:
-          ValueError: if the checkpoint was trained on another data set.
+          ValueError: if the checkpoint holds another state.
         """
         self._experiment, self._phase, self._folder = experiment, phase, folder
         self._evaluates = phase.name == phases.TRAIN
@@ -63,9 +63,6 @@ class PhaseRun:
         self._metadata: dict[str, Any] = {}
         if (resume_step := self._checkpoints.latest_step) is not None:
             self.state, self._metadata = self._checkpoints.restore(self.state)
-            _check_images(
-                folder, self._metadata.get("images"), experiment.data.num_images
-            )
             workdirs.warn_of_changes(folder, self._metadata, self._made_with)
             # Counts the wall time of earlier processes too.
             self._started -= self._metadata["wall_s"]
@@ -217,20 +214,50 @@ def evaluate_on_test(
     return found | {"test": student(variables).metrics}
 
 
-def _check_images(
-    folder: pathlib.Path, before: dict[str, int] | None, now: dict[str, int]
-) -> None:
-    """Rejects another number of images, as of a folder that has changed.
+def folder_of(phase: Phase, workdir: pathlib.Path) -> pathlib.Path:
+    """Returns where a phase writes.
 
-    The batches depend on how many images there are.
+    The student's training has the work directory itself: its checkpoints are those that
+    others load.
+    """
+    return workdir if phase.name == phases.TRAIN else workdir / phase.name
+
+
+def check_resumable(
+    experiment: Experiment, plan: Sequence[Phase], workdir: pathlib.Path
+) -> None:
+    """Rejects what would give the steps of the checkpoints another meaning.
 
     Args:
-      folder: of the phase.
-      before: images of each split when the checkpoint was made, if that is known.
-      now: images of each split now.
+      experiment: that goes on, if it has checkpoints.
+      plan: its phases.
+      workdir: its work directory.
+
+    Raises:
+      ValueError: if a checkpoint was trained on another number of images, in batches of
+        another size or for more steps than the phase has.
     """
-    if before not in (None, now):
-        raise ValueError(
-            f"{folder}: its checkpoint was trained on a data set of {before} images, "
-            f"which has {now} now"
-        )
+    images, batch_size = experiment.data.num_images, experiment.config.batch_size
+    for phase in plan:
+        folder = folder_of(phase, workdir)
+        checkpoints = Checkpoints(folder)
+        if (step := checkpoints.latest_step) is None:
+            continue
+        if step > phase.total_steps:
+            raise ValueError(
+                f"{folder}: its checkpoint is of step {step}, beyond the last step, "
+                f"{phase.total_steps}, of epochs={phase.epochs}"
+            )
+        metadata = checkpoints.read_metadata()
+        before = metadata.get("images", images)
+        if before != images:
+            raise ValueError(
+                f"{folder}: its checkpoint was trained on a data set of {before} "
+                f"images, which has {images} now"
+            )
+        before = metadata.get("config", {}).get("batch_size", batch_size)
+        if before != batch_size:
+            raise ValueError(
+                f"{folder}: its checkpoint was trained with batch_size={before}, and "
+                f"batch_size={batch_size} would change what an epoch is"
+            )

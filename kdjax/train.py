@@ -16,7 +16,16 @@ from kdjax import loop, results, setup
 from kdjax import phases as phases_lib
 from kdjax.phases import Phase
 from kdjax.results import Outcome
-from kdjax.runs import claim, console, multihost, signals, summary, trained, workdirs
+from kdjax.runs import (
+    claim,
+    console,
+    inputs,
+    multihost,
+    signals,
+    summary,
+    trained,
+    workdirs,
+)
 from kdjax.setup import Experiment
 
 
@@ -50,10 +59,16 @@ def train_and_evaluate(
         if finished is not None:
             return finished
         summary.announce(config, workdir)
+        data = inputs.of_data(config.data)
+        inputs.check(workdir, config, data)
         experiment = build_experiment(config)
+        teacher = inputs.of_teacher(experiment.teacher and experiment.teacher.variables)
+        inputs.check(workdir, config, teacher)
         phases = phases_lib.plan(experiment)
+        loop.check_resumable(experiment, phases, workdir)
         if multihost.is_main_process():
             workdirs.create(workdir, config)
+            inputs.write(workdir, data | teacher)
         outcomes = run_phases(experiment, phases, workdir)
         if outcomes is None:
             return None
@@ -94,14 +109,13 @@ def run_phases(
     state, steps_before = None, 0
     with signals.stop_requests() as stop_requested:
         for phase in phases:
-            # The student's training has the work directory itself: its checkpoints are
-            # those that others load.
-            folder = workdir if phase.name == phases_lib.TRAIN else workdir / phase.name
             if multihost.is_multihost():
                 stop = multihost.preemption_sync(steps_before)
             else:
                 stop = _ignoring_step(stop_requested)
-            run = loop.PhaseRun(experiment, phase, folder, state)
+            run = loop.PhaseRun(
+                experiment, phase, loop.folder_of(phase, workdir), state
+            )
             if not run.train(stop):
                 return None
             state, outcomes[phase.name] = run.state, run.outcome()

@@ -80,6 +80,7 @@ def test_run_directory_holds_what_the_contract_says(unbroken, teacher):
     names = {path.name for path in unbroken.iterdir()}
     assert names == {
         "config.json",
+        "inputs.json",
         "metrics.jsonl",
         "result.json",
         "checkpoints",
@@ -193,6 +194,34 @@ def test_a_run_does_not_go_on_with_another_number_of_images(tmp_path, monkeypatc
         train.train_and_evaluate(tiny(), tmp_path)
     monkeypatch.setattr(digits, "load", lambda: whole)
     assert train.train_and_evaluate(tiny(), tmp_path) is not None
+
+
+def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
+    """With a checkpoint of step 4, in its second epoch of three steps."""
+
+    def changed(**fields):
+        return tiny(**{"checkpoint.allow_config_change": True}, **fields)
+
+    StopAt(monkeypatch, 4)
+    assert train.train_and_evaluate(tiny(), tmp_path) is None
+    with pytest.raises(ValueError, match=r"of step 4, beyond the last step, 3, of ep"):
+        train.train_and_evaluate(changed(epochs=1), tmp_path)
+    with pytest.raises(
+        ValueError, match=r"with batch_size=40, and batch_size=20 would"
+    ):
+        train.train_and_evaluate(changed(batch_size=20), tmp_path)
+    before = train.train_and_evaluate(tiny(), tmp_path)
+    with pytest.raises(ValueError, match=r"epochs=1 is less than the 2 epochs that wo"):
+        train.train_and_evaluate(changed(epochs=1), tmp_path)
+    with pytest.raises(ValueError, match=r"epochs was 2 and is 3; checkpoint\.allow"):
+        train.train_and_evaluate(tiny(epochs=3), tmp_path)
+    assert workdirs.read_result(tmp_path) == before
+    after = train.train_and_evaluate(changed(epochs=3), tmp_path)
+    assert (before["final_step"], after["final_step"]) == (6, 9)
+    assert json.loads((tmp_path / "result_of_2_epochs.json").read_text()) == before
+    steps = [r["step"] for r in records(tmp_path) if r["split"] == "train"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 9
 
 
 def validated(teacher):

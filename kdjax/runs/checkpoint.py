@@ -149,6 +149,19 @@ class Checkpoints:
                 # although its manifest matches.
                 self._skip_unless_readable(step, error)
 
+    def read_metadata(self) -> dict[str, Any]:
+        """Reads what was stored with the newest complete state.
+
+        Raises:
+          ValueError: if no checkpoint is complete.
+        """
+        while True:
+            step = self._step_to_read()
+            try:
+                return self._read_metadata(step)
+            except Exception as error:
+                self._inventory.skip(step, _reason(error))
+
     def restore_as_saved(self, which: str = LAST) -> Any:
         """Reads a complete state as nested dictionaries, onto one device.
 
@@ -229,7 +242,10 @@ class Checkpoints:
         except Exception as read_error:
             self._inventory.skip(step, _reason(read_error))
         else:
-            raise error
+            raise ValueError(
+                f"{self._folder}: the checkpoint of step {step} does not hold the "
+                f"state of this configuration: {' '.join(str(error).split())}"
+            ) from error
 
     def _open_for_saving(self) -> ocp.CheckpointManager:
         """Removes half-written checkpoints and renames damaged ones."""

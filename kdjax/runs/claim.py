@@ -16,25 +16,29 @@ def claimed(
 ) -> Iterator[dict[str, Any] | None]:
     """Locks the work directory of a run, unless the run is finished.
 
-    If the context ends before anything was written, what it created is removed.
+    A finished run whose config has more epochs now goes on: its result is set aside. If
+    the context ends before anything was written, what it created is removed.
 
     Yields:
       The result of a finished run, or None.
 
     Raises:
-      ValueError: if the directory belongs to another config, holds something else, or
-        is locked by another process.
+      ValueError: if the directory belongs to another config, holds something else, was
+        trained for more epochs, or is locked by another process.
     """
     workdirs.check_config(workdir, config)
     result = workdirs.read_result(workdir)
-    if result is not None or not multihost.is_main_process():
-        yield result
+    goes_on = workdirs.goes_on(workdir, config)
+    if not multihost.is_main_process() or (result is not None and not goes_on):
+        yield None if goes_on else result
         return
     created = [path for path in (workdir, *workdir.parents) if not path.exists()]
     try:
         with lock.acquire(workdir):
             # Another process may have finished the run in the meantime.
             workdirs.check_config(workdir, config)
+            if workdirs.goes_on(workdir, config):
+                workdirs.set_result_aside(workdir)
             yield workdirs.read_result(workdir)
     finally:
         with contextlib.suppress(OSError):

@@ -4,9 +4,8 @@ import functools
 import json
 import os
 import pathlib
-import sys
 
-from kdjax.runs import manifest
+from kdjax.runs import console, manifest
 
 #: Names of checkpoints.
 LAST, BEST = "last", "best"
@@ -53,10 +52,9 @@ class Inventory:
             if reason is None:
                 if damaged:
                     newest = max(damaged)
-                    print(
-                        f"kdjax: warning: {self._folder}: the checkpoint of step "
-                        f"{newest} is damaged ({damaged[newest]}); using step {step}",
-                        file=sys.stderr,
+                    _warn_once(
+                        f"{self._folder}: the checkpoint of step {newest} is damaged "
+                        f"({damaged[newest]}); using step {step}"
                     )
                 return step
             damaged[step] = reason
@@ -120,7 +118,12 @@ class Inventory:
             while (new := folder.with_name(_damaged_name(step, number))).exists():
                 number += 1
             os.rename(folder, new)
-            print(f"kdjax: warning: renamed {folder} to {new.name}", file=sys.stderr)
+            console.warn(f"renamed {folder} to {new.name}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    console.warn(message)
 
 
 def _damaged_name(step: int, number: int) -> str:

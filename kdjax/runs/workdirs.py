@@ -23,6 +23,9 @@ CONFIG = "config.json"
 RESULT = "result.json"
 _PARTIAL = ".tmp"
 
+#: Ends the message of a run that is not resumed since something differs.
+ALLOW_CHANGE = "checkpoint.allow_config_change=True resumes nevertheless"
+
 _PACKAGE = "kdjax"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -45,15 +48,20 @@ def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads the configuration of a work directory; None if it has none."""
-    return _read_json(workdir / CONFIG)
+    return read_json(workdir / CONFIG)
 
 
 def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads the result of a finished run; None if it is not finished."""
-    return _read_json(workdir / RESULT)
+    return read_json(workdir / RESULT)
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def read_json(path: pathlib.Path) -> Any:
+    """Reads a JSON file; None if there is none.
+
+    Raises:
+      ValueError: if it is damaged.
+    """
     if not path.exists():
         return None
     try:
@@ -107,8 +115,33 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
     ]
     if differ:
         raise ValueError(
-            f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}"
+            f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}; "
+            f"{ALLOW_CHANGE}"
         )
+
+
+def goes_on(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
+    """Tells whether a config has more epochs than a finished run was trained for.
+
+    Raises:
+      ValueError: if it has fewer.
+    """
+    result = read_result(workdir)
+    if result is None:
+        return False
+    before = result.get("config", {}).get("epochs", config.epochs)
+    if config.epochs < before:
+        raise ValueError(
+            f"epochs={config.epochs} is less than the {before} epochs that "
+            f"workdir={workdir} was trained for"
+        )
+    return config.epochs > before
+
+
+def set_result_aside(workdir: pathlib.Path) -> None:
+    """Renames the result of a finished run that goes on, by its number of epochs."""
+    epochs = read_result(workdir)["config"]["epochs"]
+    os.replace(workdir / RESULT, workdir / f"result_of_{epochs}_epochs.json")
 
 
 def _may_differ(path: str) -> bool:
