@@ -5,7 +5,6 @@ network's `torch_modules` gives the module at a path of its variables in each. A
 dict must match one layout completely.
 """
 
-import textwrap
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -74,8 +73,13 @@ class Mismatch(NamedTuple):
 
 
 def _first(names: list[str]) -> str:
-    text = ", ".join(names[:_MOST_LISTED]) + ", ..." * (len(names) > _MOST_LISTED)
-    return textwrap.shorten(text, _MOST_CHARACTERS, placeholder=" ...")
+    """Joins the first names, fewer if they are long."""
+    count = next(
+        count
+        for count in range(_MOST_LISTED, 0, -1)
+        if count == 1 or len(", ".join(names[:count])) <= _MOST_CHARACTERS
+    )
+    return ", ".join(names[:count]) + ", ..." * (len(names) > count)
 
 
 def layouts(network: nn.Module) -> tuple[str, ...]:

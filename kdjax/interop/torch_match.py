@@ -90,7 +90,7 @@ def find(model: str, file: Mapping[str, StateDict], key: str | None = None) -> M
         raise ValueError(_no_fit(model, file, attempts))
     if len(fitting) > 1:
         raise ValueError(
-            f"it holds several {model}: choose one with key, of "
+            f"it holds several {model}: choose one by key, of "
             f"{_listed(reversed(fitting))}"
         )
     ((place, found),) = fitting.items()

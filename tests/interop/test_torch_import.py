@@ -153,7 +153,7 @@ def test_of_several_networks_one_must_be_chosen(tmp_path, capfd):
     path.write_bytes(files.archive(saved))
     assert run(path, tmp_path / "out") == 2
     assert capfd.readouterr().err == (
-        f"torch_import: {path}: it holds several resnet8: choose one with key, of "
+        f"torch_import: {path}: it holds several resnet8: choose one by key, of "
         "'state_dict', 'ema.module'\n"
     )
     assert run(path, tmp_path / "out", "--key=model") == 2
