@@ -5,10 +5,10 @@
     python -m kdjax.main --config=configs/overhaul.py:resnet32x4-resnet8x4 \\
         --config.teacher.checkpoint=runs/teacher --workdir=runs/overhaul
 
-The file is a state dict, as .safetensors or of torch.save; no code in it is executed.
-Missing, unexpected or misshapen parameters are listed and the import is rejected. The
-work directory records how the network's images were normalized; the student's may be
-normalized otherwise.
+The file is .safetensors or of torch.save and holds a state dict under any key, with
+anything beside it; no code in it is executed. Weights that do not fit the network are
+rejected. The work directory records how the network's images were normalized; the
+student's may be normalized otherwise. docs/weights.md says more.
 """
 
 import argparse
