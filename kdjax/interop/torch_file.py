@@ -47,7 +47,10 @@ class StateDict(NamedTuple):
         Raises:
           ValueError: if a tensor is damaged, or a number is not finite.
         """
-        arrays = {name: _as_array(self.tensors[old]) for name, old in names.items()}
+        try:
+            arrays = {name: _as_array(self.tensors[old]) for name, old in names.items()}
+        except Exception as error:  # Of a damaged tensor, nearly anything.
+            raise ValueError(f"it has a damaged tensor: {error}") from error
         wrong = [name for name, x in arrays.items() if not np.all(np.isfinite(x))]
         if wrong:
             raise ValueError(f"it has numbers that are not finite: {', '.join(wrong)}")

@@ -227,6 +227,10 @@ def test_what_is_no_state_dict_is_refused_in_one_line(save, saved, message):
             "does not fit its 4 numbers",
         ),
         (
+            {"x": files.Tensor(np.ones(4, np.float32), shape=("4",), strides=(1,))},
+            "it has a damaged tensor: ",
+        ),
+        (
             {
                 "good": files.Tensor(np.ones(2, np.float32)),
                 "bad": files.Tensor(np.asarray([1, np.nan], np.float32)),
