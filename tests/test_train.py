@@ -340,6 +340,15 @@ def unbroken_phases(tmp_path_factory, teacher):
     return workdir
 
 
+def test_every_phase_shuffles_in_an_order_of_its_own(teacher):
+    config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
+    plans = [
+        phase.pipeline.plan for phase in phases_lib.plan(train.build_experiment(config))
+    ]
+    orders = {tuple(np.asarray(plan.order(0)).tolist()) for plan in plans}
+    assert len(orders) == len(plans) == 3
+
+
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
     for phase in ("pretrain", "distill_first"):
         folder = unbroken_phases / phase
