@@ -21,10 +21,12 @@ class Evaluation(NamedTuple):
       metrics: means over the examples: `loss` in nats, `accuracy`, and with a teacher
         `agreement`, the fraction of examples that it classifies as the teacher does.
       prediction: the predicted class of each example, [N] int32.
+      label: the class of each example, [N] int32.
     """
 
     metrics: dict[str, float]
     prediction: np.ndarray
+    label: np.ndarray
 
 
 class Evaluator:
@@ -57,20 +59,22 @@ class Evaluator:
 
     def __call__(self, variables: Mapping[str, Any]) -> Evaluation:
         """Evaluates a network with its running statistics."""
-        sums, prediction = [], []
+        sums, classes = [], []
         for replicated, sharded in self._split:
-            batch_sums, classes = self._step(variables, replicated, sharded)
+            batch_sums, batch_classes = self._step(variables, replicated, sharded)
             sums.append(batch_sums)
-            prediction.append(classes)
+            classes.append(batch_classes)
         total = jax.tree.map(lambda *x: sum(map(float, x)), *jax.device_get(sums))
         count = self._split.num_examples
-        prediction = np.concatenate([np.ravel(x) for x in prediction])[:count]
+        prediction, label = np.concatenate([np.reshape(x, (-1, 2)) for x in classes]).T[
+            :, :count
+        ]
         metrics = {name: value / count for name, value in total.items()}
         if self._teacher_prediction is not None:
             metrics["agreement"] = float(
                 np.mean(prediction == self._teacher_prediction)
             )
-        return Evaluation(metrics, prediction)
+        return Evaluation(metrics, prediction, label)
 
     def _evaluate_batch(self, variables, replicated, sharded):
         batch = self._split.make_batch(replicated, sharded)
@@ -87,5 +91,6 @@ class Evaluator:
             "accuracy": jnp.sum(mask * (prediction == batch.label)),
         }
         # Gathered, since each of several processes has only its own examples.
-        prediction = jax.lax.all_gather(prediction, step_lib.DEVICES)
-        return jax.lax.psum(sums, step_lib.DEVICES), prediction
+        classes = jnp.stack([prediction, batch.label], axis=-1)
+        classes = jax.lax.all_gather(classes, step_lib.DEVICES)
+        return jax.lax.psum(sums, step_lib.DEVICES), classes

@@ -185,12 +185,7 @@ def load_teacher(
     teacher = teacher._replace(variables=variables)
     evaluate = Evaluator(teacher.network, data.eval_batches, jax.devices())
     teacher = teacher._replace(evaluation=evaluate(variables))
-    teacher_lib.check_above_chance(
-        teacher.evaluation.metrics["accuracy"],
-        data.num_classes,
-        data.eval_batches.num_examples,
-        data.eval_name,
-    )
+    teacher_lib.check_above_chance(teacher.evaluation, data.eval_name)
     return teacher
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from scipy import special
 
 from kdjax import models, objective
 from kdjax.data import normalization
@@ -15,7 +16,10 @@ from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
 from kdjax.evaluate import Evaluation
-from kdjax.runs import trained
+from kdjax.runs import console, trained
+
+#: Level of the test whether a teacher is better than chance.
+_LEVEL = 0.01
 
 
 class LoadedTeacher(NamedTuple):
@@ -125,26 +129,34 @@ def _renormalized(
     )
 
 
-def check_above_chance(
-    accuracy: float, num_classes: int, num_examples: int, split: str
-) -> None:
-    """Rejects a teacher at chance level.
+def check_above_chance(evaluation: Evaluation, split: str) -> None:
+    """Rejects a teacher that is no better than answering the most frequent class.
+
+    Decides by a binomial test of the number of right answers. If there are so few
+    images that not even a perfect teacher would pass, prints a warning instead.
 
     Args:
-      accuracy: a fraction.
-      num_classes: chance level is 1 / num_classes.
-      num_examples: that it was evaluated on; sets the standard error of the accuracy.
+      evaluation: of the teacher.
       split: name of the evaluated split.
 
     Raises:
-      ValueError: if the accuracy is within three standard errors of chance.
+      ValueError: if answering the most frequent class would give as many right answers
+        in more than `_LEVEL` of all splits.
     """
-    chance = 1 / num_classes
-    margin = 3 * (chance * (1 - chance) / num_examples) ** 0.5
-    if accuracy <= chance + margin:
+    count = len(evaluation.label)
+    right = int(np.sum(evaluation.prediction == evaluation.label))
+    chance = np.bincount(evaluation.label).max() / count
+    if chance**count > _LEVEL:
+        console.warn(
+            f"{count} {split} images, {chance:.0%} of them of one class, are too few "
+            "to tell whether the teacher is better than chance"
+        )
+    # The probability of as many right answers or more.
+    elif special.bdtrc(right - 1, count, chance) > _LEVEL:
         raise ValueError(
-            f"teacher.checkpoint: the teacher's {split} accuracy is {accuracy:.2%}, "
-            f"no better than chance ({chance:.2%}): it is not trained for this data set"
+            f"teacher.checkpoint: the teacher's {split} accuracy is "
+            f"{right / count:.2%}, no better than chance ({chance:.2%} of the images "
+            "are of one class): it is not trained for this data set"
         )
 
 

@@ -7,6 +7,7 @@ import pytest
 from kdjax import recipes, teacher, train
 from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
+from kdjax.evaluate import Evaluation
 
 #: Shape of a digit.
 IMAGE = (8, 8, 3)
@@ -103,16 +104,45 @@ def test_a_teacher_at_chance_stops_the_run_before_it_starts(trained, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("accuracy", "passes"), [(0.02, True), (0.012, False)])
-def test_chance_is_three_standard_errors_wide(accuracy, passes):
-    """On 10,000 images of 100 classes one standard error is 0.1 %."""
-    if passes:
-        teacher.check_above_chance(accuracy, 100, 10_000, "validation")
-        return
-    with pytest.raises(
-        ValueError, match=r"validation accuracy is 1\.20%, no better than"
-    ):
-        teacher.check_above_chance(accuracy, 100, 10_000, "validation")
+def evaluation(counts, right):
+    """Returns an evaluation on images of each class of which so many are right."""
+    label = np.repeat(np.arange(len(counts)), counts)
+    correct = np.arange(len(label)) < right
+    prediction = np.where(correct, label, (label + 1) % len(counts))
+    return Evaluation({}, prediction, label)
+
+
+@pytest.mark.parametrize(
+    ("counts", "right"),
+    [([100] * 100, 130), ([4, 4], 8), ([10, 10], 16), ([5, 5], 10), ([1, 1], 0)],
+)
+def test_a_teacher_better_than_chance_is_accepted(counts, right):
+    teacher.check_above_chance(evaluation(counts, right), "test")
+
+
+@pytest.mark.parametrize(
+    ("counts", "right", "message"),
+    [
+        ([100] * 100, 120, r"accuracy is 1\.20%, no better than chance \(1\.00% of"),
+        ([10, 10], 13, r"accuracy is 65\.00%, no better than chance \(50\.00% of"),
+        # Always the frequent class.
+        ([190, 10], 190, r"accuracy is 95\.00%, no better than chance \(95\.00% of"),
+    ],
+)
+def test_a_teacher_no_better_than_the_most_frequent_class_is_refused(
+    counts, right, message
+):
+    with pytest.raises(ValueError, match=f"the teacher's test {message}"):
+        teacher.check_above_chance(evaluation(counts, right), "test")
+
+
+def test_few_images_are_a_warning(capsys):
+    teacher.check_above_chance(evaluation([3, 3], 6), "test")
+    assert "6 test images, 50% of them of one class, are too few" in (
+        capsys.readouterr().err
+    )
+    teacher.check_above_chance(evaluation([4, 4], 8), "test")
+    assert capsys.readouterr().err == ""
 
 
 def test_a_teacher_sees_images_normalized_with_its_own_precomputed(trained):
