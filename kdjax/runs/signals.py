@@ -1,4 +1,8 @@
-"""Turns SIGTERM and SIGINT into a request to stop at the next step."""
+"""Turns signals into a request to stop at the next step.
+
+Those of schedulers (SIGTERM, SIGUSR1, SIGUSR2), the keyboard (SIGINT) and a closed
+terminal (SIGHUP, which `nohup` ignores).
+"""
 
 import contextlib
 import os
@@ -12,12 +16,18 @@ from kdjax.runs import multihost
 #: Exit status of a run that was stopped and can be resumed (EX_TEMPFAIL).
 STOPPED = 75
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Records SIGTERM and the first SIGINT instead of ending the process.
+    """Records the signals, of SIGINT the first, instead of ending the process.
 
     Yields:
       A function that returns True once a stop was requested. A second SIGINT raises
@@ -29,9 +39,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
         requested.set()
         if signum == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            if multihost.is_multihost():
-                # JAX makes all processes agree on a step by this signal.
-                os.kill(os.getpid(), signal.SIGTERM)
+        if multihost.is_multihost():
+            # JAX makes all processes agree on a step by this signal.
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with _handling(request):
         yield requested.is_set
@@ -39,7 +49,7 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
 
 @contextlib.contextmanager
 def stop_at_once(message: str) -> Iterator[None]:
-    """Ends the process on SIGTERM and SIGINT, for use while there is nothing to save.
+    """Ends the process on a signal, for use while there is nothing to save.
 
     Args:
       message: printed to stdout first.
@@ -63,8 +73,12 @@ def _handling(handler: Callable) -> Iterator[None]:
         yield
         return
     # In multi-host runs JAX handles SIGTERM, so that all processes stop at one step.
-    signals = (signal.SIGINT,) if multihost.is_multihost() else _SIGNALS
-    before = {signum: signal.signal(signum, handler) for signum in signals}
+    left_alone = {signal.SIGTERM} if multihost.is_multihost() else set()
+    before = {
+        signum: signal.signal(signum, handler)
+        for signum in _SIGNALS
+        if signum not in left_alone and signal.getsignal(signum) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
