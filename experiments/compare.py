@@ -31,7 +31,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from . import report, schedule
 
@@ -140,12 +140,12 @@ def plan(
 
     Raises:
       ValueError: if the data set, a network, a method or the recipe is unknown; or if
-        one given teacher is to serve several networks.
+        the given teacher is not trained, or another network.
     """
     _check_names(data, pairs, recipe)
     networks = {pair.split("-")[0] for pair in pairs}
-    if teacher and len(networks) > 1:
-        raise ValueError(f"teacher={teacher} cannot be all of {sorted(networks)}")
+    if teacher:
+        _check_teacher(teacher, networks)
     if own_configs and not own_configs.is_dir():
         raise ValueError(f"configs={own_configs} is not a folder")
     configs = dict(
@@ -180,6 +180,20 @@ def plan(
                 name = method if len(pairs) == 1 else f"{method} {pair}"
                 add(name, config + pair, root / pair / method, seed, trained)
     return sorted(cells.values(), key=lambda cell: cell.teacher is not None)
+
+
+def _check_teacher(workdir: pathlib.Path, networks: Collection[str]) -> None:
+    """Rejects a given teacher that is not trained or not the pairs' network."""
+    from kdjax.runs import trained, workdirs
+
+    config = workdirs.read_config(workdir)
+    if config is None or not trained.is_finished(workdir):
+        raise ValueError(f"teacher={workdir} is neither a finished run nor an import")
+    if networks != {config["model"]}:
+        raise ValueError(
+            f"teacher={workdir} holds a {config['model']}, and the pairs ask for "
+            f"{', '.join(sorted(networks))}"
+        )
 
 
 def _check_names(data: str, pairs: Sequence[str], recipe: str | None) -> None:
@@ -259,6 +273,8 @@ class Runner:
 
     def run(self, cells: Sequence[Cell]) -> list[str]:
         """Runs what is not done and returns a line on every failure."""
+        from kdjax.runs import trained
+
         failures = []
         times = schedule.Times.of_finished(cells)
         for number, cell in enumerate(cells, start=1):
@@ -269,7 +285,7 @@ class Runner:
             name = f"[{number}/{len(cells)}] {cell.name}"
             left = times.left([c for c in cells[number - 1 :] if not c.done])
             print(f"{name}{left}: {cell.workdir}", flush=True)
-            if cell.teacher and not (cell.teacher / "result.json").exists():
+            if cell.teacher and not trained.is_finished(cell.teacher):
                 failures.append(f"{cell.workdir}: no finished teacher {cell.teacher}")
                 continue
             command = [sys.executable, *cell.command(self._overrides)[1:]]
@@ -325,7 +341,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--teacher",
         type=pathlib.Path,
-        help="work directory of a trained teacher to use instead of training",
+        help="work directory of a finished run or of kdjax.interop.torch_import whose "
+        "network teaches instead of a new one",
     )
     add("--out", type=pathlib.Path, required=True, help="folder of all runs")
     add("--dry_run", action="store_true", help="print the commands, one a line")

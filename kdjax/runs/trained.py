@@ -83,6 +83,11 @@ def load(
     return TrainedModel(config, int(saved.get("step", 0)), variables)
 
 
+def is_finished(workdir: pathlib.Path) -> bool:
+    """Tells whether a work directory holds a network that nobody trains further."""
+    return (workdir / SOURCE).exists() or workdirs.read_result(workdir) is not None
+
+
 def load_finished(path: str, section: str, *, step: str) -> TrainedModel:
     """Loads a network that will not be trained further.
 
@@ -95,9 +100,7 @@ def load_finished(path: str, section: str, *, step: str) -> TrainedModel:
       ValueError: as `load`, or if the run is not finished.
     """
     run = load(pathlib.Path(path), f"{section}.checkpoint", step=step)
-    workdir = workdirs.folder(path)
-    imported = (workdir / SOURCE).exists()
-    if not imported and not step.isdecimal() and workdirs.read_result(workdir) is None:
+    if not step.isdecimal() and not is_finished(workdirs.folder(path)):
         raise ValueError(
             f"{section}.checkpoint={path!r} is not finished, and its {step} checkpoint "
             f"may still change: {section}.step={run.step} takes the one of now"

@@ -8,7 +8,8 @@ import types
 import pytest
 
 from experiments import compare, schedule
-from kdjax import distill
+from kdjax import distill, recipes
+from kdjax.runs import trained, workdirs
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HERE = os.path.relpath(ROOT / "configs")
@@ -56,13 +57,27 @@ def test_pairs_share_teachers_and_students():
     assert len(found) == len(set(found)) == 2 + 2 + 3
 
 
-def test_teachers_can_be_fewer_or_given():
+def test_teachers_can_be_fewer():
     cells = plan(teacher_seeds=1)
     assert len(cells) == 5
     assert len({cell.teacher for cell in cells if cell.teacher}) == 1
-    given = plan(teacher=pathlib.Path("my_teacher"))
+
+
+@pytest.mark.parametrize("file", [workdirs.RESULT, trained.SOURCE])
+def test_a_finished_run_or_an_import_is_a_teacher(tmp_path, file):
+    workdirs.create(tmp_path, recipes.alone("wrn_16_2,digits"))
+    message = f"teacher={tmp_path} is neither a finished run nor an import"
+    with pytest.raises(ValueError, match=message):
+        plan(teacher=tmp_path)
+    workdirs.write_json(tmp_path / file, {})
+    given = plan(teacher=tmp_path)
     assert folders(given)[0] == "students/wrn_10_1/seed_0"
-    assert given[-1].teacher == pathlib.Path("my_teacher")
+    assert given[-1].teacher == tmp_path
+    for pairs in (["wrn_16_1-wrn_10_1"], ["wrn_16_2-wrn_10_1", "wrn_16_1-wrn_10_1"]):
+        with pytest.raises(
+            ValueError, match="holds a wrn_16_2, and the pairs ask"
+        ):
+            plan(teacher=tmp_path, pairs=pairs)
 
 
 def test_students_alone_need_no_teacher():
@@ -79,13 +94,7 @@ def test_students_alone_need_no_teacher():
         ({"data": "foo"}, "data='foo' is none of cifar10, cifar100, digits, "),
         ({"recipe": "foo"}, "recipe='foo' is none of crd, mhgd, ofd, review"),
         ({"own_configs": pathlib.Path("nowhere")}, "configs=nowhere is not a folder"),
-        (
-            {
-                "pairs": ["wrn_16_2-wrn_10_1", "wrn_16_1-wrn_10_1"],
-                "teacher": pathlib.Path("x"),
-            },
-            r"teacher=x cannot be all of \['wrn_16_1', 'wrn_16_2'\]",
-        ),
+        ({"teacher": pathlib.Path("x")}, "teacher=x is neither a finished run nor an"),
     ],
 )
 def test_plans_that_make_no_sense_are_rejected(settings, message):
