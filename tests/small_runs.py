@@ -1,13 +1,23 @@
 """What tests of finished runs share, each of which trains one for a few steps."""
 
 import contextlib
+import json
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from PIL import Image
 
+from kdjax import models, recipes, train
 from kdjax import teacher as teacher_lib
 from kdjax.data.sources import digits
 from kdjax.data.split import Split
+from kdjax.runs import workdirs
+from kdjax.runs.checkpoint import Checkpoints
+
+#: Of the run of `distill`.
+STEPS = 3
 
 
 @contextlib.contextmanager
@@ -21,3 +31,53 @@ def shortcuts():
         jax.config.update("jax_disable_most_optimizations", True)
         yield patch
         jax.config.update("jax_disable_most_optimizations", False)
+
+
+def distill(teacher, workdir):
+    """Finishes a run on the digits; its teacher is random and normalizes otherwise.
+
+    Args:
+      teacher: folder that becomes the teacher's work directory.
+      workdir: folder that becomes the run's.
+    """
+    alone = recipes.alone("resnet8,digits")
+    alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
+    workdirs.create(teacher, alone)
+    network = models.build("resnet8", 10)
+    image = jnp.zeros((1, 8, 8, 3))
+    made = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(1))
+    with Checkpoints(teacher) as checkpoints:
+        state = {name: {"student": tree} for name, tree in made.items()}
+        checkpoints.save(7, state | {"step": np.int32(7)}, {})
+    workdirs.write_result(teacher, {})
+    config = recipes.distillation("resnet8-wrn_10_1,digits", {"overhaul": {}})
+    config.teacher.checkpoint = str(teacher)
+    config.data.mean = (70.0, 80.0, 90.0)
+    config.epochs = config.evaluate_every_epochs = 1
+    assert train.train_and_evaluate(config, workdir)["final_step"] == STEPS
+
+
+def set_fields(workdir, section, **values):
+    """Changes fields in the `config.json` of a run."""
+    file = workdir / "config.json"
+    config = json.loads(file.read_text())
+    config[section] |= values
+    file.write_text(json.dumps(config))
+
+
+def write_images(folder, classes, splits, size=8):
+    """Writes a folder of images, of another color for each class.
+
+    Args:
+      folder: to be made.
+      classes: their names.
+      splits: number of images of each class by the name of the split, "" for none.
+      size: height and width.
+    """
+    for split, count in splits.items():
+        for number, name in enumerate(classes):
+            (folder / split / name).mkdir(parents=True)
+            for index in range(count):
+                color = (20 * number, 100, 10 * index)
+                image = Image.new("RGB", (size, size), color)
+                image.save(folder / split / name / f"{index}.png")

@@ -4,14 +4,18 @@
     python -m kdjax.export --workdir=runs/overhaul --format=onnx --out=student.onnx
 
 exports the newest checkpoint of a run that is finished or stopped; --step=best takes
-the one of the highest accuracy, --step=N that of a step. The program maps
-uint8 images [B, H, W, 3], for any B unless --batch_size is given, to float32 logits
-[B, K]. It normalizes the images as the run did and computes in float32, whatever the
-run's dtype.
+the one of the highest accuracy, --step=N that of a step. The program maps images, any
+number of them unless --batch_size is given, to float32 logits [B, K]. It computes in
+float32, whatever the run's dtype. --input says what the images are:
+
+- uint8_nhwc: pixels 0..255, uint8 [B, H, W, 3]; the program normalizes them;
+- float32_nchw: normalized images, float32 [B, 3, H, W], as those of PyTorch. The mean
+  and the standard deviation to normalize them with are those in config.json and in the
+  metadata of an ONNX file, in units of pixels 0..255.
 
 StableHLO runs on CPU, CUDA and TPU and needs JAX and flatbuffers. A file expires: the
 versions of JAX of the six months after the one that wrote it read it, and of the three
-weeks before.
+weeks before. It holds no metadata.
 
     from jax import export
     program = export.deserialize(bytearray(open("student.stablehlo", "rb").read()))
@@ -23,16 +27,21 @@ ONNX is written by jax2onnx (the extra `onnx` of kdjax) and runs with
     session = onnxruntime.InferenceSession("student.onnx")
     (logits,) = session.run(["logits"], {"image": image})
 
+Its metadata, session.get_modelmeta().custom_metadata_map, holds the names of the
+network and of --input, and as JSON `mean`, `std` and, in the order of the logits,
+`class_names`.
+
 The file is run on test images, in batches of two sizes, and kept only if its logits
-match those of the network in Flax. If the run has a teacher, it is exported and
-measured in the same way, for comparison, and not kept.
+match those of the network in Flax. If the data set is not there, and --data_dir does
+not say where it is, random images are used. If the run has a teacher, it is exported
+and measured in the same way, for comparison, and not kept.
 """
 
 import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,97 +49,15 @@ import jax
 import numpy as np
 import tabulate
 
-from kdjax import models
-from kdjax.data import datasets, normalization
-from kdjax.export import fold, formats, latency
-from kdjax.models import cost
-from kdjax.runs import inventory, trained, workdirs
+from kdjax.export import checked, formats, latency
+from kdjax.export.checked import Sample, Settings
+from kdjax.export.program import INPUTS
+from kdjax.runs import inventory, run_data, trained, workdirs
+from kdjax.runs.run_data import RunData
 
-#: Largest difference of logits from the network's, as a part of the largest logit.
-TOLERANCE = 1e-4
-
+#: Test images that the file is checked on, and more up to a multiple of a batch.
 _IMAGES = 64
 _DASH = "\N{EM DASH}"
-
-
-def write(
-    run: trained.TrainedModel,
-    image: np.ndarray,
-    file: Path,
-    *,
-    form: str,
-    folded: bool,
-    batch_size: int | None,
-) -> dict[str, str]:
-    """Writes a trained network as a program, then checks and measures the file.
-
-    Args:
-      run: the network.
-      image: test images to check it on, uint8 [N, H, W, 3].
-      file: overwritten if it exists.
-      form: name of the format.
-      folded: whether to fold batch norms.
-      batch_size: number of images the program takes; None for any number.
-
-    Returns:
-      Table rows: name -> value.
-
-    Raises:
-      ValueError: if the network cannot be written in the format, or the logits of the
-        program in the file differ from the network's.
-    """
-    shape = image.shape[1:]
-    network = models.build(run.config["model"], datasets.describe(run.data).num_classes)
-    in_flax, in_program = _functions(run, network, shape, folded)
-    # Batches of equal size, or one image and the others.
-    first = image[: batch_size or 1]
-    batches = np.split(image, range(len(first), len(image), batch_size or len(image)))
-    try:
-        file.write_bytes(formats.FORMATS[form].write(in_program, shape, batch_size))
-        call = formats.FORMATS[form].load(file.read_bytes())
-        logits = np.concatenate([call(batch) for batch in batches])
-    except OSError:
-        raise
-    except Exception as error:  # The exporters raise arbitrary exceptions.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        hint = "" if batch_size else "; --batch_size=1 may help"
-        raise ValueError(
-            f"{run.config['model']} cannot be written as {form}: {reason}{hint}"
-        ) from error
-    expected = np.asarray(jax.jit(in_flax)(image))
-    difference = np.max(np.abs(logits - expected)) / np.max(np.abs(expected))
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"on {len(image)} test images the {form} program of {run.config['model']} "
-            f"differs from it by {difference:.1e} of the largest logit, more than "
-            f"{TOLERANCE:.0e}: not written"
-        )
-    milliseconds = latency.milliseconds(call, first)
-    return {
-        "network": run.config["model"],
-        "file, bytes": f"{file.stat().st_size:,}",
-        "parameters": f"{cost.parameters(run.variables):,}",
-        "multiply-adds": f"{cost.multiply_adds(network, shape):,}",
-        "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(*milliseconds),
-        "largest difference": f"{difference:.1e}",
-    }
-
-
-def _functions(
-    run: trained.TrainedModel, network: Any, shape: tuple[int, ...], folded: bool
-) -> tuple[Callable, Callable]:
-    """Returns image -> logits as Flax computes it and as the program will."""
-
-    def normalize(image):
-        return normalization.normalize(image, mean=run.data.mean, std=run.data.std)
-
-    def in_flax(image):
-        return network.apply(run.variables, normalize(image), train=False)[0]
-
-    if not folded:
-        return in_flax, in_flax
-    apply, variables, _ = fold.fold_batch_norms(network, run.variables, shape)
-    return in_flax, lambda image: apply(variables, normalize(image))
 
 
 def export(flags: argparse.Namespace) -> str:
@@ -139,22 +66,24 @@ def export(flags: argparse.Namespace) -> str:
     Raises:
       ValueError: if there is no trained network or the file cannot be created, or if
         the program's logits differ from the network's.
-      OSError: if the data set is not prepared, or the file cannot be written.
+      OSError: if there is no data set at --data_dir, or the file cannot be written.
     """
-    settings = {
-        "form": flags.format,
-        "folded": flags.fold_batch_norm == "true",
-        "batch_size": flags.batch_size,
-    }
+    settings = Settings(
+        flags.format, flags.input, flags.fold_batch_norm == "true", flags.batch_size
+    )
     # First, since it may not be installed.
     runtime = formats.FORMATS[flags.format].runtime()
     student = trained.load(flags.workdir, step=flags.step)
     out = _checked_out(flags)
-    image = _test_images(student, _IMAGES + -_IMAGES % (flags.batch_size or 1))
-    columns, notes = {}, [formats.FORMATS[flags.format].note]
+    data = run_data.find(
+        flags.workdir, student, data_dir=flags.data_dir, image_size=flags.image_size
+    )
+    count = _IMAGES + -_IMAGES % (flags.batch_size or 1)
+    sample, problem = _sample(data, count, required=flags.data_dir is not None)
+    columns, notes = {}, [formats.FORMATS[flags.format].note, problem]
     with _folder_beside(out) as folder:
         file = Path(folder, out.name)
-        written = write(student, image, file, **settings)
+        written = checked.write(student, sample, file, settings, data.class_names)
         os.replace(file, out)
         teacher = student.config["teacher"]
         if teacher["checkpoint"]:
@@ -164,7 +93,7 @@ def export(flags: argparse.Namespace) -> str:
                     "teacher.checkpoint",
                     step=teacher.get("step", inventory.LAST),
                 )
-                columns["teacher"] = write(teacher, image, file, **settings)
+                columns["teacher"] = checked.write(teacher, sample, file, settings)
             except (ValueError, OSError) as error:
                 notes += [
                     f"The student is written; the teacher was not exported: {error}"
@@ -173,21 +102,49 @@ def export(flags: argparse.Namespace) -> str:
     result = workdirs.read_result(flags.workdir)
     _add_accuracy(columns, result, student.step)
     which = "a" if flags.step.isdecimal() else f"the {flags.step}"
-    size = flags.batch_size or 1
-    images = f"{size} image{'s' if size > 1 else ''}"
-    return "\n".join(
-        [
-            f"{out}: the student after step {student.step}, {which} checkpoint of a "
-            f"run that {'is finished' if result else 'has no result yet'}\n",
-            f"{_table(columns)}\n",
-            f"Batch norms are {'folded' if settings['folded'] else 'kept'}. Latency is "
-            f"the median of {latency.CALLS} calls with {images} [quartiles]",
-            f"by {runtime} on {latency.processor()}. The largest difference of",
-            f"logits from Flax's, on {len(image)} test images, is relative to the "
-            f"largest logit; {TOLERANCE:.0e} is allowed.",
-            *filter(None, notes),
-        ]
+    head = (
+        f"{out}: the student after step {student.step}, {which} checkpoint of a run "
+        f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
     )
+    return "\n".join(
+        [head, "", _conditions(settings, sample, runtime), *filter(None, notes)]
+    )
+
+
+def _conditions(settings: Settings, sample: Sample, runtime: str) -> str:
+    """Says how the programs were written and measured."""
+    size = settings.batch_size or 1
+    images = f"{size} image{'s' if size > 1 else ''}"
+    return (
+        f"Batch norms are {'folded' if settings.folded else 'kept'}. Latency is "
+        f"the median of {latency.CALLS} calls with {images} [quartiles]\n"
+        f"by {runtime} on {latency.processor()}. The largest difference of\n"
+        f"logits from Flax's, on {sample}, is relative to the "
+        f"largest logit; {checked.TOLERANCE:.0e} is allowed."
+    )
+
+
+def _sample(data: RunData, count: int, *, required: bool) -> tuple[Sample, str]:
+    """Returns images to check a program on, and why they are no test images, or "".
+
+    Args:
+      data: the data set of the run.
+      count: number of images; repeated if there are fewer test images.
+      required: whether an error is raised if the test images cannot be read.
+    """
+    problem = data.problem
+    try:
+        if data.description is not None:
+            test = data.load("test")
+            image = test.pixels(np.arange(min(count, test.num_examples)))
+            return Sample(np.resize(image, (count, *image.shape[1:])), "test"), ""
+    except (ValueError, OSError) as error:
+        if required:
+            raise
+        problem = " ".join(str(error).split())
+    shape = (count, *data.image_shape())
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return Sample(image, "random"), f"The test images could not be read: {problem}"
 
 
 def _checked_out(flags: argparse.Namespace) -> Path:
@@ -219,13 +176,6 @@ def _add_accuracy(
     for name, column in columns.items():
         accuracy = known.get(fields[name])
         column["test accuracy"] = _DASH if accuracy is None else f"{accuracy:.2%}"
-
-
-def _test_images(run: trained.TrainedModel, count: int) -> np.ndarray:
-    """Returns test images of a run's data set, repeated if there are fewer."""
-    test = datasets.load(run.data).test
-    image = test.pixels(np.arange(min(count, test.num_examples)))
-    return np.resize(image, (count, *image.shape[1:]))
 
 
 def _table(columns: dict[str, dict[str, str]]) -> str:
@@ -264,6 +214,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=int,
         help="number of images the program takes; default: any",
     )
+    add(
+        "--input",
+        choices=sorted(INPUTS),
+        default="uint8_nhwc",
+        help="what the program takes; default: uint8_nhwc",
+    )
+    add("--data_dir", help="where the run's data set is now, as data.data_dir")
+    add("--image_size", type=int, help="in place of data.image_size")
     add("--overwrite", action="store_true", help="replace the file if it exists")
     flags = parser.parse_args(arguments)
     try:

@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Literal
 
-from kdjax.export.program import Program, Shape, images
+from kdjax.export.program import Program
 
 #: Later versions require an older Orbax.
 _EXPORTER = "jax2onnx==0.13.*"
@@ -26,10 +26,12 @@ _PADDING = "padding_config"
 
 
 def write(
-    function: Callable[[jax.Array], jax.Array], shape: Shape, batch_size: int | None
+    function: Callable[[jax.Array], jax.Array],
+    image: jax.ShapeDtypeStruct,
+    metadata: Mapping[str, str],
 ) -> bytes:
     """Returns the content of a file; arguments as `program.Format.write`."""
-    jax2onnx, image = _require("jax2onnx"), images(shape, batch_size)
+    jax2onnx = _require("jax2onnx")
     # jax2onnx does not know the current name of compiled parts.
     with jax.disable_jit():
         jaxpr = jax.make_jaxpr(function)(image)
@@ -41,6 +43,9 @@ def write(
             input_names=["image"],
             output_names=["logits"],
         )
+    for name, value in metadata.items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, value
     return model.SerializeToString()
 
 

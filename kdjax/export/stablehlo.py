@@ -4,13 +4,13 @@ JAX promises to read a file in the versions of the six months after the one that
 it, and of the three weeks before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from jax import export
 
-from kdjax.export.program import Program, Shape, images
+from kdjax.export.program import Program
 
 #: What the program runs on.
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -22,11 +22,14 @@ NOTE = (
 
 
 def write(
-    function: Callable[[jax.Array], jax.Array], shape: Shape, batch_size: int | None
+    function: Callable[[jax.Array], jax.Array],
+    image: jax.ShapeDtypeStruct,
+    metadata: Mapping[str, str],
 ) -> bytes:
     """Returns the content of a file; arguments as `program.Format.write`."""
+    del metadata  # The format has no place for it.
     exported = export.export(jax.jit(function), platforms=PLATFORMS)
-    return bytes(exported(images(shape, batch_size)).serialize())
+    return bytes(exported(image).serialize())
 
 
 def load(content: bytes) -> Program:

@@ -20,17 +20,18 @@ import numpy as np
 import pytest
 from jax import export as jax_export
 
-from kdjax import models, recipes, train
+from kdjax import models
 from kdjax.data import normalization
 from kdjax.data.sources import digits
 from kdjax.export import __main__ as export
-from kdjax.export import formats, latency
-from kdjax.runs import trained, workdirs
-from kdjax.runs.checkpoint import Checkpoints
+from kdjax.export import checked, formats, latency, program
+from kdjax.runs import trained
 from tests import commands, small_runs
+from tests.small_runs import STEPS, set_fields, write_images
 
 HERE = pathlib.Path(__file__).parents[2]
-STEPS = 3
+#: Any number of 8x8 images.
+PIXELS = program.INPUTS["uint8_nhwc"].type_of((8, 8, 3), None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,21 +47,7 @@ def shortcuts():
 def run(tmp_path_factory):
     """The work directory of a finished run; its teacher normalizes otherwise."""
     teacher, workdir = (tmp_path_factory.mktemp(name) for name in ("teacher", "run"))
-    alone = recipes.alone("resnet8,digits")
-    alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
-    workdirs.create(teacher, alone)
-    network = models.build("resnet8", 10)
-    image = jnp.zeros((1, 8, 8, 3))
-    made = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(1))
-    with Checkpoints(teacher) as checkpoints:
-        state = {name: {"student": tree} for name, tree in made.items()}
-        checkpoints.save(7, state | {"step": np.int32(7)}, {})
-    workdirs.write_result(teacher, {})
-    config = recipes.distillation("resnet8-wrn_10_1,digits", {"overhaul": {}})
-    config.teacher.checkpoint = str(teacher)
-    config.data.mean = (70.0, 80.0, 90.0)
-    config.epochs = config.evaluate_every_epochs = 1
-    assert train.train_and_evaluate(config, workdir)["final_step"] == STEPS
+    small_runs.distill(teacher, workdir)
     return workdir
 
 
@@ -73,9 +60,7 @@ def copy(run, tmp_path):
 @pytest.fixture
 def alone(copy):
     """A run without a teacher, whose export takes half the time."""
-    config = json.loads((copy / "config.json").read_text())
-    config["teacher"]["checkpoint"] = ""
-    (copy / "config.json").write_text(json.dumps(config))
+    set_fields(copy, "teacher", checkpoint="")
     return copy
 
 
@@ -110,17 +95,17 @@ def exported(request, run, tmp_path_factory):
     if form == "onnx":
         pytest.importorskip("jax2onnx")
     out = tmp_path_factory.mktemp("out") / "a file"
-    before, contents, write = listing(run), {}, export.write
+    before, contents, write = listing(run), {}, checked.write
 
-    def remember(found, image, file, **settings):
-        row = write(found, image, file, **settings)
+    def remember(found, sample, file, *settings):
+        row = write(found, sample, file, *settings)
         contents[found.config["model"]] = file.read_bytes()
         return row
 
     printed = io.StringIO()
     flags = [f"--workdir={run}", f"--format={form}", f"--out={out}"]
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
-        patch.setattr(export, "write", remember)
+        patch.setattr(checked, "write", remember)
         assert export.main([*flags, f"--fold_batch_norm={folded}"]) == 0
     assert listing(run) == before
     assert list(out.parent.iterdir()) == [out]
@@ -252,12 +237,84 @@ def test_the_program_runs_without_kdjax(run, exported, tmp_path):
 
 def test_a_run_of_the_streaming_pipeline(alone, capsys):
     """Its test images are not in memory."""
-    config = json.loads((alone / "config.json").read_text())
-    config["data"]["pipeline"] = "streaming"
-    (alone / "config.json").write_text(json.dumps(config))
+    set_fields(alone, "data", pipeline="streaming")
     status, said, _ = command(capsys, f"--workdir={alone}", "--format=stablehlo")
     assert status == 0
     assert "on 12 test images" in said
+
+
+@pytest.mark.parametrize("form", ["stablehlo", "onnx"])
+def test_normalized_images_with_the_axes_of_pytorch(alone, tmp_path, capsys, form):
+    if form == "onnx":
+        pytest.importorskip("jax2onnx")
+    out = tmp_path / "out"
+    flags = (f"--workdir={alone}", f"--format={form}", f"--out={out}")
+    assert command(capsys, *flags, "--input=float32_nchw")[0] == 0
+    image = digits.load()["test"].image[:4]
+    data = json.loads((alone / "config.json").read_text())["data"]
+    given = (np.float32(image) - np.float32(data["mean"])) / np.float32(data["std"])
+    given = given.transpose(0, 3, 1, 2)
+    if form == "onnx":
+        session = onnx_session(out.read_bytes())
+        assert session.get_inputs()[0].shape == ["B", 3, 8, 8]
+        metadata = session.get_modelmeta().custom_metadata_map
+        assert metadata.pop("model") == "wrn_10_1"
+        assert metadata.pop("input") == "float32_nchw"
+        assert {name: json.loads(text) for name, text in metadata.items()} == {
+            "class_names": list("0123456789"),
+            "mean": data["mean"],
+            "std": data["std"],
+        }
+        (logits,) = session.run(["logits"], {"image": given})
+    else:
+        loaded = jax_export.deserialize(bytearray(out.read_bytes()))
+        (takes,) = loaded.in_avals
+        assert (str(takes.shape[0]), takes.shape[1:]) == ("B", (3, 8, 8))
+        assert takes.dtype == np.float32
+        logits = loaded.call(given)
+    np.testing.assert_allclose(logits, expected(alone, image), atol=1e-4)
+
+
+def test_data_set_that_has_moved(alone, tmp_path, capsys):
+    gone = tmp_path / "gone"
+    set_fields(alone, "data", name="folder", data_dir=str(gone), image_size=8)
+    flags = (f"--workdir={alone}", "--format=stablehlo", "--overwrite")
+    status, said, _ = command(capsys, *flags)
+    assert status == 0
+    assert "on 12 random images" in said
+    assert (
+        f"The test images could not be read: data.data_dir='{gone}': {gone} does not"
+        " hold the folders train" in said
+    )
+    content = (alone / "student.stablehlo").read_bytes()
+    here = tmp_path / "here"
+    write_images(here, "0123456789", {"train": 1, "test": 1})
+    status, said, error = command(capsys, *flags, f"--data_dir={here}")
+    assert (status, error) == (0, "")
+    assert "on 12 test images" in said
+    assert "could not be read" not in said
+    assert len((alone / "student.stablehlo").read_bytes()) == len(content)
+
+
+def test_images_that_cannot_be_used(alone, tmp_path, capsys):
+    flags = (f"--workdir={alone}", "--format=stablehlo")
+    line = refused(capsys, *flags, f"--data_dir={tmp_path}")
+    assert line == (
+        f"--data_dir='{tmp_path}' but data.name='digits' is not read from a folder"
+    )
+    assert refused(capsys, *flags, "--image_size=0") == "--image_size=0 is less than 1"
+    gone, here = tmp_path / "gone", tmp_path / "here"
+    set_fields(alone, "data", name="folder", data_dir=str(gone), image_size=0)
+    before = listing(alone)
+    line = refused(capsys, *flags)
+    assert line.startswith("the size of the images is not known (data.data_dir=")
+    assert line.endswith("or --image_size how large its images are")
+    line = refused(capsys, *flags, f"--data_dir={gone}")
+    assert line.startswith(f"data.data_dir='{gone}': {gone} does not hold the folders")
+    write_images(here, "ab", {"train": 1, "test": 1})
+    line = refused(capsys, *flags, f"--data_dir={here}")
+    assert line == "the network has 10 classes, and the data set 2: a, b"
+    assert listing(alone) == before
 
 
 def test_default_name_and_overwriting(alone, capsys):
@@ -286,9 +343,7 @@ def test_fixed_batch(alone, tmp_path, capsys):
 
 def test_unfinished_run_and_missing_teacher(copy, capsys):
     (copy / "result.json").unlink()
-    config = json.loads((copy / "config.json").read_text())
-    config["teacher"]["checkpoint"] = str(copy / "moved")
-    (copy / "config.json").write_text(json.dumps(config))
+    set_fields(copy, "teacher", checkpoint=str(copy / "moved"))
     status, said, _ = command(capsys, f"--workdir={copy}", "--format=stablehlo")
     assert status == 0
     assert (
@@ -312,13 +367,13 @@ def test_run_without_a_teacher(alone, capsys):
 
 
 def test_a_program_with_other_logits_is_rejected(run, tmp_path, capsys, monkeypatch):
-    fold = export.fold.fold_batch_norms
+    fold = checked.fold.fold_batch_norms
 
     def wrong(*given):
         apply, *rest = fold(*given)
         return lambda variables, image: apply(variables, image) * 1.001, *rest
 
-    monkeypatch.setattr(export.fold, "fold_batch_norms", wrong)
+    monkeypatch.setattr(checked.fold, "fold_batch_norms", wrong)
     line = refused(
         capsys, f"--workdir={run}", "--format=stablehlo", f"--out={tmp_path / 'out'}"
     )
@@ -419,7 +474,7 @@ def test_onnx_of_pools_and_padding():
         x = jnp.pad(x, ((0, 0), (1, 0), (0, 2), (3, 4)), constant_values=5)
         return x.sum((1, 2))
 
-    content = formats.FORMATS["onnx"].write(function, (8, 8, 3), None)
+    content = formats.FORMATS["onnx"].write(function, PIXELS, {})
     image = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
     found = formats.FORMATS["onnx"].load(content)(image)
     np.testing.assert_allclose(found, function(image), rtol=1e-6)
@@ -438,7 +493,7 @@ def test_onnx_has_relus_and_no_noise(capfd):
         x = image.astype(jnp.float32)
         return network.apply(ones, x, train=False)[0]
 
-    content = formats.FORMATS["onnx"].write(function, (8, 8, 3), None)
+    content = formats.FORMATS["onnx"].write(function, PIXELS, {})
     formats.FORMATS["onnx"].load(content)
     names = [node.op_type for node in onnx.load_from_string(content).graph.node]
     assert (names.count("Relu"), names.count("Max")) == (7, 0)
