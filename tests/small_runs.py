@@ -16,7 +16,7 @@ from kdjax.data.split import Split
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
-#: Of the run of `distill`.
+#: Of an epoch of `distill`.
 STEPS = 3
 
 
@@ -33,12 +33,13 @@ def shortcuts():
         jax.config.update("jax_disable_most_optimizations", False)
 
 
-def distill(teacher, workdir):
+def distill(teacher, workdir, epochs=1):
     """Finishes a run on the digits; its teacher is random and normalizes otherwise.
 
     Args:
       teacher: folder that becomes the teacher's work directory.
       workdir: folder that becomes the run's.
+      epochs: of STEPS steps each.
     """
     alone = recipes.alone("resnet8,digits")
     alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
@@ -53,8 +54,9 @@ def distill(teacher, workdir):
     config = recipes.distillation("resnet8-wrn_10_1,digits", {"overhaul": {}})
     config.teacher.checkpoint = str(teacher)
     config.data.mean = (70.0, 80.0, 90.0)
-    config.epochs = config.evaluate_every_epochs = 1
-    assert train.train_and_evaluate(config, workdir)["final_step"] == STEPS
+    config.epochs = config.evaluate_every_epochs = epochs
+    result = train.train_and_evaluate(config, workdir)
+    assert result["final_step"] == epochs * STEPS
 
 
 def set_fields(workdir, section, **values):

@@ -17,6 +17,7 @@ from storage during training, see `choose_pipeline`.
 import hashlib
 import importlib
 import json
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
@@ -133,6 +134,17 @@ def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
         )
     names = json.dumps(describe(config).class_names)
     return {"class_names": hashlib.sha256(names.encode()).hexdigest(), **splits}
+
+
+def prepared_folder(config: ml_collections.ConfigDict) -> str:
+    """Returns the name of a prepared data set's folder in `data.data_dir`, or "".
+
+    Args:
+      config: the `data` part of a configuration.
+    """
+    if config.name not in (*_PREPARED, _IMAGENET) and not config.name.startswith(_TFDS):
+        return ""
+    return re.split("[/:]", _tfds_name(config))[0]
 
 
 def check_pipeline(config: ml_collections.ConfigDict, description: Description) -> None:

@@ -7,6 +7,8 @@ DIR/train/<class>/*.jpg alone, or DIR/<class>/*.jpg, with `data.test_fraction`. 
 files and those of the system, such as Thumbs.db, are ignored.
 """
 
+import os
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +92,51 @@ def open_sources(
         for split, source in layout.sources.items():
             splits[split], bad[split] = _without_bad(source)
     return Loaded(splits, _report(data_dir, bad_images, layout, splits, bad))
+
+
+def open_labeled(
+    folder: str, class_names: tuple[str, ...], bad_images: str = "error"
+) -> FolderSource:
+    """Opens the images FOLDER/<class>/*.jpg of known classes.
+
+    Args:
+      folder: the folder; some classes may be missing.
+      class_names: in the order of the labels.
+      bad_images: as for `load`.
+
+    Raises:
+      ValueError: in one line, for folders of other names, or files that cannot be used.
+    """
+    root = pathlib.Path(folder).expanduser()
+    return _good(root, *folder_layout.list_labeled(root, class_names), bad_images)
+
+
+def open_unlabeled(path: str, bad_images: str = "error") -> FolderSource:
+    """Opens an image file, or those in a folder and below; their labels are -1.
+
+    Args:
+      path: the file or folder.
+      bad_images: as for `load`.
+
+    Raises:
+      FileNotFoundError: if there is neither.
+      ValueError: in one line, for files that cannot be used.
+    """
+    root = pathlib.Path(path).expanduser()
+    return _good(root, *folder_layout.list_unlabeled(root), bad_images)
+
+
+def _good(
+    root: pathlib.Path, source: FolderSource, others: dict[str, str], bad_images: str
+) -> FolderSource:
+    """Returns the files of a source that can be used."""
+    bad = {}
+    if bad_images == "skip":
+        source, bad = _without_bad(source)
+    _report_bad(root, bad_images, [others | bad], len(source))
+    if not len(source):
+        raise ValueError(f"{setting(root)}: has no good images")
+    return source
 
 
 def fingerprint(data_dir: str, test_fraction: float = 0.0) -> dict[str, str]:
@@ -185,17 +232,8 @@ def _report(
     if layout.note:
         note(layout.note)
     bad = {split: layout.others[split] | found for split, found in bad.items()}
-    lines = [
-        f"{name} ({found[name]})" for found in bad.values() for name in sorted(found)
-    ]
-    if lines:
-        total = len(lines) + sum(len(found.label) for found in splits.values())
-        files = f"{len(lines)} of {total} files cannot be used: {some(lines)}"
-        if bad_images == "error":
-            raise ValueError(
-                f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
-            )
-        note(f"{setting(data_dir)}: skipped, {files}")
+    good = sum(len(found.label) for found in splits.values())
+    _report_bad(data_dir, bad_images, list(bad.values()), good)
     classes = np.unique(splits["train"].label)
     if missing := np.delete(np.asarray(layout.class_names), classes).tolist():
         raise ValueError(
@@ -205,6 +243,32 @@ def _report(
     if not all(len(found.label) for found in splits.values()):
         raise ValueError(f"{setting(data_dir)}: test has no good images")
     return {split: len(found) for split, found in bad.items()}
+
+
+def _report_bad(
+    data_dir: str | os.PathLike[str],
+    bad_images: str,
+    bad: list[dict[str, str]],
+    good: int,
+) -> None:
+    """Raises for bad files; says how many there are if `bad_images` is "skip".
+
+    Args:
+      data_dir: the folder.
+      bad_images: as for `load`.
+      bad: for each split, reasons by name of the files that cannot be used.
+      good: number of the other files.
+    """
+    lines = [f"{name} ({found[name]})" for found in bad for name in sorted(found)]
+    if not lines:
+        return
+    total = len(lines) + good
+    files = f"{len(lines)} of {total} files cannot be used: {some(lines)}"
+    if bad_images == "error":
+        raise ValueError(
+            f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
+        )
+    note(f"{setting(data_dir)}: skipped, {files}")
 
 
 def _size(shape: tuple[int, ...]) -> str:

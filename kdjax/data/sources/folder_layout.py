@@ -27,7 +27,7 @@ EXTENSIONS = (
 )
 
 #: Folders of test images; the first one that has classes is taken.
-_TESTS = ("test", "val", "valid", "validation")
+TESTS = ("test", "val", "valid", "validation")
 _ADVICE = (
     "data.test_fraction=0.2 would test on a fifth of the images in train, or in one"
     " folder a class"
@@ -90,6 +90,44 @@ def list_layout(data_dir: str, test_fraction: float = 0.0) -> Layout:
     return Layout(class_names, folders, sources, others, note)
 
 
+def class_folders(folder: pathlib.Path) -> tuple[str, ...]:
+    """Returns the sorted names of the folders in a folder, which may be classes."""
+    return tuple(sorted(_folders(folder, "")))
+
+
+def list_labeled(
+    folder: pathlib.Path, class_names: tuple[str, ...]
+) -> tuple[FolderSource, dict[str, str]]:
+    """Lists the images FOLDER/<class>/*.jpg of known classes; some may be missing.
+
+    Returns:
+      The image files, and the reason why each other file is none.
+
+    Raises:
+      ValueError: if there is a folder of another name, or there are no images.
+    """
+    if unknown := sorted(set(class_folders(folder)) - set(class_names)):
+        raise ValueError(
+            f"{setting(folder)}: {len(unknown)} folders are no classes of the network:"
+            f" {some(unknown)}; its classes are {some(class_names)}"
+        )
+    return _list_split(folder, "", class_names)
+
+
+def list_unlabeled(path: pathlib.Path) -> tuple[FolderSource, dict[str, str]]:
+    """Lists an image file, or all in a folder and below, labeled -1; as `list_labeled`.
+
+    Raises:
+      FileNotFoundError: if there is neither.
+    """
+    if path.is_file():
+        return FolderSource(path.parent, [path.name], np.array([-1], np.int32)), {}
+    problems = dict(_list_files(path, ""))
+    names = sorted(name for name, problem in problems.items() if not problem)
+    others = {name: problem for name, problem in problems.items() if problem}
+    return FolderSource(path, names, np.full(len(names), -1, np.int32)), others
+
+
 def _find_root(data_dir: str) -> pathlib.Path:
     if not data_dir:
         raise ValueError(
@@ -101,7 +139,7 @@ def _find_root(data_dir: str) -> pathlib.Path:
 
 def _train_folder(root: pathlib.Path, test_fraction: float) -> str:
     """Returns the name of the folder of the training images, or "" for the root."""
-    tests = [name for name in _TESTS if (root / name).is_dir()]
+    tests = [name for name in TESTS if (root / name).is_dir()]
     if (root / "train").is_dir():
         if tests or test_fraction:
             return "train"
@@ -109,7 +147,7 @@ def _train_folder(root: pathlib.Path, test_fraction: float) -> str:
         return ""
     raise ValueError(
         f"{setting(root)}: {root} does not hold the folders train, and"
-        f" {', '.join(_TESTS[:-1])} or {_TESTS[-1]}; {_ADVICE}"
+        f" {', '.join(TESTS[:-1])} or {TESTS[-1]}; {_ADVICE}"
     )
 
 
@@ -131,7 +169,7 @@ def _test_folders(
 ) -> tuple[list[str], list[str]]:
     """Returns the folders that may be the test split, and why others may not."""
     found, passed = [], []
-    for name in _TESTS:
+    for name in TESTS:
         if not (root / name).is_dir():
             continue
         folders = _folders(root, name)
