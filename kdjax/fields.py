@@ -198,6 +198,12 @@ FIELDS: dict[str, Field] = {
         default="last",
         doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
     ),
+    "teacher.classes": Field(
+        default="same",
+        choices=("same", "any"),
+        doc='The names of its classes, where known, must be the "same" as the data'
+        ' set\'s; "any" does not compare them.',
+    ),
     "teacher.batch_norm": Field(
         default="batch",
         choices=("batch", "running"),

@@ -27,6 +27,7 @@ class Data(NamedTuple):
 
     Attributes:
       num_classes: number of labels, K.
+      class_names: in the order of the labels.
       train: the training split.
       train_batches: shuffled and augmented batches of it.
       eval_name: name of the split that is evaluated on during training: "validation" if
@@ -38,6 +39,7 @@ class Data(NamedTuple):
     """
 
     num_classes: int
+    class_names: tuple[str, ...]
     train: Split | LazySplit
     train_batches: TrainBatches
     eval_name: str
@@ -88,6 +90,7 @@ def load_data(config: ml_collections.ConfigDict) -> Data:
       FileNotFoundError: if the data set is not prepared.
     """
     loaded = datasets.load(config.data)
+    description = datasets.describe(config.data)
     splits = {
         "train": loaded.train,
         "validation": loaded.validation,
@@ -95,7 +98,8 @@ def load_data(config: ml_collections.ConfigDict) -> Data:
     }
     eval_name = "test" if loaded.validation is None else "validation"
     return Data(
-        num_classes=datasets.describe(config.data).num_classes,
+        num_classes=description.num_classes,
+        class_names=description.class_names,
         train=loaded.train,
         train_batches=pipeline.train_batches(
             loaded.train,
@@ -177,6 +181,7 @@ def load_teacher(
         data.num_classes,
         data.image_shape,
         normalization=Normalization(tuple(config.data.mean), tuple(config.data.std)),
+        class_names=data.class_names,
         dtype=jnp.dtype(config.dtype),
         axis_name=_batch_norm_axis(config),
     )

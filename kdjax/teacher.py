@@ -1,6 +1,7 @@
 """The teacher: a network that an earlier run trained."""
 
-from collections.abc import Iterator
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -16,7 +17,7 @@ from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
 from kdjax.evaluate import Evaluation
-from kdjax.runs import console, trained
+from kdjax.runs import console, inputs, trained
 
 #: Level of the test whether a teacher is better than chance.
 _LEVEL = 0.01
@@ -73,6 +74,7 @@ def load(
     image_shape: tuple[int, int, int],
     *,
     normalization: Normalization,
+    class_names: Sequence[str] | None = None,
     axis_name: str | None = None,
     **kwargs: Any,
 ) -> LoadedTeacher:
@@ -83,6 +85,8 @@ def load(
       num_classes: of the data set.
       image_shape: of the data set, [H, W, 3].
       normalization: of the images that the teacher will be given.
+      class_names: of the data set, in the order of the labels; None does not compare
+        them with the teacher's.
       axis_name: device axis of synchronized batch norms, or None.
       **kwargs: passed to `models.build`.
 
@@ -103,6 +107,8 @@ def load(
             f"{num_classes}: train it on these first, with init.checkpoint="
             f"{config.checkpoint!r} and init.classifier='new'"
         )
+    if class_names is not None and config.classes == "same":
+        _check_class_names(field, config.checkpoint, class_names)
     trained_with = Normalization(
         *(tuple(run.config["data"][name]) for name in ("mean", "std"))
     )
@@ -114,6 +120,16 @@ def load(
     network = build(axis_name)
     trained.check_shapes(field, network, run.variables, image_shape)
     return LoadedTeacher(network, build(None), run.variables)
+
+
+def _check_class_names(field: str, workdir: str, class_names: Sequence[str]) -> None:
+    """Rejects a teacher of classes with other names, or in another order."""
+    known = inputs.class_names(pathlib.Path(workdir))
+    if known and (difference := inputs.other_class(known, class_names)):
+        raise ValueError(
+            f"{field} was trained for other classes than those of the data set: "
+            f"{difference}; teacher.classes='any' does not compare their names"
+        )
 
 
 def _renormalized(

@@ -44,6 +44,24 @@ def test_loads_what_was_trained(trained):
     assert loaded.variables["batch_stats"].keys() <= loaded.variables["params"].keys()
 
 
+def test_a_teacher_of_other_classes_is_refused(trained):
+    config = settings(trained).teacher
+    names = [str(digit) for digit in range(10)]
+    swapped = [*names[:3], "4", "3", *names[5:]]
+
+    def load(names):
+        return teacher.load(
+            config, 10, IMAGE, normalization=NORMALIZATION, class_names=names
+        )
+
+    load(names)
+    message = r"other classes .*: class 3 was '3' and is '4'; teacher\.classes='any' d"
+    with pytest.raises(ValueError, match=message):
+        load(swapped)
+    config.classes = "any"
+    load(swapped)
+
+
 def test_a_run_that_is_not_finished_is_refused_but_for_a_named_step(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()

@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from kdjax import models
 from kdjax.interop import torch_layout
-from kdjax.runs import inventory, trained
+from kdjax.runs import inputs, inventory, trained
 
 
 def export(
@@ -59,6 +59,8 @@ def export(
         "mean": json.dumps(run.data.mean),
         "std": json.dumps(run.data.std),
     }
+    if (names := inputs.class_names(workdir)) is not None:
+        metadata["class_names"] = json.dumps(names)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(out.name + ".partial")
     safetensors.numpy.save_file(state_dict, partial, metadata)

@@ -31,7 +31,7 @@ from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout, torch_match
-from kdjax.runs import trained, workdirs
+from kdjax.runs import inputs, trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
 #: Data set of a network that was trained on none of those that kdjax reads.
@@ -107,6 +107,9 @@ def _write(
     shutil.rmtree(partial, ignore_errors=True)
     workdirs.create(partial, config)
     workdirs.write_json(partial / trained.SOURCE, source)
+    if config.data.name:
+        names = datasets.describe(config.data).class_names
+        inputs.write(partial, {"class_names": names})
     # As in a run, at step 0: kdjax has not trained it.
     state = {
         collection: {"student": variables[collection], "methods": {}}

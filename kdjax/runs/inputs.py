@@ -7,6 +7,7 @@ labels, images or another teacher under the same names.
 import hashlib
 import itertools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -74,6 +75,20 @@ def check(
             )
 
 
+def class_names(workdir: pathlib.Path) -> tuple[str, ...] | None:
+    """Returns the names of a trained network's classes; None if they are not known."""
+    stored = workdirs.read_json(workdirs.folder(workdir) / NAME) or {}
+    return tuple(stored.get("class_names", ())) or None
+
+
+def other_class(before: Sequence[str], now: Sequence[str]) -> str | None:
+    """Names the first class that differs; None if none does."""
+    for label, (old, new) in enumerate(itertools.zip_longest(before, now)):
+        if old != new:
+            return f"class {label} was {old!r} and is {new!r}"
+    return None
+
+
 def _differences(
     key: str, before: Any, now: Any, config: ml_collections.ConfigDict
 ) -> str:
@@ -81,9 +96,7 @@ def _differences(
     if key == "teacher":
         return f"teacher.checkpoint={config.teacher.checkpoint!r} has other weights"
     if key == "class_names":
-        pairs = itertools.zip_longest(before, now)
-        label, (old, new) = next((k, p) for k, p in enumerate(pairs) if p[0] != p[1])
-        return f"class {label} was {old!r} and is {new!r}"
+        return other_class(before, now)
     splits = sorted(before.keys() | now.keys())
     return "; ".join(
         f"the {split} images were {before.get(split)} and are {now.get(split)}"
@@ -93,6 +106,5 @@ def _differences(
 
 
 def write(workdir: pathlib.Path, now: dict[str, Any]) -> None:
-    """Stores what a run reads, unless that is stored already."""
-    if not (workdir / NAME).exists():
-        workdirs.write_json(workdir / NAME, now)
+    """Stores what a run reads."""
+    workdirs.write_json(workdir / NAME, now)

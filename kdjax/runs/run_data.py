@@ -1,6 +1,5 @@
 """The data set of a trained network, as far as it can be found now."""
 
-import json
 import pathlib
 from typing import NamedTuple
 
@@ -9,11 +8,8 @@ import ml_collections
 from kdjax.data import datasets
 from kdjax.data.messages import some
 from kdjax.data.split import Description, LazySplit
-from kdjax.runs import workdirs
+from kdjax.runs import inputs
 from kdjax.runs.trained import TrainedModel
-
-#: File of a work directory that holds the class names in order; older runs have none.
-_INPUTS = "inputs.json"
 
 #: Data sets that lie in no folder of the user's.
 WITHOUT_FOLDER = ("", "digits")
@@ -93,7 +89,7 @@ def find(
         config.image_size = image_size
     # The images are read once, and perhaps only a few of them.
     config.pipeline = "streaming"
-    names = _stored_class_names(workdir)
+    names = inputs.class_names(workdir)
     if not config.name:
         return RunData(config, None, "the data set of the run is not known", names)
     try:
@@ -106,13 +102,6 @@ def find(
     return RunData(config, description, "", description.class_names)
 
 
-def _stored_class_names(workdir: pathlib.Path) -> tuple[str, ...] | None:
-    file = workdirs.folder(workdir) / _INPUTS
-    if not file.exists():
-        return None
-    return tuple(json.loads(file.read_text()).get("class_names", ())) or None
-
-
 def _check_classes(
     stored: tuple[str, ...] | None, description: Description, num_classes: int
 ) -> None:
@@ -123,9 +112,7 @@ def _check_classes(
             f"the network has {num_classes} classes, and the data set"
             f" {len(found)}: {some(found)}"
         )
-    if stored is not None and stored != found:
-        label = next(k for k in range(num_classes) if stored[k] != found[k])
+    if stored and (difference := inputs.other_class(stored, found)):
         raise ValueError(
-            f"class {label} of the network is {stored[label]!r}, and that of the data"
-            f" set {found[label]!r}"
+            f"the data set has other classes than the network: {difference}"
         )

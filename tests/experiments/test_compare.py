@@ -74,9 +74,7 @@ def test_a_finished_run_or_an_import_is_a_teacher(tmp_path, file):
     assert folders(given)[0] == "students/wrn_10_1/seed_0"
     assert given[-1].teacher == tmp_path
     for pairs in (["wrn_16_1-wrn_10_1"], ["wrn_16_2-wrn_10_1", "wrn_16_1-wrn_10_1"]):
-        with pytest.raises(
-            ValueError, match="holds a wrn_16_2, and the pairs ask"
-        ):
+        with pytest.raises(ValueError, match="holds a wrn_16_2, and the pairs ask"):
             plan(teacher=tmp_path, pairs=pairs)
 
 
