@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from scipy import special
 
 from kdjax import models, objective
 from kdjax.data import normalization
@@ -159,6 +158,8 @@ def check_above_chance(evaluation: Evaluation, split: str) -> None:
       ValueError: if answering the most frequent class would give as many right answers
         in more than `_LEVEL` of all splits.
     """
+    from scipy import special  # Slow to import.
+
     count = len(evaluation.label)
     right = int(np.sum(evaluation.prediction == evaluation.label))
     chance = np.bincount(evaluation.label).max() / count
