@@ -10,6 +10,7 @@ from kdjax import objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.augment.mixup import Mixed
 from kdjax.data.pipeline.batches import Batch
+from kdjax.distill.kd import Kd
 
 CLASSES = 3
 LABEL, OTHER = np.array([0, 1, 2, 0, 1]), np.array([1, 1, 0, 2, 2])
@@ -107,3 +108,33 @@ def test_a_step_by_a_share_of_one_is_bitwise_that_without_mixing():
         for b in (batch, batch._replace(mixed=whole))
     )
     jax.tree.map(np.testing.assert_array_equal, mixed, plain)
+
+
+def test_the_weight_of_a_method_rises_over_the_epochs_of_its_warm_up():
+    """By `min(epoch / warmup, 1)` in the releases, which count epochs from 1."""
+    network, batch = Linear(), batch_of(LABEL)
+    student = network.init(jax.random.key(0), batch.image, train=True)["params"]
+    loss = objective.student_objective(
+        network,
+        network,
+        {"kd": Kd(weight=2.0, warm_up=4)},
+        teacher_train=False,
+    )
+    teacher = jax.tree.map(lambda x: 3 * x, student)
+
+    @jax.jit
+    def measure(epoch):
+        found = loss(
+            {"student": student, "methods": {"kd": {}}},
+            {"student": {}, "methods": {"kd": {}}},
+            objective.Frozen({"params": teacher}, {"kd": {}}),
+            batch,
+            jax.random.key(0),
+            epoch,
+        )
+        means = jax.tree.map(jnp.mean, found.values)
+        distilled = found.loss - means.pop("cross_entropy")
+        return distilled / (means["kd/divergence"] * 2.0)
+
+    shares = [float(measure(jnp.asarray(epoch))) for epoch in (0, 1, 3, 4, 9)]
+    np.testing.assert_allclose(shares, [0.25, 0.5, 1, 1, 1], rtol=1e-5)
