@@ -207,7 +207,8 @@ def evaluate_on_test(
     found, prediction = {}, None
     if experiment.teacher:
         teacher = Evaluator(experiment.teacher.network, batches, jax.devices())
-        found["teacher_test"], prediction = teacher(experiment.teacher.variables)
+        evaluation = teacher(experiment.teacher.variables)
+        found["teacher_test"], prediction = evaluation.metrics, evaluation.prediction
     student = Evaluator(
         experiment.student, batches, jax.devices(), teacher_prediction=prediction
     )
