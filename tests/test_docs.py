@@ -4,7 +4,8 @@ import pathlib
 import re
 import sys
 
-from kdjax import train
+from kdjax import recipes, train
+from kdjax.data import datasets
 
 EXAMPLES = pathlib.Path(__file__).parent.parent / "docs" / "examples"
 
@@ -24,3 +25,18 @@ def test_from_python(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert re.search(r"teacher: [\d.]+%\n", printed)
     assert re.search(r"predicted: \[[\d ]+\] true: \[[\d ]+\]", printed)
+
+
+def test_the_untidy_folder_is_read_as_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec((EXAMPLES / "make_images.py").read_text(), {"__name__": "make_images"})
+    config = recipes.alone("wrn_10_1,cifar100").data
+    config.name, config.data_dir, config.image_size = "folder", "insects", 16
+    found = datasets.describe(config)
+    assert found.class_names == ("ants", "bees", "wasps")
+    data = datasets.load(config)
+    assert (data.train.num_examples, data.test.num_examples) == (180, 60)
+    said = " ".join(capsys.readouterr().err.split())
+    page = " ".join((EXAMPLES.parent / "own_images.md").read_text().split())
+    assert said
+    assert said in page
