@@ -96,15 +96,22 @@ def _phases(
     ]
 
 
-def _network(name: str, data: datasets.Description) -> tuple[str, str]:
-    """Returns a network's name and its number of trained parameters."""
+def _network(name: str, data: datasets.Description) -> tuple[str, ...]:
+    """Returns a network's name, its number of trained parameters, and a caution.
+
+    A network for large images shrinks small ones to nothing.
+    """
     network = models.build(name, data.num_classes)
     image = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
     variables = jax.eval_shape(
         lambda x: network.init(jax.random.key(0), x, train=False), image
     )
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
-    return name, f"{count:,} parameters"
+    described = name, f"{count:,} parameters"
+    size = models.image_size(name)
+    if min(data.image_shape[:2]) <= size // 2 and "@" in name:
+        return *described, f"made for images of {size}x{size}"
+    return described
 
 
 def _line(label: str, *parts: str) -> str:
