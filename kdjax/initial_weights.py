@@ -61,6 +61,6 @@ def load(
 
 
 def replace(drawn: dict[str, Any], loaded: dict[str, Any] | None) -> dict[str, Any]:
-    """Returns drawn variables with the loaded modules in the place of theirs."""
+    """Returns drawn variables, or loaded ones of the modules that were loaded."""
     loaded = loaded or {}
     return {name: {**x, **loaded.get(name, {})} for name, x in drawn.items()}

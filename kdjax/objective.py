@@ -123,12 +123,7 @@ def student_objective(
       task_weight: weight of the cross-entropy. With 0 there is no task gradient to clip
         to, and all gradients are added up.
     """
-    clips = {
-        name: method
-        for name, method in methods.items()
-        if task_weight and method.gradient_combination == "clip"
-    }
-    adds = {name: method for name, method in methods.items() if name not in clips}
+    adds, clips = _by_combination(methods, task_weight)
     input_gradient = any(method.needs_input_gradient for method in methods.values())
 
     def objective(params, batch_stats, frozen, batch, key, epoch):
@@ -168,6 +163,18 @@ def student_objective(
         )
 
     return objective
+
+
+def _by_combination(
+    methods: Mapping[str, Method], task_weight: float
+) -> tuple[dict[str, Method], dict[str, Method]]:
+    """Returns the methods whose gradients are added up and those that are clipped."""
+    clips = {
+        name: method
+        for name, method in methods.items()
+        if task_weight and method.gradient_combination == "clip"
+    }
+    return {name: x for name, x in methods.items() if name not in clips}, clips
 
 
 class _Step(NamedTuple):

@@ -100,13 +100,9 @@ def write(
             f"{name} cannot be written as {form}: {reason}{hint}"
         ) from error
     expected = np.asarray(jax.jit(in_flax)(sample.image))
-    difference = np.max(np.abs(logits - expected)) / np.max(np.abs(expected))
-    if not difference <= TOLERANCE:
-        raise ValueError(
-            f"on {sample} the {form} program of {name} differs from it by "
-            f"{difference:.1e} of the largest logit, more than {TOLERANCE:.0e}: not "
-            "written"
-        )
+    difference = _difference(
+        logits, expected, f"on {sample} the {form} program of {name}"
+    )
     return {
         "network": name,
         "file, bytes": f"{file.stat().st_size:,}",
@@ -117,6 +113,21 @@ def write(
         ),
         "largest difference": f"{difference:.1e}",
     }
+
+
+def _difference(logits: np.ndarray, expected: np.ndarray, where: str) -> float:
+    """Returns the largest difference as a part of the largest logit.
+
+    Raises:
+      ValueError: if it is more than `TOLERANCE`.
+    """
+    difference = np.max(np.abs(logits - expected)) / np.max(np.abs(expected))
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"{where} differs from it by {difference:.1e} of the largest logit, more "
+            f"than {TOLERANCE:.0e}: not written"
+        )
+    return difference
 
 
 def _normalization(run: TrainedModel) -> Normalization:

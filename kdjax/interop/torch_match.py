@@ -75,15 +75,15 @@ def find(model: str, file: Mapping[str, StateDict], key: str | None = None) -> M
       key: place to take the weights from; None for the only one where they fit.
 
     Raises:
-      ValueError: in one line, if there is no such network, or it fits nowhere, or in
-        several places of which none was chosen; or if the weights are damaged.
+      ValueError: in one line, if there is no such network, or it fits nowhere, or
+        under several keys of which none was chosen; or if the weights are damaged.
     """
     attempts = list(_attempts(model, file))
     if key is not None:
-        places = [attempt.place for attempt in attempts]
+        known = [attempt.place for attempt in attempts]
         attempts = [attempt for attempt in attempts if str(attempt.place) == key]
         if not attempts:
-            raise ValueError(f"key={key!r} is none of {_listed(places)}")
+            raise ValueError(f"key={key!r} is none of {_listed(known)}")
     # Of several layouts that fit a place, the first counts.
     fitting = {a.place: a for a in reversed(attempts) if not a.mismatch.count}
     if not fitting:
@@ -98,8 +98,8 @@ def find(model: str, file: Mapping[str, StateDict], key: str | None = None) -> M
     return Match(place, found.layout, found.num_classes, arrays)
 
 
-def _listed(places: Iterable[Place]) -> str:
-    return ", ".join(dict.fromkeys(repr(str(place)) for place in places))
+def _listed(found: Iterable[Place]) -> str:
+    return ", ".join(dict.fromkeys(repr(str(place)) for place in found))
 
 
 def _attempts(model: str, file: Mapping[str, StateDict]) -> Iterator[_Attempt]:
