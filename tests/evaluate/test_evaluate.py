@@ -188,8 +188,8 @@ def test_other_classes_are_refused(alone, tmp_path, capsys):
     (tmp_path / "2").rename(tmp_path / "two")
     line = refused(capsys, "--workdir", alone, f"--data_dir={tmp_path}")
     assert line == (
-        f"data.data_dir='{tmp_path}': 2 folders are no classes of the network: copy,"
-        " two; its classes are 0, 1, 2, 3, 4 and 5 more"
+        f"data.data_dir='{tmp_path}': 2 of 3 folders are no classes of the network:"
+        " copy, two; its classes are 0, 1, 2, 3, 4 and 5 more"
     )
 
 
@@ -210,7 +210,7 @@ def test_a_data_set_that_has_moved(alone, tmp_path, capsys):
     line = refused(capsys, "--workdir", alone, f"--data_dir={here}")
     assert line.endswith("than the network: class 9 was 'k' and is 'j'")
     line = refused(capsys, "--workdir", alone, f"--data_dir={here / 'val'}")
-    assert "1 folders are no classes of the network: j;" in line
+    assert "1 of 10 folders are no classes of the network: j;" in line
     line = refused(
         capsys, "--workdir", alone, f"--data_dir={here / 'val'}", "--split=test"
     )

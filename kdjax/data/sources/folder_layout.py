@@ -106,10 +106,11 @@ def list_labeled(
     Raises:
       ValueError: if there is a folder of another name, or there are no images.
     """
-    if unknown := sorted(set(class_folders(folder)) - set(class_names)):
+    found = class_folders(folder)
+    if unknown := sorted(set(found) - set(class_names)):
         raise ValueError(
-            f"{setting(folder)}: {len(unknown)} folders are no classes of the network:"
-            f" {some(unknown)}; its classes are {some(class_names)}"
+            f"{setting(folder)}: {len(unknown)} of {len(found)} folders are no classes"
+            f" of the network: {some(unknown)}; its classes are {some(class_names)}"
         )
     return _list_split(folder, "", class_names)
 
