@@ -40,7 +40,7 @@ onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt
 
 $(INSTALLED): requirements.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  f"kdjax needs Python 3.11 or newer, not {sys.version.split()[0]}: \
 	  make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv

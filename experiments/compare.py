@@ -383,11 +383,7 @@ def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
     failures = runner.run(cells)
     done = sum(cell.done for cell in cells)
     if done:
-        try:
-            print(report.write(out, out))
-        except ModuleNotFoundError as error:
-            print(report.terminal(*report.collect(out)))
-            print(f"no files and curves: {error}")
+        print(report.write(out, out))
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)

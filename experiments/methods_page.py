@@ -3,12 +3,13 @@
 python -m experiments.methods_page > docs/methods.md
 """
 
+import inspect
 import string
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import tabulate
 
-from kdjax import distill
+from kdjax import distill, losses
 from kdjax.distill import __main__ as table
 
 from . import published
@@ -38,6 +39,15 @@ _HYPERPARAMETERS = """
 With their defaults; `--config.methods.NAME.FIELD=VALUE` sets one. Those of published
 figures that differ, by pair or data set, are in `kdjax/method_recipes.py`, which
 configs/distill.py applies.
+"""
+
+_LOSSES = """
+## Loss functions
+
+The same formulas as pure functions for any training loop: student first,
+hyperparameters by keyword, one value an example. The teacher's gradient is not stopped:
+that is the caller's choice. `help(kdjax.losses.kd)` gives shapes, source and
+differences from the original.
 """
 
 _FIGURES = """
@@ -71,6 +81,16 @@ def page() -> Iterator[str]:
         }
         for name in sorted(distill.METHODS)
     )
+    yield from _LOSSES.splitlines()
+    yield ""
+    yield from _markdown(
+        {
+            "`kdjax.losses`": f"`{name}{_signature(function)}`",
+            "value": inspect.getdoc(function).partition("\n")[0].replace("|", "\\|"),
+        }
+        for name, function in sorted(vars(losses).items())
+        if name in losses.__all__
+    )
     yield from _FIGURES.splitlines()
     yield from _benchmark()
     yield from ("", "Other figures:", "")
@@ -89,6 +109,20 @@ def page() -> Iterator[str]:
         }
         for f in published.read()
         if f.pair not in benchmark or f.recipe == "mhgd"
+    )
+
+
+def _signature(function: Callable) -> str:
+    """Returns the parameters of a function with their defaults, without types."""
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return str(
+        signature.replace(
+            parameters=parameters, return_annotation=inspect.Signature.empty
+        )
     )
 
 

@@ -191,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = out.parent
     try:
         print(write(flags.runs, out))
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
     return 0
@@ -200,6 +200,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def write(source: Path | None, out: Path) -> str:
     """Writes the table and the learning curves; returns the table and their names.
 
+    Without matplotlib no curves are drawn.
+
     Args:
       source: see `collect`.
       out: folder to write to.
@@ -207,20 +209,22 @@ def write(source: Path | None, out: Path) -> str:
     Raises:
       ValueError: see `collect`.
       OSError: if a file cannot be written.
-      ModuleNotFoundError: if matplotlib is not installed.
     """
-    installation.require_extra("report", needed_by="experiments.report")
     blocks, unfinished = collect(source)
     out.mkdir(parents=True, exist_ok=True)
     command = ["python", "-m", "experiments.report", f"--runs={source}", f"--out={out}"]
     page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
-    # matplotlib takes most of a second, which errors need not wait for.
-    from . import curves
-
     page.write_text(markdown(blocks, unfinished, shlex.join(command)), encoding="utf-8")
     _write_csv(blocks, sheet)
+    said = f"{terminal(blocks, unfinished)}\nwrote {page} {sheet}"
+    try:
+        installation.require_extra("report", needed_by="drawing curves")
+        # matplotlib takes most of a second, which errors need not wait for.
+        from . import curves
+    except ModuleNotFoundError as error:
+        return f"{said}; {error}"
     curves.draw(blocks, plot)
-    return f"{terminal(blocks, unfinished)}\nwrote {page} {sheet} {plot}"
+    return f"{said} {plot}"
 
 
 def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:

@@ -12,7 +12,7 @@ def require_extra(extra: str, needed_by: str) -> None:
     is checked.
 
     Args:
-      extra: its name, as in `pip install "kdjax[train]"`.
+      extra: its name, as in `pip install ".[train]"`.
       needed_by: part of the package, for the message.
 
     Raises:
@@ -34,10 +34,11 @@ def require_extra(extra: str, needed_by: str) -> None:
                 missing.append(package)
     if missing:
         message = (
-            f'{needed_by} needs {", ".join(missing)}: pip install "kdjax[{extra}]"'
+            f"{needed_by} needs {', '.join(missing)}: in the checkout of kdjax, "
+            f'pip install ".[{extra}]"'
         )
         if extra in ("train", "data"):
-            message += '; for all that training needs, "kdjax[train,data]"'
+            message += '; for all that training needs, ".[train,data]"'
         raise ModuleNotFoundError(message)
 
 

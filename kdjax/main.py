@@ -67,11 +67,14 @@ def main(argv: list[str]) -> None:
     """Runs the command; a user's mistake ends it with one line and status 2."""
     if len(argv) > 1:
         _refuse(f"unexpected argument {argv[1]!r}")
-    with console.progress("kdjax: importing JAX"):
-        import jax
+    try:
+        with console.progress("kdjax: importing JAX"):
+            import jax
 
-        from kdjax import train
-        from kdjax.runs import multihost, signals, summary, workdirs
+            from kdjax import train
+            from kdjax.runs import multihost, signals, summary, workdirs
+    except ModuleNotFoundError as error:  # Of an extra that is not installed.
+        _refuse(error)
     _set_up_process(jax.config)
     resume = f"the same command resumes (status {signals.STOPPED})"
     workdir = _WORKDIR.value
@@ -160,4 +163,9 @@ def _refuse(error: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    try:
+        app.run(main, flags_parser=_parse_flags)
+    except KeyboardInterrupt:
+        # Before the run handles signals itself; nothing is lost.
+        print("kdjax: interrupted before the start", file=sys.stderr)
+        sys.exit(75)

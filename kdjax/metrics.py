@@ -22,6 +22,11 @@ class RunningMeans:
         """Returns the sums and the number of examples."""
         return {"totals": dict(self._totals), "count": self._count}
 
+    @property
+    def count(self) -> int:
+        """Examples since the last reset."""
+        return self._count
+
     def add(self, values: Mapping[str, float], *, count: int, step: int) -> None:
         """Adds the means of one step over `count` examples.
 

@@ -19,6 +19,7 @@ from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Method, Outputs, compatibility
 from kdjax.evaluate import Evaluator
+from kdjax.runs import console
 from kdjax.teacher import LoadedTeacher
 
 
@@ -189,7 +190,8 @@ def load_teacher(
     variables = jax.device_put(teacher.variables, step_lib.replicated(jax.devices()))
     teacher = teacher._replace(variables=variables)
     evaluate = Evaluator(teacher.network, data.eval_batches, jax.devices())
-    teacher = teacher._replace(evaluation=evaluate(variables))
+    with console.progress("evaluating the teacher"):
+        teacher = teacher._replace(evaluation=evaluate(variables))
     teacher_lib.check_above_chance(teacher.evaluation, data.eval_name)
     return teacher
 

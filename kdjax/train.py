@@ -91,8 +91,7 @@ def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
     student = setup.build_student(config, data)
     weights = setup.load_initial_weights(config, data, student)
     methods = setup.build_methods(config, data)
-    with console.progress("evaluating the teacher"):
-        teacher = setup.load_teacher(config, data, methods)
+    teacher = setup.load_teacher(config, data, methods)
     precomputed = setup.precompute(config, data, teacher, methods)
     return Experiment(config, data, student, methods, teacher, precomputed, weights)
 

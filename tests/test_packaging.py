@@ -53,7 +53,10 @@ def test_missing_packages_are_named_with_their_extra(monkeypatch):
             'another.one; extra == "data"',
         ],
     )
-    message = 'kdjax.runs needs no-such-package: pip install "kdjax[train]"'
+    message = (
+        "kdjax.runs needs no-such-package: in the checkout of kdjax, "
+        'pip install ".[train]"; for all'
+    )
     with pytest.raises(ModuleNotFoundError, match=re.escape(message)):
         installation.require_extra("train", needed_by="kdjax.runs")
 

@@ -15,7 +15,7 @@ import sys
 import jax
 import jax.numpy as jnp
 
-from kdjax import models, recipes, train
+from kdjax import method_recipes, models, recipes, train
 from kdjax.data import datasets, normalization
 from kdjax.runs import trained
 
@@ -28,7 +28,7 @@ result = train.train_and_evaluate(teacher, folder / "teacher")
 print(f"teacher: {result['final_test_accuracy']:.2%}")
 
 # %% The same with a pair of networks and a method. Run it again to resume.
-student = recipes.distillation("wrn_16_2-wrn_10_1,digits", {"overhaul": {}})
+student = method_recipes.of_methods("overhaul", "wrn_16_2-wrn_10_1,digits")
 student.teacher.checkpoint = str(folder / "teacher")
 result = train.train_and_evaluate(student, folder / "student")
 print(f"student: {result['final_test_accuracy']:.2%}")

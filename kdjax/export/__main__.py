@@ -49,6 +49,7 @@ import jax
 import numpy as np
 import tabulate
 
+from kdjax.data.messages import some
 from kdjax.export import checked, formats, latency
 from kdjax.export.checked import Sample, Settings
 from kdjax.export.program import INPUTS
@@ -106,9 +107,12 @@ def export(flags: argparse.Namespace) -> str:
         f"{out}: the student after step {student.step}, {which} checkpoint of a run "
         f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
     )
-    return "\n".join(
-        [head, "", _conditions(settings, sample, runtime), *filter(None, notes)]
-    )
+    height, width, _ = sample.image.shape[1:]
+    takes = f"It takes images of {width}x{height}"
+    if data.class_names is not None:
+        takes += f"; its classes, in order, are {some(data.class_names)}"
+    conditions = _conditions(settings, sample, runtime)
+    return "\n".join([head, "", f"{takes}.", conditions, *filter(None, notes)])
 
 
 def _conditions(settings: Settings, sample: Sample, runtime: str) -> str:

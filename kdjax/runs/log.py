@@ -145,6 +145,10 @@ class RunLog:
           step: updates made.
           found: the metrics, `accuracy` among them.
         """
+        if self._means.count:
+            # Of the steps since the last record.
+            rate = float(self._schedule(step - 1))
+            self._bar.show("train", {**self._means.means(), "learning_rate": rate})
         self._write(split, step, found)
         last = {"step": step, "accuracy": found["accuracy"]}
         kept = self._evaluations.setdefault(split, {"best": last})

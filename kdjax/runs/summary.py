@@ -74,7 +74,8 @@ def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
     )
     yield _line("phases", *_phases(config, methods))
     start = config.init.checkpoint and f"from {config.init.checkpoint}"
-    yield _line("student", *_network(config.model, data), *([start] if start else []))
+    label = "student" if methods else "network"
+    yield _line(label, *_network(config.model, data), *([start] if start else []))
     if any(method.needs_teacher for method in methods.values()):
         teacher = _network(config.teacher.model, data)
         yield _line("teacher", *teacher, f"from {config.teacher.checkpoint}")
