@@ -324,8 +324,8 @@ FIELDS: dict[str, Field] = {
     "batch_size": Field(
         default=128,
         least=1,
-        doc="Over all devices, which must divide it; of fewer training images a batch is"
-        " all of them.",
+        doc="Over all devices, which must divide it; with fewer training images, a"
+        " batch is all of them.",
     ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),
