@@ -108,7 +108,8 @@ def find_config(method: str, own: pathlib.Path | None = None) -> tuple[str, str]
         listed = ", ".join(sorted({_ALONE, *own_names, *known, *distill.METHODS}))
         short = ", ".join(sorted(distill.ALIASES))
         raise ValueError(
-            f"methods: {method!r} is none of {listed}; or, for short, {short}"
+            f"methods: {method!r} is none of {listed}; or, for short, {short}; a "
+            "configuration in --configs is named as its file"
         ) from None
     here = os.path.relpath(_CONFIGS)
     if names in known:

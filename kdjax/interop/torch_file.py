@@ -95,6 +95,17 @@ def read(path: pathlib.Path) -> dict[str, StateDict]:
     return found
 
 
+def metadata(path: pathlib.Path) -> dict[str, str]:
+    """Returns the metadata of a `.safetensors` file; {} of other and damaged files."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return {}
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except safetensors.SafetensorError:
+        return {}
+
+
 def _as_array(tensor: Any) -> np.ndarray:
     array = tensor.array() if isinstance(tensor, Tensor) else np.asarray(tensor)
     narrow = array.dtype in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))

@@ -13,6 +13,7 @@ student's may be normalized otherwise. docs/weights.md says more.
 
 import argparse
 import hashlib
+import json
 import pathlib
 import shutil
 import sys
@@ -149,7 +150,7 @@ def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> flo
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m kdjax.interop.torch_import",
-        usage="%(prog)s FILE --model=NAME --normalization=NAME --out=FOLDER [...]",
+        usage="%(prog)s FILE --model=NAME --out=FOLDER [--normalization=NAME] [...]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -161,16 +162,17 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         default="cifar100",
         help=f"data set that it was trained on: {', '.join(datasets.NAMES)}; or "
-        f"{_UNKNOWN}: the file tells the number of classes",
+        f"{_UNKNOWN}: the file tells the number of classes; default: cifar100",
     )
     add("--data_dir", default="", help="as data.data_dir")
     add("--image_size", type=int, help="as data.image_size; default: of the recipe")
     add("--eval_crop", type=float, help="as data.eval_crop; default: of the recipe")
-    normalization = parser.add_mutually_exclusive_group(required=True)
+    normalization = parser.add_mutually_exclusive_group()
     normalization.add_argument(
         "--normalization",
         choices=sorted(PRESETS),
-        help="normalization of its images, as in this code base",
+        help="normalization of its images, as in this code base; default: what "
+        "torch_export wrote into the file",
     )
     normalization.add_argument(
         "--mean_std",
@@ -188,13 +190,27 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _normalization(args: argparse.Namespace) -> Normalization:
+    """Returns the constants that a flag names, or those in the file's metadata."""
+    if args.normalization:
+        return PRESETS[args.normalization]
+    if args.mean_std:
+        return Normalization(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
+    found = torch_file.metadata(args.checkpoint)
+    if not {"mean", "std"} <= found.keys():
+        raise ValueError(
+            f"{args.checkpoint} does not say how its images were normalized: give "
+            "--normalization or --mean_std"
+        )
+    return Normalization(*(tuple(json.loads(found[name])) for name in ("mean", "std")))
+
+
 def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
-    """Returns the config of a run that would have trained the network."""
-    constants = (
-        PRESETS[args.normalization]
-        if args.normalization
-        else Normalization(tuple(args.mean_std[:3]), tuple(args.mean_std[3:]))
-    )
+    """Returns the config of a run that would have trained the network.
+
+    Raises:
+      ValueError: if neither the flags nor the file say how images are normalized.
+    """
     config = (
         recipes.compose(data=args.data)
         if args.data in recipes.DATA
@@ -203,7 +219,7 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     config.model = args.model
     config.data.name = "" if args.data == _UNKNOWN else args.data
     config.data.data_dir = args.data_dir
-    config.data.mean, config.data.std = constants
+    config.data.mean, config.data.std = _normalization(args)
     for name in ("image_size", "eval_crop"):
         if (value := getattr(args, name)) is not None:
             config.data[name] = value
@@ -213,8 +229,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit status, 2 for a user's mistake."""
     args = _parser().parse_args(argv)
-    config = _config(args)
     try:
+        config = _config(args)
         found = import_checkpoint(
             args.checkpoint,
             args.out,

@@ -264,3 +264,23 @@ def test_exports_that_cannot_work_are_one_line(
     said = capfd.readouterr().err
     assert said == f"torch_export: {message}\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_network_comes_back_without_its_normalization(tmp_path, capsys):
+    path, _ = checkpoint(tmp_path / "teacher.pth")
+    assert run(path, tmp_path / "teacher") == 0
+    exported = tmp_path / "net.safetensors"
+    flags = [f"--workdir={tmp_path / 'teacher'}", f"--out={exported}"]
+    assert torch_export.main(flags) == 0
+    flags = ["--model=resnet8", "--data=digits"]
+    back = tmp_path / "back"
+    assert torch_import.main([str(exported), *flags, f"--out={back}"]) == 0
+    data = trained.load(back).config["data"]
+    assert (data["mean"], data["std"]) == ([78] * 3, [96] * 3)
+    capsys.readouterr()
+    status = torch_import.main([str(path), *flags, f"--out={tmp_path / 'none'}"])
+    assert status == 2
+    assert capsys.readouterr().err == (
+        f"torch_import: {path} does not say how its images were normalized: give "
+        "--normalization or --mean_std\n"
+    )
