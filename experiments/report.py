@@ -13,6 +13,7 @@ comparable.
 import argparse
 import csv
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -53,6 +54,8 @@ _TERMINAL = (
     "params",
     "wall",
 )
+#: Headings that a narrow terminal has no room for; the files have them.
+_WIDE_ONLY = ("images", "epochs", "params", "wall")
 
 
 def cells(values: Mapping[str, Any]) -> dict[str, str]:
@@ -92,16 +95,20 @@ def cells(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def terminal(blocks: Sequence[pairs.Block], unfinished: Sequence[str]) -> str:
-    """Renders the tables for a terminal of 120 columns."""
+def terminal(
+    blocks: Sequence[pairs.Block], unfinished: Sequence[str], columns: int = 120
+) -> str:
+    """Renders the tables for a terminal; below 120 columns without `_WIDE_ONLY`."""
     parts = []
+    shown = [h for h in _TERMINAL if columns >= 120 or h not in _WIDE_ONLY]
     for block in blocks:
         rows = [cells(summary.record(block, row)) for row in block.rows]
-        table = _table([{h: row[h] for h in _TERMINAL} for row in rows], "simple", 24)
+        table = _table([{h: row[h] for h in shown} for row in rows], "simple", 24)
         parts.append(
             "\n".join([block.title, "", table, "", *summary.notes(block)]).rstrip()
         )
-    parts.append("\n".join(textwrap.fill(line, 100) for line in _caption(blocks)))
+    width = min(columns, 100)
+    parts.append("\n".join(textwrap.fill(line, width) for line in _caption(blocks)))
     parts.append("\n".join(unfinished))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -216,7 +223,8 @@ def write(source: Path | None, out: Path) -> str:
     page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
     page.write_text(markdown(blocks, unfinished, shlex.join(command)), encoding="utf-8")
     _write_csv(blocks, sheet)
-    said = f"{terminal(blocks, unfinished)}\nwrote {page} {sheet}"
+    columns = shutil.get_terminal_size((120, 24)).columns
+    said = f"{terminal(blocks, unfinished, columns)}\nwrote {page} {sheet}"
     try:
         installation.require_extra("report", needed_by="drawing curves")
         # matplotlib takes most of a second, which errors need not wait for.

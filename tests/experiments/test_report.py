@@ -92,6 +92,8 @@ def test_report(tmp_path, capsys):
 def test_long_combination_still_fits_a_terminal(tmp_path):
     methods = RKD | OVERHAUL | {"attention_transfer": {}, "similarity": {}}
     write_run(tmp_path / "run", 0.9, methods=methods, teacher="wrn_16_2")
+    narrow = report.terminal(blocks_of(tmp_path), [], columns=80).splitlines()
+    assert max(map(len, narrow)) <= 80
     lines = report.terminal(blocks_of(tmp_path), []).splitlines()
     assert max(map(len, lines)) <= 120
     words = " ".join(line[:24].strip() for line in lines)
