@@ -23,6 +23,12 @@ from tests.experiments.run_folders import (
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
+    """Of whatever terminal the tests are run from."""
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 def test_report(tmp_path, capsys):
     write_pair(tmp_path)
     write_run(tmp_path / "digits/killed", 0.1, seed=3, finished=False, **TAUGHT)
