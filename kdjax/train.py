@@ -67,6 +67,7 @@ def train_and_evaluate(
         phases = phases_lib.plan(experiment)
         loop.check_resumable(experiment, phases, workdir)
         if multihost.is_main_process():
+            workdirs.set_result_aside(workdir)
             workdirs.create(workdir, config)
             inputs.write(workdir, data | teacher)
         outcomes = run_phases(experiment, phases, workdir)

@@ -206,16 +206,19 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
     assert train.train_and_evaluate(tiny(), tmp_path) is None
     with pytest.raises(ValueError, match=r"of step 4, beyond the last step, 3, of ep"):
         train.train_and_evaluate(changed(epochs=1), tmp_path)
-    with pytest.raises(
-        ValueError, match=r"with batch_size=40, and batch_size=20 would"
-    ):
+    with pytest.raises(ValueError, match="with batch_size=40, and batch_size=20"):
         train.train_and_evaluate(changed(batch_size=20), tmp_path)
     before = train.train_and_evaluate(tiny(), tmp_path)
     with pytest.raises(ValueError, match=r"epochs=1 is less than the 2 epochs that wo"):
         train.train_and_evaluate(changed(epochs=1), tmp_path)
     with pytest.raises(ValueError, match=r"epochs was 2 and is 3; checkpoint\.allow"):
         train.train_and_evaluate(tiny(epochs=3), tmp_path)
+    with pytest.raises(ValueError, match=r"is finished, and only more .*seed was 0 an"):
+        train.train_and_evaluate(changed(seed=1), tmp_path)
+    with pytest.raises(ValueError, match="with batch_size=40, and batch_size=20"):
+        train.train_and_evaluate(changed(epochs=3, batch_size=20), tmp_path)
     assert workdirs.read_result(tmp_path) == before
+    assert workdirs.read_config(tmp_path)["batch_size"] == 40
     after = train.train_and_evaluate(changed(epochs=3), tmp_path)
     assert (before["final_step"], after["final_step"]) == (6, 9)
     assert json.loads((tmp_path / "result_of_2_epochs.json").read_text()) == before

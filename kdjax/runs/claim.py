@@ -16,11 +16,11 @@ def claimed(
 ) -> Iterator[dict[str, Any] | None]:
     """Locks the work directory of a run, unless the run is finished.
 
-    A finished run whose config has more epochs now goes on: its result is set aside. If
-    the context ends before anything was written, what it created is removed.
+    If the context ends before anything was written, what it created is removed.
 
     Yields:
-      The result of a finished run, or None.
+      The result of a finished run; None if there is something to train, as when the
+      config of a finished run has more epochs now.
 
     Raises:
       ValueError: if the directory belongs to another config, holds something else, was
@@ -37,9 +37,8 @@ def claimed(
         with lock.acquire(workdir):
             # Another process may have finished the run in the meantime.
             workdirs.check_config(workdir, config)
-            if workdirs.goes_on(workdir, config):
-                workdirs.set_result_aside(workdir)
-            yield workdirs.read_result(workdir)
+            goes_on = workdirs.goes_on(workdir, config)
+            yield None if goes_on else workdirs.read_result(workdir)
     finally:
         with contextlib.suppress(OSError):
             for path in created:

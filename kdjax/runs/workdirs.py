@@ -107,41 +107,50 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         return
     if config.checkpoint.allow_config_change:
         return
-    before, now = with_defaults(before), flatten(as_json(config))
-    differ = [
+    if differ := _differences(before, config):
+        raise ValueError(
+            f"workdir={workdir} belongs to another configuration: {differ}; "
+            f"{ALLOW_CHANGE}"
+        )
+
+
+def _differences(saved: dict[str, Any], config: ml_collections.ConfigDict) -> str:
+    """Names the fields that change what is trained, with both values; or ""."""
+    before, now = with_defaults(saved), flatten(as_json(config))
+    return "; ".join(
         f"{path} was {before.get(path)!r} and is {now.get(path)!r}"
         for path in sorted(before.keys() | now.keys())
         if not _may_differ(path) and before.get(path) != now.get(path)
-    ]
-    if differ:
-        raise ValueError(
-            f"workdir={workdir} belongs to another configuration: {'; '.join(differ)}; "
-            f"{ALLOW_CHANGE}"
-        )
+    )
 
 
 def goes_on(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
     """Tells whether a config has more epochs than a finished run was trained for.
 
     Raises:
-      ValueError: if it has fewer.
+      ValueError: if it has fewer, or as many and differs in another field: nothing
+        would be trained, and the result is not that of the config.
     """
-    result = read_result(workdir)
-    if result is None:
+    if read_result(workdir) is None:
         return False
-    before = result.get("config", {}).get("epochs", config.epochs)
-    if config.epochs < before:
+    saved = read_config(workdir)
+    if config.epochs < saved["epochs"]:
         raise ValueError(
-            f"epochs={config.epochs} is less than the {before} epochs that "
+            f"epochs={config.epochs} is less than the {saved['epochs']} epochs that "
             f"workdir={workdir} was trained for"
         )
-    return config.epochs > before
+    if config.epochs == saved["epochs"] and (differ := _differences(saved, config)):
+        raise ValueError(
+            f"workdir={workdir} is finished, and only more epochs go on: {differ}"
+        )
+    return config.epochs > saved["epochs"]
 
 
 def set_result_aside(workdir: pathlib.Path) -> None:
-    """Renames the result of a finished run that goes on, by its number of epochs."""
-    epochs = read_result(workdir)["config"]["epochs"]
-    os.replace(workdir / RESULT, workdir / f"result_of_{epochs}_epochs.json")
+    """Renames the result of a finished run, if it is one, by its number of epochs."""
+    if (workdir / RESULT).exists():
+        epochs = read_config(workdir)["epochs"]
+        os.replace(workdir / RESULT, workdir / f"result_of_{epochs}_epochs.json")
 
 
 def _may_differ(path: str) -> bool:
