@@ -5,126 +5,15 @@
 docs/configuration.md.
 """
 
-import dataclasses
-import difflib
-import math
 from collections.abc import Iterator
-from typing import Any
 
+from kdjax.field import Field
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Field:
-    """One field of a configuration.
-
-    Attributes:
-      default: the value in `kdjax.config.default`; its type is the field's.
-      doc: what the field means, in Markdown.
-      choices: values that it may have; None for any.
-      least: smallest number that it may be; None for any.
-      most: largest number that it may be; None for any.
-      below: number that it must be less than; None for any.
-      above: number that it must be more than; None for any.
-      length: of a tuple; None for any.
-      resume_may_differ: whether a run may be resumed with another value.
-      in_recipe: whether runs that differ in it are different experiments rather than
-        repeats of one.
-    """
-
-    default: Any
-    doc: str
-    choices: tuple[Any, ...] | None = None
-    least: float | None = None
-    most: float | None = None
-    below: float | None = None
-    above: float | None = None
-    length: int | None = None
-    resume_may_differ: bool = False
-    in_recipe: bool = True
-
-    @property
-    def type(self) -> str:
-        """The type in words."""
-        if isinstance(self.default, tuple):
-            return "tuple of numbers"
-        return {bool: "true or false", int: "integer", float: "number", str: "text"}[
-            type(self.default)
-        ]
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values in words; empty for all of the type."""
-        if self.choices is not None:
-            return ", ".join(f"{choice!r}".replace("'", '"') for choice in self.choices)
-        lower = f"[{self.least:g}" if self.least is not None else ""
-        lower = f"({self.above:g}" if self.above is not None else lower
-        upper = f"{self.most:g}]" if self.most is not None else ""
-        upper = f"{self.below:g})" if self.below is not None else upper
-        if lower and upper:
-            return f"{lower}, {upper}"
-        if lower:
-            return (
-                f"at least {self.least:g}"
-                if self.above is None
-                else (f"more than {self.above:g}")
-            )
-        return ""
-
-    def problem(self, value: Any) -> str | None:
-        """Says what is wrong with a value; None if nothing is."""
-        if isinstance(self.default, tuple):
-            return self._problem_of_tuple(value)
-        problem = self._problem_of_type(value)
-        if problem or isinstance(value, bool | str):
-            return problem or self._problem_of_choice(value)
-        return self._problem_of_number(value)
-
-    def _problem_of_type(self, value: Any) -> str | None:
-        kind = type(self.default)
-        # An integer will do where a number is asked for; a bool is neither.
-        fits = isinstance(value, int | float) if kind is float else type(value) is kind
-        if not fits or (kind is float and isinstance(value, bool)):
-            return f"is not {_article(self.type)}"
-        return None
-
-    def _problem_of_choice(self, value: Any) -> str | None:
-        if self.choices is None or value in self.choices:
-            return None
-        close = difflib.get_close_matches(str(value), map(str, self.choices), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"is none of {self.allowed}{hint}"
-
-    def _problem_of_number(self, value: float) -> str | None:
-        if not math.isfinite(value):
-            return "is not finite"
-        within = (
-            (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.below is None or value < self.below)
-            and (self.above is None or value > self.above)
-        )
-        if within:
-            return None
-        if self.allowed.startswith(("[", "(")):
-            return f"is not in {self.allowed}"
-        return f"is not {self.allowed}"
-
-    def _problem_of_tuple(self, value: Any) -> str | None:
-        if not isinstance(value, tuple | list):
-            return f"is not {_article(self.type)}"
-        if self.length is not None and len(value) != self.length:
-            return f"must have {self.length} values"
-        for number in value:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                return f"is not {_article(self.type)}"
-            if problem := self._problem_of_number(number):
-                return f"has {number:g}, which {problem}"
-        return None
-
-
-def _article(noun: str) -> str:
-    if noun == "text":
-        return noun
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+#: Which checkpoint of a work directory is loaded.
+_STEP = Field(
+    default="last",
+    doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
+)
 
 
 def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field]:
@@ -174,10 +63,7 @@ FIELDS: dict[str, Field] = {
         doc="Work directory of a finished run, or of an import, whose network the"
         " training starts from; empty for random weights.",
     ),
-    "init.step": Field(
-        default="last",
-        doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
-    ),
+    "init.step": _STEP,
     "init.classifier": Field(
         default="keep",
         choices=("keep", "new"),
@@ -194,13 +80,12 @@ FIELDS: dict[str, Field] = {
         in_recipe=False,
         doc="Work directory of the teacher's own training, or of an import.",
     ),
-    "teacher.step": Field(
-        default="last",
-        doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
-    ),
+    "teacher.step": _STEP,
     "teacher.classes": Field(
         default="same",
         choices=("same", "any"),
+        resume_may_differ=True,
+        in_recipe=False,
         doc='The names of its classes, where known, must be the "same" as the data'
         ' set\'s; "any" does not compare them.',
     ),
