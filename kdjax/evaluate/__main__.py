@@ -83,17 +83,11 @@ def _agreement(
       The fraction of images that both assign to the same class; the reason why it
       cannot be measured; None if the run has no teacher.
     """
-    config = run.config["teacher"]
-    if not config["checkpoint"]:
-        return None
-    field = "teacher.checkpoint"
+    name = f"teacher.checkpoint={run.config['teacher']['checkpoint']!r}"
     try:
-        teacher = trained.load(
-            Path(config["checkpoint"]),
-            field,
-            step=config.get("step", inventory.LAST),
-        )
-        name = f"{field}={config['checkpoint']!r}"
+        teacher = trained.load_teacher(run)
+        if teacher is None:
+            return None
         if teacher.num_classes != run.num_classes:
             return f"{name} has {teacher.num_classes} classes, not {run.num_classes}"
         taught, _ = logits.compute(

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 #: Bins of the expected calibration error in Guo et al. 2017.
 BINS = 15
@@ -22,13 +23,6 @@ class Confusion(NamedTuple):
     count: int
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax of logits [N, K], float64."""
-    logits = np.float64(logits)
-    exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponential / exponential.sum(axis=1, keepdims=True)
-
-
 def mean_loss(logits: np.ndarray, label: np.ndarray) -> float:
     """Returns the mean cross-entropy in nats.
 
@@ -36,10 +30,8 @@ def mean_loss(logits: np.ndarray, label: np.ndarray) -> float:
       logits: [N, K].
       label: class of each image, [N].
     """
-    logits = np.float64(logits)
-    logits = logits - logits.max(axis=1, keepdims=True)
-    normalizer = np.log(np.exp(logits).sum(axis=1))
-    return float(np.mean(normalizer - logits[np.arange(len(label)), label]))
+    log_probability = special.log_softmax(np.float64(logits), axis=1)
+    return -float(np.mean(log_probability[np.arange(len(label)), label]))
 
 
 def top_k_accuracy(logits: np.ndarray, label: np.ndarray, k: int) -> float:

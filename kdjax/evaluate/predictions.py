@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy import special
 
-from kdjax.evaluate import figures
 from kdjax.evaluate.images import Images
 
 #: Names of the columns.
@@ -37,7 +37,7 @@ def lines(images: Images, logits: np.ndarray, label: np.ndarray) -> list[Sequenc
       logits: [N, K].
       label: [N].
     """
-    names, probability = images.class_names, figures.probabilities(logits)
+    names, probability = images.class_names, special.softmax(logits, axis=1)
     prediction = probability.argmax(axis=1)
     return [
         COLUMNS,

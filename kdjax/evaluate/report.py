@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tabulate
+from scipy import special
 
 from kdjax.evaluate import figures
 
@@ -44,7 +45,7 @@ def text(
 def _summary(
     logits: np.ndarray, label: np.ndarray, agreement: float | str | None
 ) -> str:
-    probability = figures.probabilities(logits)
+    probability = special.softmax(np.float64(logits), axis=1)
     confidence, correct = probability.max(axis=1), logits.argmax(axis=1) == label
     rows = {"top-1 accuracy": f"{figures.top_k_accuracy(logits, label, 1):.2%}"}
     if logits.shape[1] > 5:

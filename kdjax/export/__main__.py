@@ -86,19 +86,11 @@ def export(flags: argparse.Namespace) -> str:
         file = Path(folder, out.name)
         written = checked.write(student, sample, file, settings, data.class_names)
         os.replace(file, out)
-        teacher = student.config["teacher"]
-        if teacher["checkpoint"]:
-            try:
-                teacher = trained.load(
-                    Path(teacher["checkpoint"]),
-                    "teacher.checkpoint",
-                    step=teacher.get("step", inventory.LAST),
-                )
+        try:
+            if teacher := trained.load_teacher(student):
                 columns["teacher"] = checked.write(teacher, sample, file, settings)
-            except (ValueError, OSError) as error:
-                notes += [
-                    f"The student is written; the teacher was not exported: {error}"
-                ]
+        except (ValueError, OSError) as error:
+            notes += [f"The student is written; the teacher was not exported: {error}"]
     columns["student"] = written
     result = workdirs.read_result(flags.workdir)
     _add_accuracy(columns, result, student.step)

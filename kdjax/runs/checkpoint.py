@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from kdjax.runs import manifest, multihost
-from kdjax.runs.inventory import LAST, NOT_EVALUATED, Inventory
+from kdjax.runs.inventory import LAST, NOT_EVALUATED, Inventory, accuracy_of
 
 #: Name of the folder within a work directory.
 FOLDER = "checkpoints"
@@ -25,11 +25,6 @@ _ADDED_WHEN_FINISHED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 #: Why a write fails, where the error is TensorStore's and has no errno.
 _SYSTEM_ERRORS = ("ENOSPC", "EFBIG", "EDQUOT", "EROFS", "EACCES", "EIO", "ENOENT")
-
-
-def _accuracy(metrics: dict[str, float]) -> float:
-    # Older runs call it test_accuracy.
-    return metrics.get("accuracy", metrics.get("test_accuracy"))
 
 
 class Checkpoints:
@@ -58,7 +53,7 @@ class Checkpoints:
             [
                 preservation_policy.LatestN(keep_last),
                 preservation_policy.BestN(
-                    get_metric_fn=_accuracy,
+                    get_metric_fn=accuracy_of,
                     n=keep_best,
                     keep_checkpoints_without_metrics=False,
                 ),
@@ -256,7 +251,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=self._policy,
                 # Without it the metrics that the policy reads are not stored.
-                best_fn=_accuracy,
+                best_fn=accuracy_of,
                 cleanup_tmp_directories=True,
                 async_options=ocp.options.AsyncOptions(
                     post_finalization_callback=self._write_manifest

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 
 from kdjax.runs import console, manifest
 
@@ -12,6 +13,12 @@ LAST, BEST = "last", "best"
 
 #: Accuracy of a checkpoint without an evaluation, below that of all others.
 NOT_EVALUATED = -1.0
+
+
+def accuracy_of(metrics: Mapping[str, float]) -> float | None:
+    """Returns the accuracy in the metrics that a checkpoint was saved with."""
+    # Older runs call it test_accuracy.
+    return metrics.get("accuracy", metrics.get("test_accuracy"))
 
 
 class Inventory:
@@ -97,11 +104,9 @@ class Inventory:
         """Returns the accuracy of a checkpoint; None if it was not evaluated."""
         file = self._folder / str(step) / "metrics" / "metrics"
         try:
-            metrics = json.loads(file.read_text())
+            accuracy = accuracy_of(json.loads(file.read_text()))
         except (OSError, ValueError):
             return None
-        # Older runs call it test_accuracy.
-        accuracy = metrics.get("accuracy", metrics.get("test_accuracy"))
         return None if accuracy == NOT_EVALUATED else accuracy
 
     def skip(self, step: int, reason: str) -> None:

@@ -83,6 +83,22 @@ def load(
     return TrainedModel(config, int(saved.get("step", 0)), variables)
 
 
+def load_teacher(run: TrainedModel) -> TrainedModel | None:
+    """Loads the network that taught a run; None if none did.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    teacher = run.config["teacher"]
+    if not teacher["checkpoint"]:
+        return None
+    return load(
+        pathlib.Path(teacher["checkpoint"]),
+        "teacher.checkpoint",
+        step=teacher.get("step", LAST),
+    )
+
+
 def is_finished(workdir: pathlib.Path) -> bool:
     """Tells whether a work directory holds a network that nobody trains further."""
     return (workdir / SOURCE).exists() or workdirs.read_result(workdir) is not None
