@@ -41,7 +41,7 @@ _ALONE = "none"
 _NO_METHOD = ("digits", "distill", "mhgd_heads", "student", "teacher")
 
 # Status of a run, and of a comparison, that was told to stop and can go on.
-_STOPPED = 75
+_STOPPED = os.EX_TEMPFAIL
 
 
 @dataclasses.dataclass(frozen=True)

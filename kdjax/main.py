@@ -168,4 +168,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         # Before the run handles signals itself; nothing is lost.
         print("kdjax: interrupted before the start", file=sys.stderr)
-        sys.exit(75)
+        sys.exit(os.EX_TEMPFAIL)

@@ -4,6 +4,7 @@ import collections
 import os
 import pathlib
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from absl import app
 
 from kdjax import main, recipes
 from kdjax.runs import lock, signals, workdirs
@@ -393,6 +395,17 @@ def test_a_dry_run_prints_every_field_and_what_would_run(command, tmp_path):
     status, out, err = command("--dry_run", "--config.model=wrn_99_x")
     assert (status, out) == (2, "")
     assert "wrn_99_x" in err
+
+
+def test_an_interrupt_before_the_start_is_one_line(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "run", interrupted)
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "kdjax" / "main.py"), run_name="__main__")
+    assert end.value.code == signals.STOPPED
+    assert capsys.readouterr().err == "kdjax: interrupted before the start\n"
 
 
 def test_help_lists_the_configurations(command):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from kdjax.runs import multihost
 
 #: Exit status of a run that was stopped and can be resumed (EX_TEMPFAIL).
-STOPPED = 75
+STOPPED = os.EX_TEMPFAIL
 
 _SIGNALS = (
     signal.SIGTERM,
