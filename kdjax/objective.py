@@ -129,24 +129,19 @@ def student_objective(
     def objective(params, batch_stats, frozen, batch, key, epoch):
         label = batch.label if input_gradient else None
 
-        def apply(weights):
-            variables = {"params": weights, "batch_stats": batch_stats["student"]}
-            return forward(student, variables, batch.image, train=True, label=label)
-
         outputs, pull_back, student_stats = jax.vjp(
-            apply, params["student"], has_aux=True
+            functools.partial(_student_forward, student, batch_stats, batch, label),
+            params["student"],
+            has_aux=True,
         )
         teacher_outputs = None
         if teacher is not None and methods:
             teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
+        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch)
         gradients = functools.partial(
-            _gradients,
-            outputs,
-            pull_back,
-            params["methods"],
-            step=_Step(batch_stats, frozen, teacher_outputs, batch, key, epoch),
+            _gradients, outputs, pull_back, params["methods"], step=step
         )
         summed, loss, terms, method_stats = gradients(adds, task_weight=task_weight)
         clipped = None
@@ -163,6 +158,18 @@ def student_objective(
         )
 
     return objective
+
+
+def _student_forward(
+    student: nn.Module,
+    batch_stats: dict[str, Any],
+    batch: Batch,
+    label: jax.Array | None,
+    params: Any,
+) -> tuple[Outputs, Any]:
+    """Applies the student with the statistics of the batch; see `forward`."""
+    variables = {"params": params, "batch_stats": batch_stats["student"]}
+    return forward(student, variables, batch.image, train=True, label=label)
 
 
 def _by_combination(

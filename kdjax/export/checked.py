@@ -78,15 +78,12 @@ def write(
     in_flax, in_program = _functions(run, network, shape, settings)
     takes = INPUTS[settings.input]
     given = takes.from_pixels(sample.image, _normalization(run))
-    # Batches of equal size, or one image and the others.
     size = settings.batch_size
-    first = given[: size or 1]
-    batches = np.split(given, range(len(first), len(given), size or len(given)))
+    batches = _batches(given, size)
     try:
+        metadata = _metadata(run, settings, class_names)
         content = formats.FORMATS[form].write(
-            in_program,
-            takes.type_of(shape, size),
-            _metadata(run, settings, class_names),
+            in_program, takes.type_of(shape, size), metadata
         )
         file.write_bytes(content)
         call = formats.FORMATS[form].load(content)
@@ -109,10 +106,16 @@ def write(
         "parameters": f"{cost.parameters(run.variables):,}",
         "multiply-adds": f"{cost.multiply_adds(network, shape):,}",
         "latency, ms": "{1:.3f} [{0:.3f}, {2:.3f}]".format(
-            *latency.milliseconds(call, first)
+            *latency.milliseconds(call, batches[0])
         ),
         "largest difference": f"{difference:.1e}",
     }
+
+
+def _batches(given: np.ndarray, size: int | None) -> list[np.ndarray]:
+    """Cuts images into batches of a size; without one, the first image and the rest."""
+    first = size or 1
+    return np.split(given, range(first, len(given), size or len(given)))
 
 
 def _difference(logits: np.ndarray, expected: np.ndarray, where: str) -> float:
