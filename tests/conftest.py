@@ -81,14 +81,6 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"SMOKE in tests/conftest.py: no test is {missing}")
 
 
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Compiles most programs of a file with few optimizations, for they run once."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 

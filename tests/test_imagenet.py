@@ -16,9 +16,6 @@ from kdjax.data import datasets, measure, subsets
 CLASSES = 10  # Of the thousand.
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def jpeg(label, rng):
     """Makes a file of the class's own gray, of any size."""
     width, height = rng.integers(40, 80, 2)

@@ -15,8 +15,6 @@ from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 #: Pairs that differ in family, number and sizes of stages, and widths. What a method
 #: sees of a network does not depend on its depth.
 PAIRS = (
@@ -85,17 +83,9 @@ def drawn(network, image):
     return jax.tree_util.tree_map_with_path(draw, dict(wanted))
 
 
-@pytest.fixture
-def quickly_compiled():
-    """What is compiled runs once: optimizing it would take longer."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("name", sorted(distill.METHODS))
 def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
-    name, networks, quickly_compiled
+    name, networks
 ):
     """One trace tells the shapes of the terms and what depends on the label.
 

@@ -5,8 +5,6 @@ from PIL import Image
 
 from experiments import benchmark_data
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def test_both_pipelines_are_timed(tmp_path):
     benchmark_data.make_folder(tmp_path, 20, (16, 16))

@@ -15,9 +15,6 @@ from kdjax.export import fold
 IMAGE = (8, 8, 3)
 
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
-
 def trained(network, shape=IMAGE):
     """Makes variables whose batch norms all do something."""
     image = jnp.zeros((1, *shape))

@@ -9,8 +9,6 @@ from kdjax import models
 from kdjax.distill import overhaul
 from kdjax.distill.method import Outputs, Teacher
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def shapes(name, size):
     """Returns the shapes of logits, features and variables, without computing."""

@@ -7,8 +7,6 @@ from kdjax import models
 from kdjax.interop import torch_layout
 from tests.models import abstract
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("name", "num_classes", "count"),

@@ -9,8 +9,6 @@ import pytest
 
 from kdjax import models
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 IMAGE = jnp.zeros((2, 32, 32, 3))
 
 

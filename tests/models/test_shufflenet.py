@@ -7,8 +7,6 @@ from kdjax import models
 from kdjax.models import shufflenet
 from tests.models import abstract
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("name", ["shufflenet_v1", "shufflenet_v1@64"])
 def test_networks_have_as_many_parameters_as_published(name):

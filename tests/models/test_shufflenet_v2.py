@@ -6,8 +6,6 @@ import pytest
 from kdjax import models
 from tests.models import abstract
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize("name", ["shufflenet_v2", "shufflenet_v2@64"])
 def test_networks_have_as_many_parameters_as_published(name):

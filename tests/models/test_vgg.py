@@ -9,8 +9,6 @@ import pytest
 from kdjax import models
 from tests.models import abstract
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 @pytest.mark.parametrize(
     ("name", "count"),

@@ -22,8 +22,6 @@ from kdjax import step as step_lib
 from kdjax.data import datasets, pipeline
 from kdjax.data.split import ArraySource, LazySplit
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def data_config(**fields):
     config = recipes.compose(data="digits").data
