@@ -8,11 +8,14 @@ INSTALLED = .venv/installed$(CUDA:%=-cuda%)
 PYTHON_3_13 = $(shell for python in python3.13 "$$(pyenv prefix 3.13)/bin/python"; do \
   "$$python" -c "" && echo "$$python" && break; done 2>/dev/null)
 
-.PHONY: demo test test-slow test-onnx test-3.13 lint docs onnx clean
+.PHONY: install demo test test-slow test-onnx test-3.13 lint docs onnx clean
 
 demo: $(INSTALLED)  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
 	  --methods=none,overhaul --seeds=3 --out=$(DEMO)
+
+install:  ## the environments of all tests, at once
+	@$(MAKE) --jobs=2 $(INSTALLED) $(if $(PYTHON_3_13),.venv-3.13/installed)
 
 test: $(INSTALLED)  ## the test suite, a file at a time on every core
 	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile

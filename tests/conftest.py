@@ -62,7 +62,6 @@ SMOKE = (
     "tests/test_step.py::test_four_updates_are_the_authors[float64-wrn]",
     "tests/distill/test_kd_svd.py::test_loss_of_maps_matches_authors[gram-",
     "tests/distill/test_mhgd.py::test_loss_of_maps_matches_authors[float64-exact]",
-    "tests/test_train.py::test_phases_resume_bitwise_too",
     "tests/test_main.py::test_a_killed_and_then_stopped_run",
     "tests/export/test_export.py::test_program_is_the_student[stablehlo-true]",
 )
