@@ -8,7 +8,7 @@ INSTALLED = .venv/installed$(CUDA:%=-cuda%)
 PYTHON_3_13 = $(shell for python in python3.13 "$$(pyenv prefix 3.13)/bin/python"; do \
   "$$python" -c "" && echo "$$python" && break; done 2>/dev/null)
 
-.PHONY: install demo test test-slow test-onnx test-3.13 lint docs onnx clean
+.PHONY: install demo test test-slow test-onnx test-3.13 lint docs onnx targets clean
 
 demo: $(INSTALLED)  ## a teacher, a student alone and a distilled one, on digits
 	$(BIN)/python -m experiments.compare --data=digits --pairs=wrn_16_2-wrn_10_1 \
@@ -42,6 +42,14 @@ docs: $(INSTALLED)  ## the pages that are made from the code
 onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs
 	$(BIN)/python -m pip install --quiet --requirement requirements-onnx.txt
 
+targets: .venv-targets/installed  ## what kdjax.compile needs, in .venv-targets
+
+.venv-targets/installed: requirements.txt requirements-targets.txt
+	$(PYTHON) -m venv .venv-targets
+	.venv-targets/bin/python -m pip install --quiet --requirement requirements.txt \
+	  --requirement requirements-targets.txt
+	touch $@
+
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  f"kdjax needs Python 3.11 or newer, not {sys.version.split()[0]}: \
@@ -58,4 +66,4 @@ $(INSTALLED): requirements.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf .venv .venv-3.13 build
+	rm -rf .venv .venv-3.13 .venv-targets build

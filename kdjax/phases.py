@@ -6,7 +6,7 @@ the student. A phase is plain data; `kdjax.train` runs one after the other.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -175,8 +175,14 @@ def initial_state(
     return jax.device_put((state, start.frozen), step_lib.replicated(jax.devices()))
 
 
-def build_step(phase: Phase) -> Callable[..., tuple[TrainState, step_lib.Metrics]]:
-    """Builds a phase's training step on all devices; it compiles at the first call.
+def build_step(
+    phase: Phase, devices: Sequence[jax.Device] | None = None
+) -> Callable[..., tuple[TrainState, step_lib.Metrics]]:
+    """Builds a phase's training step; it compiles at the first call.
+
+    Args:
+      phase: what to train.
+      devices: those that its batches are planned for; None are all.
 
     Returns:
       `step(state, frozen, replicated, sharded) -> (state, metrics)`, the latter two
@@ -197,7 +203,10 @@ def build_step(phase: Phase) -> Callable[..., tuple[TrainState, step_lib.Metrics
         return train_step(state, frozen, batch)
 
     return step_lib.data_parallel(
-        make_batch_and_step, jax.devices(), in_axes=(None, None, None, 0), donate=(0,)
+        make_batch_and_step,
+        devices or jax.devices(),
+        in_axes=(None, None, None, 0),
+        donate=(0,),
     )
 
 

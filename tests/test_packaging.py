@@ -33,6 +33,10 @@ def test_requirements_of_onnx_are_an_extra():
     assert requirements("requirements-onnx.txt") == expected
 
 
+def test_requirements_of_targets_are_an_extra():
+    assert requirements("requirements-targets.txt") == set(OPTIONAL["targets"])
+
+
 def test_every_folder_is_an_installed_package():
     folders = {path.parent for path in (ROOT / "kdjax").rglob("*.py")}
     assert all((folder / "__init__.py").exists() for folder in folders)

@@ -32,9 +32,9 @@ from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Data sets that are described without being read.
 _KNOWN = {
-    "digits": Description(10, (8, 8, 3), 1_797, class_names.DIGITS),
-    "cifar10": Description(10, (32, 32, 3), 60_000, class_names.CIFAR10),
-    "cifar100": Description(100, (32, 32, 3), 60_000, class_names.CIFAR100),
+    "digits": Description(10, (8, 8, 3), 1_797, 1_000, class_names.DIGITS),
+    "cifar10": Description(10, (32, 32, 3), 60_000, 50_000, class_names.CIFAR10),
+    "cifar100": Description(100, (32, 32, 3), 60_000, 50_000, class_names.CIFAR100),
 }
 _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
@@ -102,7 +102,7 @@ def describe(config: ml_collections.ConfigDict) -> Description:
         # Known before it is prepared.
         shape = (config.image_size, config.image_size, 3)
         names = _source("tfds_source").class_names(tfds_name, config.data_dir or None)
-        return Description(1000, shape, 1_331_167, names)
+        return Description(1000, shape, 1_331_167, 1_281_167, names)
     return _source("tfds_source").describe(
         tfds_name, config.data_dir or None, config.image_size, config.test_fraction
     )
@@ -171,7 +171,11 @@ def check_pipeline(config: ml_collections.ConfigDict, description: Description) 
             )
 
 
-def choose_pipeline(config: ml_collections.ConfigDict, description: Description) -> str:
+def choose_pipeline(
+    config: ml_collections.ConfigDict,
+    description: Description,
+    memory: float | None = None,
+) -> str:
     """Returns the pipeline of a run: "in_memory" or "streaming".
 
     "auto" keeps a data set in memory whose pixels take at most a third of the memory of
@@ -180,6 +184,7 @@ def choose_pipeline(config: ml_collections.ConfigDict, description: Description)
     Args:
       config: the `data` part of a configuration.
       description: of the data set.
+      memory: bytes of each device; None asks those of this process.
 
     Raises:
       ValueError: as `check_pipeline`.
@@ -190,7 +195,7 @@ def choose_pipeline(config: ml_collections.ConfigDict, description: Description)
     if _streaming_fields(config):
         return "streaming"
     height, width, _ = description.image_shape
-    fits = description.num_images * height * width * 3 <= _device_bytes()
+    fits = description.num_images * height * width * 3 <= _device_bytes(memory)
     if jax.process_count() > 1:
         # The memory of devices may differ between processes.
         fits = bool(multihost_utils.broadcast_one_to_all(np.int32(fits)))
@@ -249,12 +254,12 @@ def _streaming_fields(config: ml_collections.ConfigDict) -> list[str]:
     return [field for field, is_set in crops.items() if is_set]
 
 
-def _device_bytes() -> float:
+def _device_bytes(memory: float | None) -> float:
     """Returns the bytes of pixels that may be kept on each device."""
-    memory = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" not in memory:
-        return _DEVICE_BYTES
-    return memory["bytes_limit"] * _DEVICE_FRACTION
+    if memory is None:
+        stats = jax.local_devices()[0].memory_stats() or {}
+        memory = stats.get("bytes_limit")
+    return _DEVICE_BYTES if memory is None else memory * _DEVICE_FRACTION
 
 
 def _load_in_memory(

@@ -24,12 +24,14 @@ class Description(NamedTuple):
       num_classes: K.
       image_shape: [H, W, 3].
       num_images: in the training and test splits together.
+      num_train_images: in the training split, before a part is held out of it.
       class_names: K names in the order of the labels.
     """
 
     num_classes: int
     image_shape: tuple[int, int, int]
     num_images: int
+    num_train_images: int
     class_names: tuple[str, ...]
 
 

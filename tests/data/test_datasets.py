@@ -106,7 +106,7 @@ def test_a_folder_is_a_data_set(tmp_path):
     config = recipes.compose(data="digits").data
     config.name, config.data_dir = "folder", str(tmp_path)
     config.train_fraction, config.bad_images = 1.0, "skip"
-    assert datasets.describe(config) == (2, (5, 6, 3), 12, ("ants", "bees"))
+    assert datasets.describe(config) == (2, (5, 6, 3), 12, 8, ("ants", "bees"))
     data = datasets.load(config)
     assert data.train.image.shape == (7, 5, 6, 3)
     assert data.test.label.tolist() == [0, 0, 1, 1]

@@ -117,6 +117,13 @@ class TrainBatches(abc.ABC):
         """
 
     @abc.abstractmethod
+    def shapes(self) -> tuple[Any, Any]:
+        """Returns shapes and types of what `batches` yields for the first step.
+
+        Those of `sharded` have the devices of all processes.
+        """
+
+    @abc.abstractmethod
     def _examples(self, replicated: Any, sharded: Any, step: jax.Array) -> RawBatch:
         """Returns this device's examples of a step; called inside the step."""
 

@@ -33,9 +33,13 @@ class InMemoryTrainBatches(TrainBatches):
     def __init__(
         self, split: Split, config: ml_collections.ConfigDict, *, mesh: Mesh, **kwargs
     ):
-        """Puts the split on the devices; arguments as for `TrainBatches`."""
+        """Plans the batches; arguments as for `TrainBatches`."""
         super().__init__(split, config, mesh=mesh, **kwargs)
-        self._split = jax.device_put(split, _replicated(mesh))
+        self._split = split
+        # At the first batch, and once for all streams of the split.
+        self._on_devices = functools.cache(
+            lambda: jax.device_put(split, _replicated(mesh))
+        )
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Split, jax.Array]]:
         devices = self._local_slice
@@ -47,7 +51,14 @@ class InMemoryTrainBatches(TrainBatches):
             epoch, step_in_epoch = divmod(step, self.plan.steps_per_epoch)
             if order is None or step_in_epoch == 0:
                 order = shuffle(np.int32(epoch))
-            yield self._split, order.full if self.plan.is_full(step) else order.rest
+            indices = order.full if self.plan.is_full(step) else order.rest
+            yield self._on_devices(), indices
+
+    def shapes(self) -> tuple[Split, jax.ShapeDtypeStruct]:
+        plan = self.plan
+        split = Split(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self._split))
+        per_device = max(plan.full_steps, 1), plan.size(0) // plan.devices
+        return split, jax.ShapeDtypeStruct((plan.devices, *per_device), jnp.int32)
 
     def _examples(
         self, replicated: Split, sharded: jax.Array, step: jax.Array

@@ -58,6 +58,12 @@ class StreamingTrainBatches(TrainBatches):
                     examples = jax.tree.map(np.array, examples)
                 yield (), jax.device_put(examples, self._sharding)
 
+    def shapes(self) -> tuple[tuple[()], RawBatch]:
+        batch = self.plan.devices, self.plan.size(0) // self.plan.devices
+        label = jax.ShapeDtypeStruct(batch, np.int32)
+        image = jax.ShapeDtypeStruct((*batch, *self.image_shape), np.uint8)
+        return (), RawBatch(image, label, label)
+
     def _examples(
         self, replicated: Any, sharded: RawBatch, step: jax.Array
     ) -> RawBatch:

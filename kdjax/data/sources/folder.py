@@ -157,6 +157,7 @@ def _describe(layout: Layout, image_size: int) -> Description:
         len(layout.class_names),
         (height, width, 3),
         sum(len(source) for source in layout.sources.values()),
+        len(layout.sources["train"]),
         layout.class_names,
     )
 

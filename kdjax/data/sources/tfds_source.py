@@ -255,6 +255,7 @@ def _describe(
         features["label"].num_classes,
         (height, width, 3),
         sum(_counts(builder).values()),
+        _counts(builder)["train"],
         tuple(features["label"].names),
     )
 

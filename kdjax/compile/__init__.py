@@ -1,0 +1,1 @@
+"""Compiles training steps for accelerators that are not there: `python -m`."""

@@ -1,0 +1,158 @@
+"""An experiment with the shapes of the real one, and neither its data nor its teacher.
+
+What a training step compiles to depends on shapes alone: the images are blank, and the
+teacher has random weights.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh
+
+from kdjax import distill, models, rngs, setup
+from kdjax import step as step_lib
+from kdjax import teacher as teacher_lib
+from kdjax.compile.targets import Target
+from kdjax.data import datasets, pipeline, subsets
+from kdjax.data.pipeline.batches import TrainBatches
+from kdjax.data.split import ArraySource, Description, LazySplit, Split
+from kdjax.distill import Method
+from kdjax.setup import Data, Experiment
+from kdjax.teacher import LoadedTeacher
+
+
+def build(
+    config: ml_collections.ConfigDict, target: Target, devices: Sequence[jax.Device]
+) -> Experiment:
+    """Builds an experiment for devices that need not be there.
+
+    Raises:
+      ValueError: if what the config names does not fit together, or the batch size
+        does not fit the devices.
+      FileNotFoundError: if the shapes of the data set are known once it is prepared.
+    """
+    data = _blank_data(config, target, devices)
+    student = setup.build_student(config, data)
+    methods = setup.build_methods(config, data)
+    teacher = _random_teacher(config, data, methods)
+    precomputed = _precompute(config, data, teacher, methods)
+    return Experiment(config, data, student, methods, teacher, precomputed, None)
+
+
+def _blank_data(
+    config: ml_collections.ConfigDict, target: Target, devices: Sequence[jax.Device]
+) -> Data:
+    """Returns blank images: as many as training has, of their shape."""
+    description = datasets.describe(config.data)
+    train, held_out = _split(config.data, description)
+    memory = target.memory * target.usable
+    if datasets.choose_pipeline(config.data, description, memory) == "in_memory":
+        train = _blank(train.num_examples, description)
+    return Data(
+        num_classes=description.num_classes,
+        class_names=description.class_names,
+        train=train,
+        train_batches=_batches(config, train, config.batch_size, devices),
+        # No evaluation is compiled.
+        eval_name="validation" if held_out else "test",
+        eval_batches=None,
+        test=None,
+        num_images={"train": train.num_examples},
+        skipped={},
+    )
+
+
+def batches(
+    config: ml_collections.ConfigDict,
+    experiment: Experiment,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> TrainBatches:
+    """Returns batches of another size, for other devices; None is one CPU.
+
+    All have the full size, whatever is left of the images.
+    """
+    config = config.copy_and_resolve_references()
+    config.data.drop_remainder = True
+    devices = devices or jax.local_devices()[:1]
+    return _batches(config, experiment.data.train, batch_size, devices)
+
+
+def _batches(
+    config: ml_collections.ConfigDict,
+    train: Split | LazySplit,
+    batch_size: int,
+    devices: Sequence[jax.Device],
+) -> TrainBatches:
+    mesh = Mesh(np.asarray(devices), (step_lib.DEVICES,))
+    return pipeline.train_batches(
+        train, config.data, seed=config.seed, batch_size=batch_size, mesh=mesh
+    )
+
+
+def _split(
+    config: ml_collections.ConfigDict, description: Description
+) -> tuple[LazySplit, LazySplit | None]:
+    """Returns the training split that the config leaves, and what it holds out."""
+    count, names = description.num_train_images, description.class_names
+    source = ArraySource(_blank(count, description))
+    train = LazySplit(source, range(count), description.image_shape)
+    train, _ = subsets.hold_out(train, config.test_fraction, names, "test_fraction")
+    train = subsets.stratified(train, config.train_fraction, names)
+    return subsets.hold_out(train, config.validation_fraction, names)
+
+
+def _blank(count: int, description: Description) -> Split:
+    """Returns black images that take no memory, of each class in turn."""
+    image = np.broadcast_to(np.uint8(0), (count, *description.image_shape))
+    return Split(image, np.arange(count, dtype=np.int32) % description.num_classes)
+
+
+def _random_teacher(
+    config: ml_collections.ConfigDict, data: Data, methods: Mapping[str, Method]
+) -> LoadedTeacher | None:
+    """Returns a teacher with random weights; None if no method needs one."""
+    if not any(method.needs_teacher for method in methods.values()):
+        return None
+
+    def network(axis_name: str | None):
+        return models.build(
+            config.teacher.model,
+            data.num_classes,
+            dtype=jnp.dtype(config.dtype),
+            axis_name=axis_name,
+        )
+
+    synchronized = config.batch_norm == "synchronized"
+    local = network(None)
+    image = jnp.zeros((1, *data.image_shape))
+    init = jax.jit(lambda key: local.init(key, image, train=False))
+    variables = init(rngs.key(config.seed, "teacher"))
+    return LoadedTeacher(
+        network(step_lib.DEVICES if synchronized else None), local, variables
+    )
+
+
+def _precompute(
+    config: ml_collections.ConfigDict,
+    data: Data,
+    teacher: LoadedTeacher | None,
+    methods: Mapping[str, Method],
+) -> dict[str, Any]:
+    """Returns what each method computes from the teacher, on a single batch."""
+    if teacher is None:
+        return {name: {} for name in methods}
+    few = data.train.select(np.arange(2))
+    view = distill.Teacher(
+        name=config.teacher.model,
+        variables=teacher.variables,
+        outputs=lambda: teacher_lib.outputs_on(
+            teacher, few, config.data, batch_size=2, train=False
+        ),
+        label=lambda: data.train.label,
+    )
+    return {name: method.precompute(view) for name, method in methods.items()}
