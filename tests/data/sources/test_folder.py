@@ -87,7 +87,7 @@ def test_a_folder_without_a_test_split_is_all_training_images(tmp_path, train):
     with pytest.raises(ValueError, match=r"; data\.test_fraction=0\.2 would test on a"):
         folder.describe(str(data_dir))
     description = folder.describe(str(data_dir), test_fraction=0.5)
-    assert description == (3, (5, 6, 3), 12, ("Wasps", "ants", "bees"))
+    assert description == (3, (5, 6, 3), 12, 12, ("Wasps", "ants", "bees"))
     (name, split), *others = folder.load(str(data_dir), test_fraction=0.5)[0].items()
     assert (name, others) == ("train", [])
     assert levels(split) == [40, 41, 42, 43, 0, 1, 2, 3, 20, 21, 22, 23]

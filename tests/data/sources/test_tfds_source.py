@@ -181,10 +181,11 @@ def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
         100,
         (32, 32, 3),
         sum(COUNTS.values()),
+        COUNTS["train"],
         tuple(make_archive().class_names["label"]),
     )
     found = tfds_source.describe("blobs", prepare_blobs(tmp_path))
-    assert found == (3, (6, 8, 3), 2, ("0", "1", "2"))
+    assert found == (3, (6, 8, 3), 2, 1, ("0", "1", "2"))
 
 
 def test_a_fingerprint_has_the_version_and_the_numbers_of_examples(prepared):
