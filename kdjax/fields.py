@@ -234,6 +234,19 @@ FIELDS: dict[str, Field] = {
         doc="Of the networks' computation; parameters, statistics and losses are always"
         " float32.",
     ),
+    "matmul_precision": Field(
+        default="default",
+        choices=("default", "tensorfloat32", "float32"),
+        doc="Of float32 matrix products and convolutions. The hardware's default is"
+        " TF32 on NVIDIA GPUs since A100 and bfloat16 on TPUs; float32 is several times"
+        " slower on both. CPUs always compute in float32.",
+    ),
+    "deterministic": Field(
+        default=False,
+        in_recipe=False,
+        doc="Only deterministic kernels on a GPU, so that a run resumes bitwise there"
+        " too; slower. CPUs and TPUs are deterministic.",
+    ),
     "batch_norm": Field(
         default="per_device",
         choices=("per_device", "synchronized"),

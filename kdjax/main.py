@@ -71,11 +71,13 @@ def main(argv: list[str]) -> None:
         with console.progress("kdjax: importing JAX"):
             import jax
 
-            from kdjax import train
+            from kdjax import numerics, train
             from kdjax.runs import multihost, signals, summary, workdirs
     except ModuleNotFoundError as error:  # Of an extra that is not installed.
         _refuse(error)
     _set_up_process(jax.config)
+    if _CONFIG.value.get("deterministic"):
+        numerics.request_determinism()
     resume = f"the same command resumes (status {signals.STOPPED})"
     workdir = _WORKDIR.value
     try:

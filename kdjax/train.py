@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import loop, results, setup
+from kdjax import loop, numerics, results, setup
 from kdjax import phases as phases_lib
 from kdjax.phases import Phase
 from kdjax.results import Outcome
@@ -54,8 +54,12 @@ def train_and_evaluate(
     """
     workdir = pathlib.Path(workdir)
     config_lib.check(config)
+    numerics.check_determinism(config)
     trained.refuse_imported(workdir)
-    with claim.claimed(workdir, config) as finished:
+    with (
+        numerics.matmul_precision(config),
+        claim.claimed(workdir, config) as finished,
+    ):
         if finished is not None:
             return finished
         summary.announce(config, workdir)

@@ -4,6 +4,8 @@ import faulthandler
 import json
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 # Before JAX looks for devices: the weights are made on the CPU.
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -45,7 +47,8 @@ def _compile() -> None:
       ValueError: if the experiment or the target is none.
     """
     from kdjax import config as config_lib
-    from kdjax.compile import measure, report, targets
+    from kdjax import numerics
+    from kdjax.compile import targets
 
     config = _CONFIG.value
     target, shape = targets.find(_TARGET.value, _DEVICES.value)
@@ -53,6 +56,14 @@ def _compile() -> None:
     with config.unlocked():
         config.teacher.checkpoint = config.teacher.checkpoint or "not read"
     config_lib.check(config)
+    with numerics.matmul_precision(config):
+        _print(config, target, devices)
+
+
+def _print(config: Any, target: Any, devices: Sequence[Any]) -> None:
+    """Prints what each phase needs as soon as it is compiled."""
+    from kdjax.compile import measure, report
+
     measured = measure.measure(
         config, target, devices, largest_batch=_LARGEST_BATCH.value
     )

@@ -98,6 +98,7 @@ def measure(
     # Of the first step, which may be fewer than batch_size.
     size = experiment.data.train_batches.plan.size(0)
     single = untrained.batches(config, experiment, size // len(devices))
+    options = targets.compiler_options(target, deterministic=config.deterministic)
     state = None
     for phase in phases_lib.plan(experiment):
         # Not trained: the shapes of the state are those at the phase's end.
@@ -105,15 +106,14 @@ def measure(
         variables = _shapes(state), _shapes(frozen)
         lowered = _lower(phase, variables, phase.pipeline, devices)
         start = time.monotonic()
-        compiled = lowered.compile(targets.compiler_options(target))
+        compiled = lowered.compile(options)
         compile_s = time.monotonic() - start
         memory = _memory(compiled, variables, phase.pipeline)
         room = target.memory * target.usable - memory.total
         growth = None
         if largest_batch:
             batches = _of_other_size(config, experiment, size, devices)
-            other = _lower(phase, variables, batches, devices)
-            other = other.compile(targets.compiler_options(target))
+            other = _lower(phase, variables, batches, devices).compile(options)
             growth = _memory(other, variables, batches).total - memory.total
             growth /= (batches.plan.size(0) - size) or 1
         # The compilers for devices that are not there count no operations; XLA's for

@@ -243,9 +243,11 @@ def devices(target: Target, shape: str) -> Sequence[jax.Device]:
     return found.devices
 
 
-def compiler_options(target: Target) -> dict[str, int]:
+def compiler_options(target: Target, *, deterministic: bool) -> dict[str, int | bool]:
     """Returns the options to compile with: no kernel can be timed."""
-    return {"xla_gpu_autotune_level": 0} if target.platform == "cuda" else {}
+    if target.platform != "cuda":
+        return {}
+    return {"xla_gpu_autotune_level": 0, "xla_gpu_deterministic_ops": deterministic}
 
 
 def _target_config(target: Target) -> str:
