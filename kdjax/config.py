@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from kdjax import distill, models
-from kdjax.data import datasets
+from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.distill import compatibility
 from kdjax.fields import FIELDS, OPTIMIZERS
@@ -51,6 +51,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     check_values(config)
     description = datasets.describe(config.data)
     datasets.check_pipeline(config.data, description)
+    sampling.check(config.data, description.num_classes)
     _check_images(config, description)
     _check_methods(config, description)
 
