@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from kdjax import distill, models
-from kdjax.data import datasets
+from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.distill import compatibility
 from kdjax.fields import FIELDS, OPTIMIZERS
@@ -39,7 +39,7 @@ def field(config: ml_collections.ConfigDict, path: str) -> Any:
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-    """Rejects what cannot work, before anything is read or written.
+    """Rejects a training that cannot work, before anything is read or written.
 
     Nothing is read of the data set but its number of classes and images and their size.
 
@@ -48,11 +48,22 @@ def check(config: ml_collections.ConfigDict) -> None:
       FileNotFoundError: if the data set is not prepared; names the command that
         prepares it.
     """
+    description = check_network(config)
+    sampling.check(config.data, description.num_classes)
+    _check_images(config, description)
+
+
+def check_network(config: ml_collections.ConfigDict) -> Description:
+    """Rejects what cannot work although nothing is trained; raises as `check`.
+
+    Returns:
+      The description of the data set.
+    """
     check_values(config)
     description = datasets.describe(config.data)
     datasets.check_pipeline(config.data, description)
-    _check_images(config, description)
     _check_methods(config, description)
+    return description
 
 
 def check_values(config: ml_collections.ConfigDict) -> None:

@@ -156,6 +156,18 @@ FIELDS: dict[str, Field] = {
         " evaluated while training; the test images are then evaluated once, at the"
         " end. 0 to evaluate on the test images while training.",
     ),
+    "data.sampling": Field(
+        default="uniform",
+        choices=("uniform", "balanced", "square_root", "class_weights"),
+        doc='Training images of an epoch: "uniform", each once; or drawn with'
+        ' replacement, with the weight 1/n, n the size of its class ("balanced"),'
+        ' 1/sqrt(n) ("square_root"), or that of `data.class_weights`.',
+    ),
+    "data.class_weights": Field(
+        default=(),
+        least=0,
+        doc='Weight of an image of each class, for `data.sampling="class_weights"`.',
+    ),
     "data.drop_remainder": Field(
         default=False, doc="Leave out the last, smaller batch of an epoch."
     ),

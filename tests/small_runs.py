@@ -65,19 +65,19 @@ def set_fields(workdir, section, **values):
     file.write_text(json.dumps(config))
 
 
-def write_images(folder, classes, splits, size=8):
+def write_images(folder, classes, splits, size=(8, 8)):
     """Writes a folder of images, of another color for each class.
 
     Args:
       folder: to be made.
       classes: their names.
       splits: number of images of each class by the name of the split, "" for none.
-      size: height and width.
+      size: width and height.
     """
     for split, count in splits.items():
         for number, name in enumerate(classes):
             (folder / split / name).mkdir(parents=True)
             for index in range(count):
                 color = (20 * number, 100, 10 * index)
-                image = Image.new("RGB", (size, size), color)
+                image = Image.new("RGB", size, color)
                 image.save(folder / split / name / f"{index}.png")

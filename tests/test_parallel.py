@@ -165,10 +165,12 @@ def batch(num_devices, step, *, stream=None, **overrides):
 
 
 @pytest.mark.parametrize("step", [0, 2, 3, 5])
-@pytest.mark.parametrize("random_erasing", [0.0, 0.5])
-def test_a_batch_is_the_same_on_one_device_and_on_four(step, random_erasing):
+@pytest.mark.parametrize(
+    "fields", [{}, {"random_erasing": 0.5}, {"sampling": "balanced"}], ids=str
+)
+def test_a_batch_is_the_same_on_one_device_and_on_four(step, fields):
     """Full batches and the smaller last one, in the first epoch and the second."""
-    one, four = (batch(n, step, random_erasing=random_erasing) for n in (1, 4))
+    one, four = (batch(n, step, **fields) for n in (1, 4))
     jax.tree.map(np.testing.assert_array_equal, one, four)
 
 

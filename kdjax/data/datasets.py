@@ -40,9 +40,6 @@ _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
 _TFDS = "tfds:"
 
-#: Values of `data.pipeline`.
-PIPELINES = ("auto", "in_memory", "streaming")
-
 #: Part of a device's memory that the pixels of a data set may take by default, and the
 #: bytes on devices that do not tell their memory, such as CPUs.
 _DEVICE_FRACTION = 1 / 3
@@ -298,8 +295,10 @@ def _open(
         sources = _source("tfds_source").open_sources(
             _tfds_name(config), config.data_dir or None
         )
+    # Crops of random size, or of a part of each image, are resized anyhow.
+    one_size = not config.image_size and not _streaming_fields(config)
     splits = {
-        name: LazySplit(source, range(len(source)), image_shape)
+        name: LazySplit(source, range(len(source)), image_shape, one_size)
         for name, source in sources.items()
     }
     return splits, skipped

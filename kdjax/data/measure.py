@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdjax import config as config_lib
-from kdjax.data import datasets
+from kdjax.data import datasets, flags
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
-from kdjax.fields import FIELDS
+
+#: Fields that the command has flags for.
+_FLAGS = ("data_dir", "image_size", "bad_images", "test_fraction")
 
 _BLOCK = 1000  # Images converted to float64 at once.
 
@@ -46,38 +48,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: python -m kdjax.data.measure --name=folder --data_dir=DIR"
         " --image_size=64",
     )
-    add = parser.add_argument
-    add("--name", required=True, help=f"data set: {', '.join(datasets.NAMES)}")
-    add(
-        "--data_dir",
-        default="",
-        help="folder of images, or of prepared data sets (default: that of TFDS)",
-    )
-    add(
-        "--image_size",
-        type=int,
-        default=0,
-        help="height and width after cropping and resizing; 0 keeps the stored size",
-    )
-    add(
-        "--bad_images",
-        choices=datasets.BAD_IMAGES,
-        default="error",
-        help="what to do with files of a folder that are no images",
-    )
-    add(
-        "--test_fraction",
-        type=float,
-        default=0.0,
-        help="fraction of the images that is tested on, without a test split",
-    )
+    names = f"data set: {', '.join(datasets.NAMES)}"
+    parser.add_argument("--name", required=True, help=names)
+    flags.add(parser, _FLAGS)
     args = parser.parse_args(argv)
     data = config_lib.default().data
-    data.update(vars(args))
+    data.name = args.name
     try:
-        for name, value in vars(args).items():
-            if problem := FIELDS[f"data.{name}"].problem(value):
-                raise ValueError(f"data.{name}={value!r} {problem}")
+        flags.apply(args, _FLAGS, data)
         found = measure(datasets.load(data).train)
     except (ValueError, OSError) as error:
         print("measure:", " ".join(str(error).split()), file=sys.stderr)

@@ -18,6 +18,12 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+def other_size(where: str, size: tuple[int, int], others: tuple[int, int]) -> str:
+    """Says that an image has another width and height than the others."""
+    found, expected = (f"{width}x{height}" for width, height in (size, others))
+    return f"{where} has {found} pixels and others {expected}: set data.image_size"
+
+
 def note(text: str) -> None:
     """Prints a line on stderr."""
     print(f"kdjax: {text}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
+from kdjax.data import messages
 from kdjax.data.augment import crop_resize
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class ImageSource(Protocol):
     def labels(self) -> np.ndarray:
         """Returns all classes, int32 [N]; may have to read everything."""
 
+    def where(self, index: int) -> str:
+        """Says where an image is stored, for messages."""
+
 
 @dataclasses.dataclass(frozen=True)
 class LazySplit:
@@ -87,11 +91,14 @@ class LazySplit:
       source: the images; it may hold more than those of the split.
       indices: of the split's images in the source, [N].
       image_shape: of every image after cropping and resizing, [H, W, 3].
+      one_size: whether to reject images that are stored in another size. Those of a
+        split that is not square are rejected anyhow: crops are square.
     """
 
     source: ImageSource
     indices: Sequence[int]
     image_shape: tuple[int, int, int]
+    one_size: bool = False
 
     @property
     def num_examples(self) -> int:
@@ -108,8 +115,19 @@ class LazySplit:
         return dataclasses.replace(self, indices=chosen)
 
     def read(self, index: int) -> tuple[Image.Image, int]:
-        """Decodes an example at its stored size; returns it and its class."""
-        return self.source.read(int(self.indices[index]))
+        """Decodes an example at its stored size; returns it and its class.
+
+        Raises:
+          ValueError: in one line, if it cannot be decoded or has a size that it must
+            not have.
+        """
+        number = int(self.indices[index])
+        image, label = self.source.read(number)
+        height, width, _ = self.image_shape
+        if (self.one_size or height != width) and image.size != (width, height):
+            where = self.source.where(number)
+            raise ValueError(messages.other_size(where, image.size, (width, height)))
+        return image, label
 
     def center_crop_resize(
         self, image: Image.Image, fraction: float = 1.0
@@ -152,3 +170,6 @@ class ArraySource:
 
     def labels(self) -> np.ndarray:
         return self.split.label
+
+    def where(self, index: int) -> str:
+        return f"image {index}"

@@ -212,9 +212,12 @@ class Crd(Method):
         """Moves the rows of the global batch's images toward their new embeddings.
 
         Source: RepDistiller, `ContrastMemory.forward`.
-        Differs from the original in: nothing.
+        Differs from the original in: of an image that a batch holds several times, as
+        `data.sampling` may draw it, the last embedding counts; any there.
         """
         embedding, index = (gather(x, self.data_axis) for x in (embedding, index))
+        # All writes to a row are of one value, since their order is not defined.
+        embedding = embedding[last_of_each(index)]
         rows = self.momentum * memory[index]
         rows += (1 - self.momentum) * embedding.astype(memory.dtype)
         return memory.at[index].set(l2_normalize(rows))
@@ -245,3 +248,10 @@ class Crd(Method):
     @property
     def _embeddings(self) -> Embeddings:
         return Embeddings(self.width, jnp.promote_types(self.dtype, "float32"))
+
+
+def last_of_each(index: jax.Array) -> jax.Array:
+    """Returns where the value of each entry of an array occurs last, [B] int."""
+    position = jnp.arange(len(index))
+    same = index[:, None] == index[None]
+    return jnp.max(jnp.where(same, position[None], 0), axis=1)

@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 from kdjax import config as config_lib
 from kdjax import models, recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, pipeline
+from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout, torch_match
@@ -37,6 +37,9 @@ from kdjax.runs.checkpoint import Checkpoints
 
 #: Data set of a network that was trained on none of those that kdjax reads.
 _UNKNOWN = "none"
+
+#: Fields `data.NAME` that the command has flags for.
+_DATA = ("data_dir", "image_size", "eval_crop", "bad_images", "test_fraction")
 
 
 def import_checkpoint(
@@ -67,7 +70,7 @@ def import_checkpoint(
     """
     workdirs.check_empty(workdir)
     if config.data.name:
-        config_lib.check(config)
+        config_lib.check_network(config)
     else:
         config_lib.check_values(config)
         if evaluate:
@@ -164,9 +167,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"data set that it was trained on: {', '.join(datasets.NAMES)}; or "
         f"{_UNKNOWN}: the file tells the number of classes; default: cifar100",
     )
-    add("--data_dir", default="", help="as data.data_dir")
-    add("--image_size", type=int, help="as data.image_size; default: of the recipe")
-    add("--eval_crop", type=float, help="as data.eval_crop; default: of the recipe")
+    flags.add(
+        parser.add_argument_group("fields of the data", "default: of the recipe"), _DATA
+    )
     normalization = parser.add_mutually_exclusive_group()
     normalization.add_argument(
         "--normalization",
@@ -218,11 +221,8 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     )
     config.model = args.model
     config.data.name = "" if args.data == _UNKNOWN else args.data
-    config.data.data_dir = args.data_dir
     config.data.mean, config.data.std = _normalization(args)
-    for name in ("image_size", "eval_crop"):
-        if (value := getattr(args, name)) is not None:
-            config.data[name] = value
+    flags.apply(args, _DATA, config.data)
     return config
 
 

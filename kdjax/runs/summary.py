@@ -10,7 +10,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill, models
-from kdjax.data import datasets
+from kdjax.data import datasets, sampling
 from kdjax.runs import console, trained, workdirs
 
 
@@ -60,6 +60,7 @@ def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
             for name, text in parts.items()
             if config.data[name] != defaults[name]
         ),
+        *filter(None, [sampling.describe(config.data)]),
         pipeline,
     )
     devices = jax.devices()

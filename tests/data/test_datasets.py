@@ -5,6 +5,7 @@ from PIL import Image
 from kdjax import recipes
 from kdjax.data import datasets
 from kdjax.data.sources import digits
+from tests import small_runs
 
 
 def test_digits_are_a_fixed_stratified_split():
@@ -111,6 +112,36 @@ def test_a_folder_is_a_data_set(tmp_path):
     assert data.train.image.shape == (7, 5, 6, 3)
     assert data.test.label.tolist() == [0, 0, 1, 1]
     assert data.skipped == {"train": 1, "test": 0}
+
+
+@pytest.mark.parametrize("pipeline", ["in_memory", "streaming"])
+@pytest.mark.parametrize("size", [(6, 5), (6, 6)])
+def test_images_of_another_size_are_one_line_without_an_image_size(
+    tmp_path, size, pipeline
+):
+    small_runs.write_images(tmp_path, ["ants", "bees"], {"train": 3, "test": 1}, size)
+    other = tmp_path / "train" / "bees" / "1.png"
+    Image.new("RGB", (9, 9)).save(other)
+    config = recipes.compose(data="digits").data
+    config.update(name="folder", data_dir=str(tmp_path), pipeline=pipeline)
+    config.update(train_fraction=1.0, image_size=0)
+    message = (
+        rf"^data\.data_dir='{tmp_path}': train/bees/1\.png has 9x9 pixels and others"
+        rf" 6x{size[1]}: set data\.image_size$"
+    )
+    with pytest.raises(ValueError, match=message):
+        datasets.load(config).train.pixels(np.arange(6))
+    config.image_size = 4
+    assert datasets.load(config).train.pixels(np.arange(6)).shape == (6, 4, 4, 3)
+
+
+def test_random_crops_resize_images_of_any_size(tmp_path):
+    small_runs.write_images(tmp_path, ["ants", "bees"], {"train": 3, "test": 1})
+    Image.new("RGB", (9, 12)).save(tmp_path / "train" / "bees" / "1.png")
+    config = recipes.compose(data="digits").data
+    config.update(name="folder", data_dir=str(tmp_path), train_fraction=1.0)
+    config.crop = "random_resized"
+    assert datasets.load(config).train.pixels(np.arange(6)).shape == (6, 8, 8, 3)
 
 
 @pytest.mark.parametrize("pipeline", ["in_memory", "streaming"])

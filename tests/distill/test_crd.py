@@ -99,6 +99,19 @@ def test_memories_change_and_normalizers_stay(dtype, scale):
     assert shapes[0] == shapes[1]
 
 
+def test_of_a_repeated_image_the_last_embedding_is_remembered():
+    """And the other rows are those of a batch without repeats."""
+    method, _ = made()
+    memory = jnp.asarray(batches.drawn(0, 12, 4), jnp.float32)
+    embedding = jnp.asarray(batches.drawn(1, 4, 4), jnp.float32)
+    found = method._updated(memory, embedding, jnp.array([7, 3, 7, 5]))
+    expected = method._updated(memory, embedding[1:], jnp.array([3, 7, 5]))
+    np.testing.assert_array_equal(found, expected)
+    # On the CPU, rows are written in order; elsewhere in any.
+    last = crd.last_of_each(jnp.array([7, 3, 7, 5, 3, 7]))
+    np.testing.assert_array_equal(last, [5, 4, 5, 3, 4, 5])
+
+
 def test_memory_update_matches_repdistiller():
     """The first loss, the normalizers, and the loss after the memories' update."""
     expected = reference("CRD/n50_k16_dim32")

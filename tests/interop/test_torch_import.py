@@ -9,8 +9,10 @@ import pytest
 import safetensors.numpy
 
 from kdjax import models, recipes, train
+from kdjax.evaluate.__main__ import main as evaluate_main
 from kdjax.interop import torch_export, torch_import, torch_layout
 from kdjax.runs import trained
+from tests import small_runs
 from tests.interop.torch_reference import drawing, files
 
 
@@ -224,6 +226,35 @@ def test_a_network_of_unknown_data_comes_in_and_goes_out(tmp_path, capfd):
     written = safetensors.numpy.load_file(exported)
     for name, array in weights.items():
         np.testing.assert_array_equal(written[name], array)
+
+
+def test_a_network_of_an_untidy_folder_without_a_test_split(tmp_path, capfd):
+    """It has fewer images than a batch of the training's."""
+    path, _ = checkpoint(tmp_path / "teacher.pth", num_classes=3)
+    data_dir = tmp_path / "data"
+    small_runs.write_images(data_dir, ["a", "b", "c"], {"": 4})
+    (data_dir / "a" / "broken.png").write_bytes(b"no image")
+    given = ["--data=folder", f"--data_dir={data_dir}", "--evaluate"]
+    divided = "--test_fraction=0.5"
+    for flags, message in (
+        ([], "does not hold the folders train, and"),
+        ([divided], "1 of 13 files cannot be used: a/broken.png"),
+        (["--test_fraction=1.5"], "data.test_fraction=1.5 is not in [0, 1)"),
+        ([divided, "--bad_images=skip", "--eval_crop=2"], "data.eval_crop=2.0 is not"),
+    ):
+        assert run(path, tmp_path / "out", *given, *flags) == 2
+        said = capfd.readouterr().err
+        assert said.startswith("torch_import: ")
+        assert said.count("\n") == 1
+        assert message in said
+        assert not (tmp_path / "out").exists()
+    assert run(path, tmp_path / "out", *given, divided, "--bad_images=skip") == 0
+    assert "for 3 classes; test accuracy" in capfd.readouterr().out
+    data = trained.load(tmp_path / "out").data
+    assert (data.test_fraction, data.bad_images) == (0.5, "skip")
+    # And is evaluated as imported.
+    assert evaluate_main([f"--workdir={tmp_path / 'out'}"]) == 0
+    assert "on 6 test images of folder" in capfd.readouterr().out
 
 
 def test_constants_in_units_of_0_to_1_are_refused(tmp_path, capfd):

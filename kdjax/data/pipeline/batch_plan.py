@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import rngs
+from kdjax.data.sampling import WeightedSampler
 
 
 @dataclasses.dataclass(frozen=True)
 class BatchPlan:
-    """Cuts shuffled epochs into batches.
+    """Cuts shuffled or sampled epochs into batches.
 
     Attributes:
       num_examples: in the training split.
@@ -23,6 +24,7 @@ class BatchPlan:
       drop_remainder: whether to leave out the last, smaller batch of an epoch.
       seed: of the run.
       stream: name of a stream of random numbers; it and the seed determine the draws.
+      sampler: draws the examples of an epoch; None to shuffle all of them.
     """
 
     num_examples: int
@@ -31,6 +33,7 @@ class BatchPlan:
     drop_remainder: bool
     seed: int
     stream: str = ""
+    sampler: WeightedSampler | None = None
 
     def __post_init__(self) -> None:
         """Rejects batch sizes that do not fit.
@@ -86,8 +89,10 @@ class BatchPlan:
         return self.batch_size if self.is_full(step) else self.rest_size
 
     def order(self, epoch: int | jax.Array) -> jax.Array:
-        """Shuffles the indices of all examples for an epoch, [N] int32."""
+        """Shuffles or samples the indices of the examples for an epoch, [N] int32."""
         key = self.key("order", epoch)
+        if self.sampler is not None:
+            return self.sampler.draw(key, self.num_examples)
         return jax.random.permutation(key, self.num_examples).astype(jnp.int32)
 
     def key(self, name: str, step: int | jax.Array) -> jax.Array:

@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kdjax.data import augment, normalization
+from kdjax.data import augment, normalization, sampling
 from kdjax.data.augment import erasing, mixup
 from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.split import LazySplit, Split
@@ -88,11 +88,17 @@ class TrainBatches(abc.ABC):
           mesh: the devices, one axis.
 
         Raises:
-          ValueError: if the batch size does not fit the split or the devices.
+          ValueError: if the batch size does not fit the split or the devices, or no
+            example can be drawn.
         """
         self.image_shape = split.image_shape
         self.plan = BatchPlan(
-            split.num_examples, batch_size, mesh.size, config.drop_remainder, seed
+            split.num_examples,
+            batch_size,
+            mesh.size,
+            config.drop_remainder,
+            seed,
+            sampler=sampling.sampler(config, split),
         )
         self._config = config
         (self._axis_name,) = mesh.axis_names

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from kdjax.data.augment import crop_resize
-from kdjax.data.messages import note, setting, some
+from kdjax.data.messages import note, other_size, setting, some
 from kdjax.data.sources import folder_layout
 from kdjax.data.sources.folder_files import FolderSource
 from kdjax.data.sources.folder_layout import Layout
@@ -188,11 +188,8 @@ def _load_split(
             bad[source.names[index]] = found
             continue
         if found.shape != shape:
-            raise ValueError(
-                f"{setting(source.root)}: {source.names[index]} has"
-                f" {_size(found.shape)} pixels and others {_size(shape)}: set"
-                " data.image_size"
-            )
+            sizes = found.shape[1::-1], shape[1::-1]
+            raise ValueError(other_size(source.where(index), *sizes))
         image[len(good)] = found
         good.append(index)
     return Split(image[: len(good)], source.label[good]), bad
@@ -270,8 +267,3 @@ def _report_bad(
             f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
         )
     note(f"{setting(data_dir)}: skipped, {files}")
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    height, width, _ = shape
-    return f"{width}x{height}"

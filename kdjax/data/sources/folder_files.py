@@ -42,12 +42,15 @@ class FolderSource:
             return self._decode(index), int(self.label[index])
         except ValueError as error:
             raise ValueError(
-                f"{setting(self.root)}: {self.names[index]} cannot be used ({error});"
+                f"{self.where(index)} cannot be used ({error});"
                 " data.bad_images='skip' leaves it out"
             ) from error
 
     def labels(self) -> np.ndarray:
         return self.label
+
+    def where(self, index: int) -> str:
+        return f"{setting(self.root)}: {self.names[index]}"
 
     def digest(self, folder: str) -> str:
         """Returns a digest of the files' sizes and names below a folder in `root`."""

@@ -119,6 +119,9 @@ class TfdsSource:
             label[index] = self._label(example)
         return label
 
+    def where(self, index: int) -> str:
+        return f"{self.name}: image {index}"
+
     def decode_all(self, image_shape: tuple[int, int, int], image_size: int) -> Split:
         """Decodes the split into preallocated arrays."""
         image = np.empty((len(self), *image_shape), np.uint8)
@@ -127,9 +130,7 @@ class TfdsSource:
             decoded, label[index] = self._decode(index, example)
             resized = crop_resize.center_crop_resize(decoded, image_size)
             if resized.size != image_shape[1::-1]:  # Rotated, as its EXIF data say.
-                raise ValueError(
-                    f"{self.name}: image {index} is rotated: set data.image_size"
-                )
+                raise ValueError(f"{self.where(index)} is rotated: set data.image_size")
             image[index] = resized
         return Split(image, label)
 

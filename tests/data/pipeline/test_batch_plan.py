@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
+from kdjax import recipes
+from kdjax.data import sampling
 from kdjax.data.pipeline.batch_plan import BatchPlan
+from kdjax.data.split import Split
 
 
 def plan(number, batch_size, *, drop_remainder=False, devices=1, seed=0):
@@ -17,6 +20,25 @@ def test_every_epoch_is_another_permutation_of_all_examples():
     np.testing.assert_array_equal(plan(50, 16).order(0), first)
     assert not np.array_equal(plan(50, 16, seed=1).order(0), first)
     assert not np.array_equal(found.with_stream("pretrain").order(0), first)
+
+
+def test_a_sampled_epoch_is_as_long_and_a_function_of_seed_phase_and_epoch():
+    label = np.repeat([0, 1], [45, 5])
+    split = Split(np.zeros((50, 1, 1, 3), np.uint8), label)
+    config = recipes.compose().data
+    config.sampling = "balanced"
+    found = BatchPlan(50, 16, 1, False, 0, sampler=sampling.sampler(config, split))
+    again = BatchPlan(50, 16, 1, False, 0, sampler=sampling.sampler(config, split))
+    assert (found.steps_per_epoch, found.size(3)) == (4, 2)
+    orders = [
+        np.asarray(plan.order(epoch))
+        for plan in (found, found.with_stream("pretrain"))
+        for epoch in (0, 1)
+    ]
+    assert {len(order) for order in orders} == {50}
+    assert len({order.tobytes() for order in orders}) == 4
+    np.testing.assert_array_equal(again.order(1), orders[1])
+    assert all(15 < label[order].sum() < 35 for order in orders)
 
 
 def test_the_last_batch_is_kept_as_a_smaller_one():

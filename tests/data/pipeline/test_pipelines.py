@@ -60,13 +60,16 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize(
-    ("crop", "stream"), [("per_image", None), ("per_batch", "pretrain")]
+    ("crop", "stream", "sampling"),
+    [("per_image", None, "uniform"), ("per_batch", "pretrain", "square_root")],
 )
-def test_both_pipelines_give_the_same_training_batches(crop, stream):
+def test_both_pipelines_give_the_same_training_batches(crop, stream, sampling):
     """Two epochs, each with a smaller last batch, with random erasing."""
     found = {}
     for name in ("in_memory", "streaming"):
-        config = data_config(pipeline=name, crop=crop, random_erasing=0.5)
+        config = data_config(
+            pipeline=name, crop=crop, random_erasing=0.5, sampling=sampling
+        )
         batches = train_batches(config, stream=stream)
         make_batch = step_lib.data_parallel(
             batches.make_batch, jax.devices()[:1], in_axes=(None, 0, None), out_axes=0
@@ -83,7 +86,11 @@ def test_worker_processes_read_the_same_and_leave_flags_unparsed(monkeypatch):
     """As in an absl program that uses kdjax before it parses its flags."""
     monkeypatch.setitem(flags.FLAGS.__dict__, "__flags_parsed", False)
     found = {
-        workers: read(data_config(pipeline="streaming", workers=workers), 0, 5)
+        workers: read(
+            data_config(pipeline="streaming", workers=workers, sampling="balanced"),
+            0,
+            5,
+        )
         for workers in (0, 2)
     }
     assert_same(found[2], found[0])
@@ -111,9 +118,13 @@ def test_no_shared_memory_is_left_by_workers():
         gc.enable()
 
 
-@pytest.mark.parametrize("crop", ["per_image", "random_resized"])
-def test_a_step_reads_the_same_after_a_resume_and_on_any_devices(crop):
-    config = data_config(pipeline="streaming", crop=crop, drop_remainder=True)
+@pytest.mark.parametrize(
+    ("crop", "sampling"), [("per_image", "balanced"), ("random_resized", "uniform")]
+)
+def test_a_step_reads_the_same_after_a_resume_and_on_any_devices(crop, sampling):
+    config = data_config(
+        pipeline="streaming", crop=crop, sampling=sampling, drop_remainder=True
+    )
     expected = read(config, 0, 6)
     assert_same(read(config, 4, 6), expected[4:])
     assert_same(read(config, 2, 6, devices=4), expected[2:])
