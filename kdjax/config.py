@@ -1,6 +1,7 @@
 """Configurations: the default one, and what is checked before anything runs."""
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -153,6 +154,7 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
             f"methods={labeled} need the one class of each"
         )
     needs_teacher = any(method.needs_teacher for method in methods.values())
+    _check_logits(config, methods)
     if needs_teacher:
         _check_network("teacher.model", config.teacher.model, classes)
         if not config.teacher.checkpoint:
@@ -166,7 +168,25 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
         student=config.model,
         num_classes=classes,
         image_shape=description.image_shape,
+        teacher_logits=config.teacher.classes != "other",
     )
+
+
+def _check_logits(
+    config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
+) -> None:
+    """Rejects methods that compare the logits of other classes with the student's."""
+    reading = sorted(
+        name
+        for name, method in methods.items()
+        if method.needs_teacher_logits or method.needs_input_gradient
+    )
+    if config.teacher.classes == "other" and reading:
+        raise ValueError(
+            f"teacher.classes='other' leaves the teacher's logits out, but methods="
+            f"{reading} read them: train the teacher on the data set first, with "
+            "init.classifier='new', or use methods of features alone"
+        )
 
 
 def _check_network(path: str, name: str, num_classes: int) -> None:

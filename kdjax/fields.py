@@ -83,11 +83,13 @@ FIELDS: dict[str, Field] = {
     "teacher.step": _STEP,
     "teacher.classes": Field(
         default="same",
-        choices=("same", "any"),
+        choices=("same", "any", "other"),
         resume_may_differ=True,
         in_recipe=False,
         doc='The names of its classes, where known, must be the "same" as the data'
-        ' set\'s; "any" does not compare them.',
+        ' set\'s; "any" does not compare them. "other" is for other classes, in any'
+        " number: only methods that do not read the teacher's logits can be used, and"
+        " its accuracy is not measured.",
     ),
     "teacher.batch_norm": Field(
         default="batch",

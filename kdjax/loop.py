@@ -78,11 +78,12 @@ class PhaseRun:
             resume_step=resume_step,
             resume_state=self._metadata.get("log"),
         )
-        if experiment.teacher and resume_step is None:
+        teacher = experiment.teacher
+        if teacher and teacher.evaluation and resume_step is None:
             self._log.evaluated(
                 f"teacher_{experiment.data.eval_name}",
                 0,
-                experiment.teacher.evaluation.metrics,
+                teacher.evaluation.metrics,
             )
 
     def train(self, stop_requested: Callable[[int], bool]) -> bool:
@@ -153,7 +154,7 @@ class PhaseRun:
             self._experiment.student,
             self._experiment.data.eval_batches,
             jax.devices(),
-            teacher_prediction=teacher and teacher.evaluation.prediction,
+            teacher_prediction=teacher and teacher.prediction,
         )
 
     def _evaluate(self, evaluate: Evaluator, step: int, *, at_end: bool) -> float:
@@ -201,13 +202,13 @@ def evaluate_on_test(
       variables: of the student.
 
     Returns:
-      Metrics of "teacher_test", if there is a teacher, and of "test".
+      Metrics of "teacher_test", if there is a teacher for these classes, and of "test".
     """
     batches = setup.eval_batches(experiment.config, experiment.data.test)
-    found, prediction = {}, None
-    if experiment.teacher:
-        teacher = Evaluator(experiment.teacher.network, batches, jax.devices())
-        evaluation = teacher(experiment.teacher.variables)
+    found, prediction, teacher = {}, None, experiment.teacher
+    if teacher and teacher.evaluation:
+        evaluate = Evaluator(teacher.network, batches, jax.devices())
+        evaluation = evaluate(teacher.variables)
         found["teacher_test"], prediction = evaluation.metrics, evaluation.prediction
     student = Evaluator(
         experiment.student, batches, jax.devices(), teacher_prediction=prediction

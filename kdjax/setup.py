@@ -168,6 +168,8 @@ def load_teacher(
 ) -> LoadedTeacher | None:
     """Loads the teacher, evaluates it and rejects one at chance level.
 
+    One for other classes has no accuracy on these and is not evaluated.
+
     Returns:
       The teacher with its variables on the devices, or None if no method needs one.
 
@@ -189,6 +191,12 @@ def load_teacher(
     # Once, instead of with every batch.
     variables = jax.device_put(teacher.variables, step_lib.replicated(jax.devices()))
     teacher = teacher._replace(variables=variables)
+    if config.teacher.classes == "other":
+        console.say(
+            "teacher.classes='other': the teacher's accuracy is not measured, and its "
+            "logits are not used"
+        )
+        return teacher
     evaluate = Evaluator(teacher.network, data.eval_batches, jax.devices())
     with console.progress("evaluating the teacher"):
         teacher = teacher._replace(evaluation=evaluate(variables))
@@ -227,6 +235,8 @@ def output_shapes(experiment: Experiment) -> tuple[Outputs, Outputs | None]:
         compatibility.outputs(name, data.num_classes, data.image_shape)
         for name in (config.model, config.teacher.model or config.model)
     )
+    if config.teacher.classes == "other":
+        teacher = teacher._replace(logits=None)
     return student, experiment.teacher and teacher
 
 

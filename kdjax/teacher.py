@@ -31,13 +31,19 @@ class LoadedTeacher(NamedTuple):
       local: the same for use on one device: statistics of a batch are never averaged
         over devices.
       variables: collections `params` and `batch_stats`.
-      evaluation: on the split that is evaluated on during training, once measured.
+      evaluation: on the split that is evaluated on during training, once measured;
+        None of a teacher for other classes.
     """
 
     network: nn.Module
     local: nn.Module
     variables: dict[str, Any]
     evaluation: Evaluation | None = None
+
+    @property
+    def prediction(self) -> np.ndarray | None:
+        """The classes that it predicts on that split, [N]; None if not measured."""
+        return self.evaluation and self.evaluation.prediction
 
 
 class Renormalized(nn.Module):
@@ -65,6 +71,27 @@ class Renormalized(nn.Module):
             for constants in (self.scale, self.shift)
         )
         return self.network(image * scale + shift, train)
+
+
+class WithoutLogits(nn.Module):
+    """A network whose logits are of other classes than the data's: it gives none.
+
+    Its variables are those of the network within.
+
+    Attributes:
+      whole: gives logits and features. Not called `network`, since two modules that
+        share a scope cannot have a submodule of one name.
+    """
+
+    whole: nn.Module
+
+    def setup(self) -> None:
+        nn.share_scope(self, self.whole)
+
+    def __call__(self, image: jax.Array, train: bool) -> tuple[None, models.Features]:
+        """Returns the network's features of [B, H, W, 3] images."""
+        _, features = self.whole(image, train)
+        return None, features
 
 
 def load(
@@ -100,11 +127,13 @@ def load(
             f"{field} holds model={run.config['model']!r}, but "
             f"teacher.model={config.model!r}"
         )
-    if run.num_classes != num_classes:
+    other = config.classes == "other"
+    if run.num_classes != num_classes and not other:
         raise ValueError(
             f"{field} has {run.num_classes} classes, but the data set has "
             f"{num_classes}: train it on these first, with init.checkpoint="
-            f"{config.checkpoint!r} and init.classifier='new'"
+            f"{config.checkpoint!r} and init.classifier='new', or choose methods that "
+            "do not read its logits and set teacher.classes='other'"
         )
     if class_names is not None and config.classes == "same":
         _check_class_names(field, config.checkpoint, class_names)
@@ -113,8 +142,11 @@ def load(
     )
 
     def build(axis_name: str | None) -> nn.Module:
-        network = models.build(config.model, num_classes, axis_name=axis_name, **kwargs)
-        return _renormalized(network, given=normalization, wanted=trained_with)
+        network = models.build(
+            config.model, run.num_classes, axis_name=axis_name, **kwargs
+        )
+        network = _renormalized(network, given=normalization, wanted=trained_with)
+        return WithoutLogits(network) if other else network
 
     network = build(axis_name)
     trained.check_shapes(field, network, run.variables, image_shape)

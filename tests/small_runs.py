@@ -39,22 +39,27 @@ def distill(teacher, workdir, epochs=1):
       workdir: folder that becomes the run's.
       epochs: of STEPS steps each.
     """
-    alone = recipes.alone("resnet8,digits")
-    alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
-    workdirs.create(teacher, alone)
-    network = models.build("resnet8", 10)
-    image = jnp.zeros((1, 8, 8, 3))
-    made = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(1))
-    with Checkpoints(teacher) as checkpoints:
-        state = {name: {"student": tree} for name, tree in made.items()}
-        checkpoints.save(7, state | {"step": np.int32(7)}, {})
-    workdirs.write_result(teacher, {})
+    write_teacher(teacher)
     config = recipes.distillation("resnet8-wrn_10_1,digits", {"overhaul": {}})
     config.teacher.checkpoint = str(teacher)
     config.data.mean = (70.0, 80.0, 90.0)
     config.epochs = config.evaluate_every_epochs = epochs
     result = train.train_and_evaluate(config, workdir)
     assert result["final_step"] == epochs * STEPS
+
+
+def write_teacher(workdir, num_classes=10):
+    """Writes a finished run of a random resnet8, which normalizes otherwise."""
+    alone = recipes.alone("resnet8,digits")
+    alone.data.mean, alone.data.std = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
+    workdirs.create(workdir, alone)
+    network = models.build("resnet8", num_classes)
+    image = jnp.zeros((1, 8, 8, 3))
+    made = jax.jit(lambda key: network.init(key, image, train=False))(jax.random.key(1))
+    with Checkpoints(workdir) as checkpoints:
+        state = {name: {"student": tree} for name, tree in made.items()}
+        checkpoints.save(7, state | {"step": np.int32(7)}, {})
+    workdirs.write_result(workdir, {})
 
 
 def set_fields(workdir, section, **values):

@@ -4,10 +4,13 @@ import shutil
 import numpy as np
 import pytest
 
-from kdjax import recipes, teacher, train
+from kdjax import models, recipes, teacher, train
 from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 from kdjax.evaluate import Evaluation
+from kdjax.evaluate import __main__ as evaluate_command
+from kdjax.runs import summary
+from tests import small_runs
 
 #: Shape of a digit.
 IMAGE = (8, 8, 3)
@@ -88,7 +91,8 @@ def test_a_run_that_is_not_finished_is_refused_but_for_a_named_step(trained, tmp
             "wrn_10_1",
             100,
             r"has 10 classes, but the data set has 100: train it on these first, with "
-            r"init\.checkpoint='.*' and init\.classifier='new'$",
+            r"init\.checkpoint='.*' and init\.classifier='new', or choose methods that "
+            r"do not read its logits and set teacher\.classes='other'$",
         ),
     ],
 )
@@ -179,3 +183,97 @@ def test_a_teacher_sees_images_normalized_with_its_own_precomputed(trained):
             answers[name], _ = network.apply(loaded.variables, image, train=False)
         assert isinstance(loaded.network, teacher.Renormalized) == (name == "other")
     np.testing.assert_allclose(answers["own"], answers["other"], rtol=0, atol=1e-5)
+
+
+# A teacher of other classes.
+
+
+@pytest.fixture(scope="module")
+def of_twenty_classes(tmp_path_factory):
+    """The work directory of a random network of twenty classes."""
+    workdir = tmp_path_factory.mktemp("of_twenty_classes")
+    small_runs.write_teacher(workdir, num_classes=20)
+    return workdir
+
+
+def taught_by(checkpoint, methods, classes="other"):
+    config = recipes.distillation("resnet8-wrn_10_1,digits", methods)
+    config.teacher.checkpoint = str(checkpoint)
+    config.teacher.classes = classes
+    config.epochs = 1
+    return config
+
+
+def test_features_are_learned_from_a_teacher_of_other_classes(
+    of_twenty_classes, tmp_path, capsys
+):
+    methods = {"overhaul": {}, "attention_transfer": {}}
+    config = taught_by(of_twenty_classes, methods)
+    config.data.validation_fraction = 0.2
+    config.data.drop_remainder = True
+    result = train.train_and_evaluate(config, tmp_path)
+    said = capsys.readouterr().err
+    line = "teacher.classes='other': the teacher's accuracy is not measured, and "
+    assert said.count(line) == 1
+    # 64 * 20 + 20 of them in the classifier.
+    parameters = result["parameters"]["teacher"]
+    assert f"resnet8, {parameters - 1300:,} parameters but for the" in said
+    assert result["teacher_test_accuracy"] is None
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    records = list(map(json.loads, lines))
+    assert {x["split"] for x in records} == {"train", "validation", "test"}
+    assert not any("agreement" in x for x in records)
+    trained_on = next(x for x in records if x["split"] == "train")
+    for name in methods:
+        assert any(key.startswith(f"{name}/") for key in trained_on)
+
+    assert evaluate_command.main(["--workdir", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "top-1 accuracy" in said.out
+    assert "agreement" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [{"kd": {}}, {"overhaul": {}, "mine": {"method": "kd"}}, {"jacobian": {}}],
+)
+def test_methods_that_read_logits_are_refused_other_classes(methods, tmp_path):
+    """Before the teacher is looked for."""
+    name = list(methods)[-1]
+    config = taught_by(tmp_path / "gone", methods)
+    message = rf"^teacher\.classes='other' .* methods=\['{name}'\] read them: "
+    with pytest.raises(ValueError, match=message):
+        summary.dry_run(config, None)
+
+
+def test_another_number_of_classes_is_refused_unless_they_are_other(
+    of_twenty_classes, tmp_path
+):
+    for classes in ("same", "any"):
+        config = taught_by(of_twenty_classes, {"overhaul": {}}, classes)
+        with pytest.raises(ValueError, match="has 20 classes, but the data set has 10"):
+            train.train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_teacher_of_other_classes_gives_the_features_of_its_network(
+    of_twenty_classes, train
+):
+    """Of images normalized with its own constants, and no logits."""
+    config = taught_by(of_twenty_classes, {"overhaul": {}}).teacher
+    loaded = teacher.load(config, 10, IMAGE, normalization=NORMALIZATION)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *IMAGE), np.uint8)
+
+    def outputs(network, mean, std):
+        image = normalization.normalize(pixels, mean=mean, std=std)
+        found, _ = network.apply(
+            loaded.variables, image, train=train, mutable=["batch_stats"]
+        )
+        return found
+
+    own = (10.0, 20.0, 30.0), (40.0, 50.0, 60.0)
+    _, wanted = outputs(models.build("resnet8", 20), *own)
+    logits, found = outputs(loaded.network, *NORMALIZATION)
+    assert logits is None
+    np.testing.assert_allclose(found.pooled, wanted.pooled, rtol=0, atol=1e-4)

@@ -32,6 +32,7 @@ def check(
     student: str,
     num_classes: int,
     image_shape: tuple[int, int, int],
+    teacher_logits: bool = True,
 ) -> None:
     """Rejects methods that cannot join two networks.
 
@@ -41,12 +42,15 @@ def check(
       student: name of the network.
       num_classes: size of the logits.
       image_shape: [H, W, 3].
+      teacher_logits: whether the methods are given the teacher's.
 
     Raises:
       ValueError: names the method and says why; or a network cannot be built.
     """
     student_outputs = outputs(student, num_classes, image_shape)
     teacher_outputs = teacher and outputs(teacher, num_classes, image_shape)
+    if teacher_outputs and not teacher_logits:
+        teacher_outputs = teacher_outputs._replace(logits=None)
     key = jax.eval_shape(lambda: jax.random.key(0))
     for method in methods.values():
         if method.needs_teacher:

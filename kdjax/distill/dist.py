@@ -38,6 +38,7 @@ class Dist(RelationalMethod):
         distance="1 - Pearson correlation, over classes and over the batch",
         missing_information="mean and spread of the probabilities",
     )
+    needs_teacher_logits = True
 
     weight: float = 1.0
     temperature: float = 1.0

@@ -33,6 +33,7 @@ class Dkd(Method):
     """
 
     name = "dkd"
+    needs_teacher_logits = True
     needs_label = True
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature, target class and others apart",

@@ -43,6 +43,7 @@ class Jacobian(Method):
         distance="L2",
         missing_information="all but the direction of the gradient",
     )
+    needs_teacher_logits = True
     needs_label = True
     needs_input_gradient = True
 

@@ -57,6 +57,7 @@ class Kd(Method):
         distance="KL(teacher || student)",
         missing_information="all but the class probabilities",
     )
+    needs_teacher_logits = True
 
     weight: float = 0.9
     temperature: float = 4.0

@@ -17,13 +17,13 @@ class Outputs(NamedTuple):
     """A network's answer to a batch.
 
     Attributes:
-      logits: [B, K].
+      logits: [B, K]; None of a teacher for other classes.
       features: of its stages.
       input_gradient: of the sum over the batch of the true classes' logits with respect
         to the images, [B, H, W, 3]; None unless a method needs it.
     """
 
-    logits: jax.Array
+    logits: jax.Array | None
     features: Features
     input_gradient: jax.Array | None = None
 
@@ -94,10 +94,12 @@ class Method(abc.ABC):
       pretrains: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
+      needs_teacher_logits: whether it reads the teacher's `Outputs.logits`, or anything
+        made of them. They are None where the teacher was trained for other classes.
       needs_label: whether it reads `Inputs.label`, or anything made of it. Mixed
         images have no one class, and no such method.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
-        backward pass of both networks and is made of the label.
+        backward pass of both networks and is made of the logits and the label.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
@@ -109,6 +111,7 @@ class Method(abc.ABC):
     pretrains: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
+    needs_teacher_logits: ClassVar[bool] = False
     needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
 

@@ -42,6 +42,7 @@ class Mlkd(RelationalMethod):
         distance="KL(teacher || student) and L2",
         missing_information="all but the class probabilities",
     )
+    needs_teacher_logits = True
 
     weight: float = 0.9
     temperatures: tuple[float, ...] = TEMPERATURES

@@ -81,8 +81,10 @@ def _agreement(
 
     Returns:
       The fraction of images that both assign to the same class; the reason why it
-      cannot be measured; None if the run has no teacher.
+      cannot be measured; None if the run has no teacher, or one for other classes.
     """
+    if run.config["teacher"].get("classes") == "other":
+        return None
     name = f"teacher.checkpoint={run.config['teacher']['checkpoint']!r}"
     try:
         teacher = trained.load_teacher(run)

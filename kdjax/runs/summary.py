@@ -78,7 +78,9 @@ def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
     label = "student" if methods else "network"
     yield _line(label, *_network(config.model, data), *([start] if start else []))
     if any(method.needs_teacher for method in methods.values()):
-        teacher = _network(config.teacher.model, data)
+        teacher = _network(
+            config.teacher.model, data, other_classes=config.teacher.classes == "other"
+        )
         yield _line("teacher", *teacher, f"from {config.teacher.checkpoint}")
     if methods:
         yield _line("methods", *methods)
@@ -98,18 +100,24 @@ def _phases(
     ]
 
 
-def _network(name: str, data: datasets.Description) -> tuple[str, ...]:
+def _network(
+    name: str, data: datasets.Description, *, other_classes: bool = False
+) -> tuple[str, ...]:
     """Returns a network's name, its number of trained parameters, and a caution.
 
-    A network for large images shrinks small ones to nothing.
+    A network for large images shrinks small ones to nothing. That of other classes has
+    a last layer of unknown size, which is left out.
     """
     network = models.build(name, data.num_classes)
     image = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
     variables = jax.eval_shape(
         lambda x: network.init(jax.random.key(0), x, train=False), image
     )
-    count = sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
-    described = name, f"{count:,} parameters"
+    params = dict(variables["params"])
+    if other_classes:
+        del params[trained.CLASSIFIER]
+    count = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
+    described = name, f"{count:,} parameters{' but for the last layer' * other_classes}"
     size = models.image_size(name)
     if min(data.image_shape[:2]) <= size // 2 and "@" in name:
         return *described, f"made for images of {size}x{size}"

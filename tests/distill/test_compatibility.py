@@ -84,17 +84,20 @@ def drawn(network, image):
 
 
 @pytest.mark.parametrize("name", sorted(distill.METHODS))
-def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
-    name, networks
-):
+def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, networks):
     """One trace tells the shapes of the terms and what depends on the label.
 
+    It also tells what depends on the teacher's last layer, and so on its logits. Before
+    the training, a method that does not declare to read them is not given any.
     From drawn weights, everything that the method learns gets a gradient.
     """
     (student, teacher), variables, outputs, teacher_outputs, batch = networks
     (method,) = distill.build(
         {name: table.REQUIRED.get(name, {})}, num_classes=10, num_examples=20
     ).values()
+    if not method.needs_teacher_logits:
+        teacher_outputs = teacher_outputs._replace(logits=None)
+        outputs = [outputs[0], outputs[1]._replace(logits=None)]
     taught = method.needs_teacher
     key = jax.random.key(0)
     precomputed = {}
@@ -115,7 +118,6 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
     gradients_of = objective.student_objective(
         student, teacher if taught else None, {name: method}, teacher_train=False
     )
-    frozen = objective.Frozen(variables[1] if taught else None, {name: precomputed})
     params = {"student": variables[0]["params"], "methods": {name: learned["params"]}}
     batch_stats = {
         "student": variables[0]["batch_stats"],
@@ -124,7 +126,12 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
     if "method_state" in learned:
         batch_stats["method_state"] = {name: learned["method_state"]}
 
-    def terms(label):
+    def terms(label, classifier):
+        params_of_teacher = variables[1]["params"] | {"classifier": classifier}
+        frozen = objective.Frozen(
+            variables[1] | {"params": params_of_teacher} if taught else None,
+            {name: precomputed},
+        )
         found = gradients_of(
             params,
             batch_stats,
@@ -138,7 +145,8 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
         stats = {k: v for k, v in found.batch_stats.items() if k != "student"}
         return own, stats, found.values, gradients
 
-    traced = jax.jit(terms).trace(batch.label)
+    given = batch.label, variables[1]["params"]["classifier"]
+    traced = jax.jit(terms).trace(*given)
     own, stats, values, _ = traced.out_info
     assert own
     for term, value in values.items():
@@ -149,12 +157,14 @@ def test_terms_and_gradients_are_finite_and_the_label_is_read_if_declared(
     read = len(jax.tree.leaves((own, stats)))
     wanted = [index < read for index in range(len(jaxpr.outvars))]
     _, used = partial_eval.dce_jaxpr(jaxpr, wanted)
-    assert used[-1] == method.needs_label
+    *_, reads_label, _, reads_classifier = used
+    assert reads_label == method.needs_label
+    assert reads_classifier == method.needs_teacher_logits
     assert method.needs_label or not method.needs_input_gradient
 
     # GPUs and TPUs have every operation of it.
     traced.lower(lowering_platforms=("cuda", "tpu"))
-    own, _, _, gradients = traced.lower().compile()(batch.label)
+    own, _, _, gradients = traced.lower().compile()(*given)
     assert all(np.all(np.isfinite(value)) for value in own.values())
     for leaf in jax.tree.leaves(gradients):
         assert np.all(np.isfinite(leaf))
