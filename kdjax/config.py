@@ -39,10 +39,13 @@ def field(config: ml_collections.ConfigDict, path: str) -> Any:
     return config
 
 
-def check(config: ml_collections.ConfigDict) -> None:
+def check(config: ml_collections.ConfigDict) -> Description:
     """Rejects a training that cannot work, before anything is read or written.
 
     Nothing is read of the data set but its number of classes and images and their size.
+
+    Returns:
+      The description of the data set.
 
     Raises:
       ValueError: names the field, its value and what it may be.
@@ -52,6 +55,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     description = check_network(config)
     sampling.check(config.data, description.num_classes)
     _check_images(config, description)
+    return description
 
 
 def check_network(config: ml_collections.ConfigDict) -> Description:

@@ -91,7 +91,6 @@ def load_data(config: ml_collections.ConfigDict) -> Data:
       FileNotFoundError: if the data set is not prepared.
     """
     loaded = datasets.load(config.data)
-    description = datasets.describe(config.data)
     splits = {
         "train": loaded.train,
         "validation": loaded.validation,
@@ -99,8 +98,8 @@ def load_data(config: ml_collections.ConfigDict) -> Data:
     }
     eval_name = "test" if loaded.validation is None else "validation"
     return Data(
-        num_classes=description.num_classes,
-        class_names=description.class_names,
+        num_classes=loaded.description.num_classes,
+        class_names=loaded.description.class_names,
         train=loaded.train,
         train_batches=pipeline.train_batches(
             loaded.train,

@@ -53,7 +53,7 @@ def train_and_evaluate(
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
     workdir = pathlib.Path(workdir)
-    config_lib.check(config)
+    description = config_lib.check(config)
     numerics.check_determinism(config)
     trained.refuse_imported(workdir)
     with (
@@ -62,8 +62,8 @@ def train_and_evaluate(
     ):
         if finished is not None:
             return finished
-        summary.announce(config, workdir)
-        data = inputs.of_data(config.data)
+        summary.announce(config, description, workdir)
+        data = inputs.of_data(config.data, description)
         inputs.check(workdir, config, data)
         experiment = build_experiment(config)
         teacher = inputs.of_teacher(experiment.teacher and experiment.teacher.variables)

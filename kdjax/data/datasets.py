@@ -14,9 +14,7 @@ A data set that fits is decoded once and kept in device memory; any other one is
 from storage during training, see `choose_pipeline`.
 """
 
-import hashlib
 import importlib
-import json
 import re
 from collections.abc import Mapping
 from types import ModuleType
@@ -60,12 +58,14 @@ class Data(NamedTuple):
       test: the test images.
       validation: images held out from the training split, or None.
       skipped: number of files of "train" and "test" that could not be decoded.
+      description: of the data set.
     """
 
     train: Split | LazySplit
     test: Split | LazySplit
     validation: Split | LazySplit | None
     skipped: Mapping[str, int]
+    description: Description
 
 
 def describe(config: ml_collections.ConfigDict) -> Description:
@@ -115,22 +115,18 @@ def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
       config: the `data` part of a configuration.
 
     Returns:
-      Digests and counts, by "class_names" of the names in order, and by the splits
-      "train" and "test".
+      Digests and counts, by the splits "train" and "test".
 
     Raises:
       As `describe`.
     """
     if config.name == "folder":
-        splits = _source("folder").fingerprint(config.data_dir, config.test_fraction)
-    elif config.name == "digits":
-        splits = dict.fromkeys(("train", "test"), "scikit-learn's digits")
-    else:
-        splits = _source("tfds_source").fingerprint(
-            _tfds_name(config), config.data_dir or None
-        )
-    names = json.dumps(describe(config).class_names)
-    return {"class_names": hashlib.sha256(names.encode()).hexdigest(), **splits}
+        return _source("folder").fingerprint(config.data_dir, config.test_fraction)
+    if config.name == "digits":
+        return dict.fromkeys(("train", "test"), "scikit-learn's digits")
+    return _source("tfds_source").fingerprint(
+        _tfds_name(config), config.data_dir or None
+    )
 
 
 def prepared_folder(config: ml_collections.ConfigDict) -> str:
@@ -218,7 +214,8 @@ def load(config: ml_collections.ConfigDict) -> Data:
         )
     train = subsets.stratified(train, config.train_fraction, names)
     train, validation = subsets.hold_out(train, config.validation_fraction, names)
-    return Data(train, test, validation, {"train": 0, "test": 0} | skipped)
+    skipped = {"train": 0, "test": 0} | skipped
+    return Data(train, test, validation, skipped, description)
 
 
 def _source(module: str) -> ModuleType:

@@ -15,23 +15,25 @@ import ml_collections
 import numpy as np
 
 from kdjax.data import datasets
+from kdjax.data.split import Description
 from kdjax.runs import workdirs
 
 #: File in the work directory.
 NAME = "inputs.json"
 
 
-def of_data(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def of_data(
+    config: ml_collections.ConfigDict, description: Description
+) -> dict[str, Any]:
     """Returns the class names and the fingerprint of a data set.
 
     Args:
       config: the `data` part of a configuration.
+      description: of the data set.
     """
-    fingerprint = datasets.fingerprint(config)
-    del fingerprint["class_names"]  # Here in full.
     return {
-        "class_names": list(datasets.describe(config).class_names),
-        "images": fingerprint,
+        "class_names": list(description.class_names),
+        "images": datasets.fingerprint(config),
     }
 
 

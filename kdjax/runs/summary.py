@@ -11,13 +11,16 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax import distill, models
 from kdjax.data import datasets, sampling
+from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
 
 
-def announce(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def announce(
+    config: ml_collections.ConfigDict, data: Description, workdir: pathlib.Path
+) -> None:
     """Prints what a run is about to do; `describe` says more."""
     console.say(f"kdjax: {workdir}")
-    for line in describe(config):
+    for line in describe(config, data):
         console.say(line)
 
 
@@ -28,22 +31,23 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       ValueError: if the run could not start.
       FileNotFoundError: if the data set is not prepared.
     """
-    config_lib.check(config)
+    data = config_lib.check(config)
     if workdir is not None:
         trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)
     fields = workdirs.flatten(config.to_dict())
     lines = [f"{name} = {value!r}" for name, value in sorted(fields.items())]
-    return "\n".join([*lines, "", "Checked; nothing was written:", *describe(config)])
+    described = describe(config, data)
+    return "\n".join([*lines, "", "Checked; nothing was written:", *described])
 
 
-def describe(config: ml_collections.ConfigDict) -> Iterator[str]:
+def describe(config: ml_collections.ConfigDict, data: Description) -> Iterator[str]:
     """Yields lines that say what a configuration trains, on what, and for how long.
 
     Args:
       config: one that `config.check` accepts. Data and teacher are not read.
+      data: as `config.check` returns it.
     """
-    data = datasets.describe(config.data)
     height, width, _ = data.image_shape
     pipeline = datasets.choose_pipeline(config.data, data).replace("_", " ")
     parts = {
@@ -101,7 +105,7 @@ def _phases(
 
 
 def _network(
-    name: str, data: datasets.Description, *, other_classes: bool = False
+    name: str, data: Description, *, other_classes: bool = False
 ) -> tuple[str, ...]:
     """Returns a network's name, its number of trained parameters, and a caution.
 

@@ -204,13 +204,12 @@ def test_a_fingerprint_tells_folders_apart_wherever_they_lie(tmp_path):
     assert {part for part in found if found[part] != changed[part]} == {"train"}
     exchanged = files_of(tmp_path / "e", ants=4, bees=3)
     exchanged = fingerprint(exchanged)
-    assert exchanged["class_names"] == found["class_names"]
     assert exchanged["train"] != found["train"]
 
 
 def test_digits_have_a_fingerprint():
     found = datasets.fingerprint(recipes.compose(data="digits").data)
-    assert set(found) == {"class_names", "train", "test"}
+    assert set(found) == {"train", "test"}
 
 
 def test_an_unprepared_data_set_names_the_command(tmp_path):

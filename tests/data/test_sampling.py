@@ -4,7 +4,7 @@ import pytest
 
 from kdjax import config as config_lib
 from kdjax import recipes
-from kdjax.data import sampling
+from kdjax.data import datasets, sampling
 from kdjax.data.split import Split
 from kdjax.runs import summary, workdirs
 
@@ -121,7 +121,8 @@ def test_weights_of_classes_without_images_alone_are_rejected():
 def test_the_start_of_a_run_names_the_sampling(name, words):
     config = data_config(sampling=name)
     config.model = "wrn_10_1"
-    assert words in " ".join(" ".join(summary.describe(config)).split())
+    lines = summary.describe(config, datasets.describe(config.data))
+    assert words in " ".join(" ".join(lines).split())
 
 
 def test_a_run_is_not_resumed_with_another_sampling(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from kdjax import recipes
+from kdjax.data import datasets
 from kdjax.runs import inputs
 
 
@@ -32,18 +33,22 @@ def config(folder):
     return config
 
 
+def read_now(config):
+    return inputs.of_data(config.data, datasets.describe(config.data))
+
+
 @pytest.fixture
 def run(config, tmp_path):
     """A work directory that knows what was read."""
     (tmp_path / "run").mkdir()
-    inputs.write(tmp_path / "run", inputs.of_data(config.data))
+    inputs.write(tmp_path / "run", read_now(config))
     return tmp_path / "run"
 
 
 def test_the_same_images_may_lie_elsewhere(run, config, folder, tmp_path):
     folder.rename(tmp_path / "moved")
     config.data.data_dir = str(tmp_path / "moved")
-    inputs.check(run, config, inputs.of_data(config.data))
+    inputs.check(run, config, read_now(config))
 
 
 def rename_a_class(folder):
@@ -71,9 +76,9 @@ def change_an_image(folder):
 def test_other_images_and_classes_are_refused(run, config, folder, change, message):
     change(folder)
     with pytest.raises(ValueError, match=f"started with other inputs: {message}"):
-        inputs.check(run, config, inputs.of_data(config.data))
+        inputs.check(run, config, read_now(config))
     config.checkpoint.allow_config_change = True
-    inputs.check(run, config, inputs.of_data(config.data))
+    inputs.check(run, config, read_now(config))
 
 
 def test_another_teacher_is_refused(tmp_path, config):
@@ -89,4 +94,4 @@ def test_another_teacher_is_refused(tmp_path, config):
 
 
 def test_a_run_without_the_file_is_not_checked(tmp_path, config):
-    inputs.check(tmp_path, config, inputs.of_data(config.data))
+    inputs.check(tmp_path, config, read_now(config))

@@ -1,6 +1,7 @@
 import pytest
 
 from kdjax import recipes
+from kdjax.data import datasets
 from kdjax.runs import summary
 
 
@@ -10,5 +11,6 @@ from kdjax.runs import summary
 )
 def test_a_network_for_larger_images_is_said(network, cautioned):
     config = recipes.alone(f"{network},digits")
-    text = " ".join(" ".join(summary.describe(config)).split())
+    lines = summary.describe(config, datasets.describe(config.data))
+    text = " ".join(" ".join(lines).split())
     assert ("made for images of" in text) == cautioned
