@@ -157,7 +157,9 @@ class ResNet(nn.Module):
     )
     STANDARD = (
         *("resnet8", "resnet14", "resnet20", "resnet32", "resnet44", "resnet56"),
-        *("resnet110", "resnet56_zero_padded", "resnet8x4", "resnet32x4", "resnet50"),
+        *("resnet110", "resnet20_zero_padded", "resnet32_zero_padded"),
+        *("resnet44_zero_padded", "resnet56_zero_padded", "resnet110_zero_padded"),
+        *("resnet8x4", "resnet32x4", "resnet50"),
         *("resnet18@224", "resnet34@224", "resnet50@224", "resnet101@224"),
         *("resnet152@224", "mhgd_resnet"),
     )

@@ -59,6 +59,24 @@ def test_a_checkpoint_becomes_a_trained_network(tmp_path, capsys, layout):
     assert len(source["sha256"]) == 64
 
 
+def test_a_file_of_akamaster_becomes_a_zero_padded_network(tmp_path, capsys):
+    """Written by PyTorch before 1.6, as pretrained_models/resnet20-12fca82f.th is."""
+    weights = drawing.state_dict(shapes("resnet20_zero_padded", layout="linear"))
+    # Two for the classifier and five for each batch norm beside its kernel.
+    assert len(weights) == 2 + 6 * 19
+    kept = {"state_dict": renamed(weights, "module."), "best_prec1": 91.73}
+    (tmp_path / "resnet20.th").write_bytes(files.old(kept))
+    model = "resnet20_zero_padded"
+    assert run(tmp_path / "resnet20.th", tmp_path / "out", model=model) == 0
+    assert "in layout 'linear' at key 'state_dict.module'" in capsys.readouterr().out
+    found = trained.load(tmp_path / "out").variables["params"]
+    for block, number in (("group1_block0", "1.0"), ("group3_block2", "3.2")):
+        np.testing.assert_array_equal(
+            np.transpose(found[block]["conv2"]["kernel"], (3, 2, 0, 1)),
+            weights[f"layer{number}.conv2.weight"],
+        )
+
+
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
     """The work directory of a network that has learned some of the digits."""
@@ -184,6 +202,11 @@ def test_of_several_networks_one_must_be_chosen(tmp_path, capfd):
             {},
             "resnet14",
             r"resnet8 of 10 classes: .*30 missing \(layer1\.1\.conv1\.weight, ",
+        ),
+        (
+            {"model": "resnet20_zero_padded", "layout": "linear"},
+            "resnet20",
+            r"but resnet20_zero_padded of 10 classes: .*10 missing \(layer2\.0\.short",
         ),
         ({"model": "resnet26"}, "resnet8", "resnet8 .* and no other known network: "),
         ({}, "mhgd_mobilenet", "MobileNet has no PyTorch layout"),

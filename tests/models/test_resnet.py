@@ -39,7 +39,12 @@ def shapes(name, num_classes=100, size=32):
         ("resnet34", 100, 21_797_672 - 40 * 3 * 64 - 513 * 900),
         ("resnet101", 100, 44_549_160 - 40 * 3 * 64 - 2049 * 900),
         ("resnet152", 100, 60_192_808 - 40 * 3 * 64 - 2049 * 900),
+        # The published 0.27, 0.46, 0.66, 0.85 and 1.7 million of He et al.
         ("resnet20_zero_padded", 10, 269_722),
+        ("resnet32_zero_padded", 10, 464_154),
+        ("resnet44_zero_padded", 10, 658_586),
+        ("resnet56_zero_padded", 10, 853_018),
+        ("resnet110_zero_padded", 10, 1_727_962),
         # Two projections and their batch norms less.
         ("resnet56_zero_padded", 100, 861_620 - 18 * 32 - 34 * 64),
         ("resnet110_zero_padded", 100, 1_736_564 - 18 * 32 - 34 * 64),
