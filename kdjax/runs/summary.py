@@ -17,8 +17,9 @@ from kdjax.runs import console, trained, workdirs
 def announce(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
     """Prints what a run is about to do; `describe` says more."""
     console.say(f"kdjax: {workdir}")
-    for line in describe(config):
-        console.say(line)
+    for paragraph in describe(config):
+        for line in paragraph.splitlines():
+            console.say(line)
 
 
 def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> str:
