@@ -58,6 +58,7 @@ def train_and_evaluate(
     with claim.claimed(workdir, config) as finished:
         if finished is not None:
             return finished
+        trained.check_present(config)
         summary.announce(config, workdir)
         data = inputs.of_data(config.data)
         inputs.check(workdir, config, data)

@@ -30,6 +30,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       FileNotFoundError: if the data set is not prepared.
     """
     config_lib.check(config)
+    trained.check_present(config)
     if workdir is not None:
         trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)
