@@ -12,7 +12,9 @@ from kdjax.field import Field
 #: Which checkpoint of a work directory is loaded.
 _STEP = Field(
     default="last",
-    doc='Its checkpoint: "last", "best" of those that it keeps, or a step.',
+    choices=("last", "best"),
+    or_integer=True,
+    doc='Its checkpoint: the "last", the "best" of those that it keeps, or a step.',
 )
 
 
@@ -31,6 +33,7 @@ def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field
             default=lr_milestones,
             least=0,
             below=1,
+            ascending=True,
             doc="Fractions of the phase's epochs, ascending, at which the learning rate"
             " is multiplied by `lr_gamma`.",
         ),
@@ -42,14 +45,12 @@ def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field
     return {f"{prefix}.{name}": field for name, field in fields.items()}
 
 
-#: Optimizers, one for each phase of the training.
-OPTIMIZERS = ("pretrain.optimizer", "distill_first.optimizer", "optimizer")
-
 #: Every field but the hyperparameters of methods, by its dotted name.
 FIELDS: dict[str, Field] = {
     "seed": Field(
         default=0,
         least=0,
+        most=2**32 - 1,
         in_recipe=False,
         doc="Of all randomness: initial weights, order of the images, augmentation.",
     ),
@@ -112,6 +113,7 @@ FIELDS: dict[str, Field] = {
     "data.image_size": Field(
         default=0,
         least=0,
+        most=4096,
         doc="Height and width that images are brought to: the shorter side is resized"
         " and the center cropped. 0 for images that all have one size.",
     ),
@@ -126,6 +128,7 @@ FIELDS: dict[str, Field] = {
     "data.workers": Field(
         default=0,
         least=0,
+        most=1024,
         resume_may_differ=True,
         in_recipe=False,
         doc="Processes that read images; 0 for threads of the training process.",

@@ -62,6 +62,7 @@ def train_and_evaluate(
     ):
         if finished is not None:
             return finished
+        trained.check_present(config)
         summary.announce(config, description, workdir)
         data = inputs.of_data(config.data, description)
         inputs.check(workdir, config, data)

@@ -381,15 +381,26 @@ def test_a_dry_run_prints_every_field_and_what_would_run(command, tmp_path):
     for part in ("1,797 images of 8x8", "10 classes", "40 epochs", "parameters"):
         assert part in summary
     assert list(tmp_path.iterdir()) == []
-    status, out, _ = command(
+    teacher = tmp_path / "teacher"
+    distilled = (
         "--dry_run",
-        "--config.teacher.checkpoint=runs/teacher",
-        config="configs/mhgd.py:wrn_10_2-wrn_10_1,digits",
+        f"--config.teacher.checkpoint={teacher}",
     )
+    pair = "configs/mhgd.py:wrn_10_2-wrn_10_1,digits"
+    status, out, err = command(*distilled, config=pair)
+    assert (status, out) == (2, "")
+    missing = f"teacher.checkpoint={str(teacher)!r} is not the work directory of a run"
+    assert err == f"kdjax: {missing}\n"
+    workdirs.create(teacher, recipes.alone("wrn_10_2,digits"))
+    status, _, err = command(*distilled, config=pair)
+    assert status == 2
+    assert "holds no checkpoint yet" in err
+    (teacher / "checkpoints" / "7").mkdir(parents=True)
+    status, out, _ = command(*distilled, config=pair)
     assert status == 0
     _, summary = out.split("\n\n")
     assert "  teacher  wrn_10_2, " in summary
-    assert "from runs/teacher" in summary
+    assert "from /" in summary
     assert "  methods  mhgd" in summary
     assert re.search(r"phases   pretrain \d+ epochs, train \d+ epochs", summary)
     status, out, err = command("--dry_run", "--config.model=wrn_99_x")

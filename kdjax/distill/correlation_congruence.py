@@ -58,6 +58,7 @@ class CorrelationCongruence(RelationalMethod):
         self._require_choice("relation", RELATIONS)
         self._require_positive("width")
         self._require_positive("order")
+        self._require_not_negative("gamma")
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Creates the embeddings of both networks' pooled features."""

@@ -48,6 +48,7 @@ class Dist(RelationalMethod):
     def __post_init__(self):
         super().__post_init__()
         require_temperature(self, self.temperature)
+        self._require_not_negative("beta", "gamma")
 
     def loss(
         self,

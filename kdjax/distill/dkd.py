@@ -52,6 +52,7 @@ class Dkd(Method):
 
     def __post_init__(self):
         require_temperature(self, self.temperature)
+        self._require_not_negative("alpha", "beta")
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Learns nothing; rejects two classes."""

@@ -67,6 +67,7 @@ class FactorTransfer(StagewiseMethod):
 
     def __post_init__(self):
         super().__post_init__()
+        self._require_not_negative("rate")
         self._require_choice("reconstruction", RECONSTRUCTIONS)
         self._require_choice("factor_transform", TRANSFORMS)
 

@@ -12,6 +12,9 @@ from kdjax.models import Features
 
 Variables = dict[str, Any]
 
+#: Most heads, vectors, negatives and channels; more would take minutes to fail.
+_MOST = 2**16
+
 
 class Outputs(NamedTuple):
     """A network's answer to a batch.
@@ -138,11 +141,24 @@ class Method(abc.ABC):
             )
 
     def _require_positive(self, field: str) -> None:
-        """Raises a ValueError if a number is not 1 or more."""
+        """Raises a ValueError if a number is not 1 or more, or is senselessly large."""
         if getattr(self, field) < 1:
             raise ValueError(
                 f"methods.{self.name}.{field}={getattr(self, field)} is less than 1"
             )
+        if getattr(self, field) > _MOST:
+            raise ValueError(
+                f"methods.{self.name}.{field}={getattr(self, field)} is more than "
+                f"{_MOST}"
+            )
+
+    def _require_not_negative(self, *fields: str) -> None:
+        """Raises a ValueError if a number is negative."""
+        for field in fields:
+            if getattr(self, field) < 0:
+                raise ValueError(
+                    f"methods.{self.name}.{field}={getattr(self, field)} is negative"
+                )
 
     def check_teacher(self, name: str) -> None:
         """Raises a ValueError if a network, given by its name, cannot teach so."""

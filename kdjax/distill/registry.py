@@ -1,10 +1,12 @@
 """The table of methods, and how a configuration chooses from it."""
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from kdjax.distill.method import Method
+from kdjax.field import Field, shown
 
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {}
@@ -81,8 +83,16 @@ def canonical(name: str) -> str:
     """
     found = ALIASES.get(name, name)
     if found not in METHODS:
-        raise ValueError(f"method {name!r} is none of {sorted(METHODS)}")
+        raise ValueError(
+            f"method {name!r} is none of {sorted(METHODS)}{_nearest(name)}"
+        )
     return found
+
+
+def _nearest(name: str) -> str:
+    """Suggests the method whose name is most like another one; "" if none is."""
+    close = difflib.get_close_matches(str(name), METHODS, 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
@@ -100,7 +110,9 @@ def hyperparameters(name: str, **given: Any) -> dict[str, Any]:
     method = given.get("method", name)
     if method not in METHODS:
         field = f".method={method!r}" if "method" in given else ""
-        raise ValueError(f"methods.{name}{field} is none of {sorted(METHODS)}")
+        raise ValueError(
+            f"methods.{name}{field} is none of {sorted(METHODS)}{_nearest(method)}"
+        )
     fields = [
         field
         for field in dataclasses.fields(METHODS[method])
@@ -123,6 +135,21 @@ def _field_default(field: dataclasses.Field) -> Any:
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return field.default
+
+
+def _problems(
+    method: type[Method], chosen: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yields hyperparameters that are of another type than their defaults, or too large
+    or small for any method, and what is wrong with them.
+    """
+    for name, given in chosen.items():
+        default = _field_default(method.__dataclass_fields__[name])
+        if type(default) not in (bool, int, float, str, tuple):
+            continue
+        least = 0 if name in ("weight", "warm_up") else None
+        if problem := Field(default=default, least=least, doc="").problem(given):
+            yield name, problem
 
 
 def build(
@@ -158,12 +185,7 @@ def build(
     for name, given in settings.items():
         chosen = hyperparameters(name, **given)
         method = METHODS[chosen.pop("method", name)]
-        if chosen["warm_up"] < 0:
-            raise ValueError(f"methods.{name}.warm_up={chosen['warm_up']} is below 0")
-        if not 0 <= chosen["weight"] < float("inf"):
-            raise ValueError(
-                f"methods.{name}.weight={chosen['weight']} is not a finite number of "
-                "0 or more"
-            )
+        for field, problem in _problems(method, chosen):
+            raise ValueError(f"methods.{name}.{field}={shown(chosen[field])} {problem}")
         methods[name] = method(**chosen, **training)
     return methods

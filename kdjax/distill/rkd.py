@@ -47,6 +47,7 @@ class Rkd(RelationalMethod):
 
     def __post_init__(self):
         super().__post_init__()
+        self._require_not_negative("distance_weight", "angle_weight")
         self._require_choice("form", FORMS)
 
     def loss(

@@ -15,8 +15,21 @@ _CLEAR_LINE = "\r\x1b[K"
 _LOCK = threading.Lock()
 
 
+def escaped(text: str) -> str:
+    """Returns a text on one line, without characters that a terminal would act on.
+
+    Names of files and classes may hold any; they are written as in a Python string.
+    """
+    return "".join(
+        # A surrogate stands for a byte of a file name that is not UTF-8.
+        char if char.isprintable() else ascii(char)[1:-1]
+        for char in text
+    )
+
+
 def say(text: str) -> None:
     """Prints a line, in the main process of a multi-host run only."""
+    text = escaped(text)
     if not _is_other_process():
         over_progress = _CLEAR_LINE if sys.stderr.isatty() else ""
         _write(f"{over_progress}{text}\n")

@@ -4,12 +4,16 @@ import functools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 
 from kdjax.runs import console, manifest
 
 #: Names of checkpoints.
 LAST, BEST = "last", "best"
+
+#: Name of a checkpoint's folder.
+_STEP = r"0|[1-9][0-9]{0,9}"
 
 #: Accuracy of a checkpoint without an evaluation, below that of all others.
 NOT_EVALUATED = -1.0
@@ -38,7 +42,9 @@ class Inventory:
         """Returns the steps of all checkpoints under their final names, ascending."""
         if not self._folder.is_dir():
             return []
-        return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+        # Not "007" or digits of other scripts, which Orbax does not write.
+        names = (path.name for path in self._folder.iterdir() if path.is_dir())
+        return sorted(int(name) for name in names if re.fullmatch(_STEP, name))
 
     def verify(self, step: int) -> str | None:
         """Returns what is wrong with a checkpoint; None if it is complete."""
@@ -105,7 +111,9 @@ class Inventory:
         file = self._folder / str(step) / "metrics" / "metrics"
         try:
             accuracy = accuracy_of(json.loads(file.read_text()))
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return None
+        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float):
             return None
         return None if accuracy == NOT_EVALUATED else accuracy
 

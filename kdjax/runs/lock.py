@@ -65,6 +65,6 @@ def _holder(workdir: pathlib.Path) -> str:
     try:
         holder = json.loads((workdir / HOLDER).read_text())
         return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         # It has locked the directory but not written its name yet.
         return "another process"

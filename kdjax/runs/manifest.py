@@ -43,15 +43,18 @@ def verify(folder: pathlib.Path) -> str | None:
         return None
     try:
         manifest = json.loads((folder / _NAME).read_text())
-    except ValueError:
+        files = {name: (x["bytes"], x["crc32"]) for name, x in manifest.items()}
+    except (ValueError, RecursionError):
         return f"{_NAME} is truncated"
-    for name, expected in manifest.items():
+    except (AttributeError, KeyError, TypeError):
+        return f"{_NAME} lists no sizes and checksums"
+    for name, (size, checksum) in files.items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if (size := path.stat().st_size) != expected["bytes"]:
-            return f"{name} has {size} bytes of {expected['bytes']}"
-        if _checksum(path) != expected["crc32"]:
+        if (found := path.stat().st_size) != size:
+            return f"{name} has {found} bytes of {size}"
+        if _checksum(path) != checksum:
             return f"{name} has another checksum"
     return None
 

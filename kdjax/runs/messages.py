@@ -12,6 +12,8 @@ from typing import Any
 
 from absl import flags
 
+from kdjax.runs import console
+
 #: Packages that log every checkpoint, and errors that they raise as well.
 _CHATTY = ("orbax", "grain")
 
@@ -28,7 +30,7 @@ def one_line(error: object) -> str:
     *_, reason = re.split(
         r"^[\w.]*(?:Error|Exception|Exit): ", str(error), flags=re.MULTILINE
     )
-    return " ".join(reason.split())
+    return console.escaped(" ".join(reason.split()))
 
 
 def parsing_error(error: Exception, argv: Sequence[str]) -> str:

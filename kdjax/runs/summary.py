@@ -20,8 +20,9 @@ def announce(
 ) -> None:
     """Prints what a run is about to do; `describe` says more."""
     console.say(f"kdjax: {workdir}")
-    for line in describe(config, data):
-        console.say(line)
+    for paragraph in describe(config, data):
+        for line in paragraph.splitlines():
+            console.say(line)
 
 
 def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> str:
@@ -32,6 +33,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       FileNotFoundError: if the data set is not prepared.
     """
     data = config_lib.check(config)
+    trained.check_present(config)
     if workdir is not None:
         trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)

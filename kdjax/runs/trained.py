@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax.runs import workdirs
+from kdjax import distill
+from kdjax.runs import checkpoint, workdirs
 from kdjax.runs.checkpoint import Checkpoints
-from kdjax.runs.inventory import LAST
+from kdjax.runs.inventory import LAST, Inventory
 
 #: File in the work directory of an imported network that says where it came from.
 SOURCE = "source.json"
@@ -81,6 +82,28 @@ def load(
         for collection in ("params", "batch_stats")
     }
     return TrainedModel(config, int(saved.get("step", 0)), variables)
+
+
+def check_present(config: ml_collections.ConfigDict) -> None:
+    """Checks that the networks a configuration starts from are there; reads no weights.
+
+    Raises:
+      ValueError: if the directory of the teacher, where a method needs one, or of the
+        initial weights holds no run or no checkpoint.
+    """
+    methods = distill.build(config.methods)
+    sections = ["teacher"] * any(method.needs_teacher for method in methods.values())
+    for section in [*sections, "init"]:
+        if not (path := config[section].checkpoint):
+            continue
+        where = f"{section}.checkpoint={path!r}"
+        workdir = workdirs.folder(path)
+        if workdirs.read_config(workdir) is None:
+            raise ValueError(f"{where} is not the work directory of a run")
+        if not Inventory(workdir / checkpoint.FOLDER).steps():
+            raise ValueError(
+                f"{where} holds no checkpoint yet: train the network first"
+            )
 
 
 def load_teacher(run: TrainedModel) -> TrainedModel | None:

@@ -127,3 +127,9 @@ def test_progress_shows_seconds_and_disappears(monkeypatch, capsys):
     with console.progress("reading"):
         pass
     assert capsys.readouterr().err == ""
+
+
+def test_control_characters_are_shown_escaped(capsys):
+    console.say("runs/\x1b[31mred\nblue\u202e \udcff Größe")
+    shown = "runs/\\x1b[31mred\\nblue\\u202e \\udcff Größe\n"
+    assert capsys.readouterr().err == shown
