@@ -146,6 +146,10 @@ def _parse_flags(argv: list[str]) -> list[str]:
             "--config is missing: a file, such as "
             "--config=configs/student.py:wrn_16_2,digits; --help lists them"
         )
+    try:
+        messages.check_config(_CONFIG.value, argv)
+    except ValueError as error:
+        _refuse(error)
     if _WORKDIR.value is None and not _DRY_RUN.value:
         _refuse("--workdir is missing: the folder of the run, such as runs/student")
     return arguments

@@ -310,10 +310,13 @@ def test_a_wrong_config_file_is_one_line(command, tmp_path, config, message):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_mod"),
-        ("def get_config(:", "SyntaxError: invalid syntax"),
-        ("def get_config(): return {}['a']", "KeyError: 'a'"),
-        ("def get_config(): raise ValueError('why')", "why"),
+        (
+            "\nimport no_such_module",
+            ", line 2: ModuleNotFoundError: No module named 'no_",
+        ),
+        ("def get_config(:", ", line 1: SyntaxError: invalid syntax"),
+        ("def get_config(): return {}['a']", ", line 1: KeyError: 'a'"),
+        ("def get_config(): return 3", ": get_config returns int, not an ml_coll"),
     ],
 )
 def test_an_error_in_a_config_file_is_one_line(command, tmp_path, code, message):
@@ -322,7 +325,15 @@ def test_an_error_in_a_config_file_is_one_line(command, tmp_path, code, message)
     status, _, err = command("--dry_run", config=file)
     assert status == 2
     (line,) = err.splitlines()
-    assert message in line
+    assert line.startswith(f"kdjax: --config={file}{message}")
+
+
+def test_the_reason_that_a_config_file_gives_is_the_line(command, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def get_config(): raise ValueError('why')")
+    status, _, err = command("--dry_run", config=file)
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "why" in err
 
 
 def test_a_home_is_expanded_and_a_url_rejected(command, tmp_path, monkeypatch):
@@ -351,6 +362,17 @@ def test_a_home_that_is_not_writable_is_a_warning(monkeypatch, capsys):
 def test_without_a_work_directory_one_is_asked_for(command):
     status, _, err = command()
     assert (status, err[:31]) == (2, "kdjax: --workdir is missing: th")
+
+
+def test_a_dry_run_tells_that_a_data_set_is_not_there(command, tmp_path):
+    status, out, err = command(
+        "--dry_run",
+        f"--config.data.data_dir={tmp_path}",
+        config="configs/student.py:wrn_10_1,cifar100",
+    )
+    assert (status, out) == (2, "")
+    (line,) = err.splitlines()
+    assert "cifar100 is not prepared" in line
 
 
 def test_configs_of_kdjax_are_found_from_any_folder(command, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from absl import app, flags
 from ml_collections import config_flags
 
-from kdjax.runs import config_files, messages
+from kdjax.runs import config_files, console, messages
 
 # Apart from absl's own flags, so that importing this module adds none to others.
 _FLAGS = flags.FlagValues()
@@ -93,12 +93,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
             "--config is missing: a file, such as "
             "--config=configs/distill.py:ofd,wrn_28_4-wrn_16_2"
         )
+    try:
+        messages.check_config(_CONFIG.value, argv)
+    except ValueError as error:
+        _refuse(error)
     return arguments
 
 
 def _refuse(error: object) -> None:
     """Ends the program with one line and status 2."""
-    print(f"compile: {messages.one_line(error)}", file=sys.stderr)
+    console.print_error("compile", messages.one_line(error))
     sys.exit(2)
 
 

@@ -35,6 +35,12 @@ def say(text: str) -> None:
         _write(f"{over_progress}{text}\n")
 
 
+def print_error(command: str, error: object) -> None:
+    """Prints an error or a notice of a command, on one line."""
+    message = escaped(" ".join(str(error).split()))
+    print(f"{command}: {message}", file=sys.stderr)
+
+
 def warn(text: str) -> None:
     """Prints a warning, in the main process of a multi-host run only."""
     say(f"kdjax: warning: {text}")

@@ -7,10 +7,13 @@ import logging
 import pathlib
 import re
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ml_collections
 from absl import flags
+from ml_collections.config_flags import config_flags as loader
 
 from kdjax.runs import console
 
@@ -52,9 +55,58 @@ def parsing_error(error: Exception, argv: Sequence[str]) -> str:
             if re.match(rf"--?config\.methods\.{name}\b", override):
                 hint = "configs/distill.py:METHOD+METHOD,... takes several methods"
             return f"{override}: no such field. {hint}"
-    if isinstance(error, flags.Error | TypeError | ValueError | OSError):
+        if "has no attribute 'get_config'" in message:
+            return f"{_config_of(argv)}: the file defines no function get_config"
+    where, is_its_own = _place_in_config(error)
+    expected = isinstance(error, flags.Error | TypeError | ValueError | OSError)
+    if expected and not (is_its_own and where):
         return one_line(error)
-    return f"--config: {type(error).__name__}: {one_line(error)}"
+    config = f"{_config_of(argv)}{where}"
+    return f"{config}: {type(error).__name__}: {one_line(error)}"
+
+
+def check_config(config: object, argv: Sequence[str]) -> None:
+    """Rejects what a config file returns if it is no configuration.
+
+    Raises:
+      ValueError: names the file.
+    """
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise ValueError(
+            f"{_config_of(argv)}: get_config returns {type(config).__name__}, not an "
+            "ml_collections.ConfigDict"
+        )
+
+
+def _config_of(argv: Sequence[str]) -> str:
+    """Returns the flag that names the config file, without what it is made for."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config", "-config"):
+            return f"--config={(value if equals else following).partition(':')[0]}"
+    return "--config"
+
+
+def _place_in_config(error: Exception) -> tuple[str, bool]:
+    """Returns ", line N" of a config file, and whether the error was raised there.
+
+    The place is empty if the error is not of the file's code.
+    """
+    if isinstance(error, flags.Error):
+        return "", False
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}", True
+    frames = traceback.extract_tb(error.__traceback__)
+    loaders = [i for i, x in enumerate(frames) if x.filename == loader.__file__]
+    own = [
+        (index, frame.lineno)
+        for index, frame in enumerate(frames)
+        if loaders and index > loaders[-1] and not frame.filename.startswith("<")
+    ]
+    if not own:
+        return "", False
+    index, line = own[0]
+    return f", line {line}", index == len(frames) - 1
 
 
 def keep_record(record: logging.LogRecord) -> bool:

@@ -34,6 +34,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
     """
     data = config_lib.check(config)
     trained.check_present(config)
+    datasets.fingerprint(config.data)  # Also tells whether the data set is there.
     if workdir is not None:
         trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)
