@@ -40,6 +40,7 @@ import jax
 import tabulate
 
 from kdjax import distill
+from kdjax.runs import console
 
 from .workloads import Setup, Workload, workloads
 
@@ -153,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             reports.append(measure(setup, name, flags))
             print(json.dumps(reports[-1]), flush=True)
     except ValueError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        console.print_error("benchmark", error)
         return 2
     if len(reports) > 1:
         print(tabulate.tabulate(map(_row, reports), headers="keys"))

@@ -40,6 +40,7 @@ from kdjax import models, phases, recipes, train
 from kdjax import step as step_lib
 from kdjax.data import augment
 from kdjax.data.pipeline.batches import Batch
+from kdjax.runs import console
 
 #: Factor on the number of steps that do not run the network.
 _WITHOUT_NETWORK = 8
@@ -215,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in measure(parse(arguments)):
             print(json.dumps(line), flush=True)
     except ValueError as error:
-        print(f"benchmark_data: {error}", file=sys.stderr)
+        console.print_error("benchmark_data", error)
         return 2
     return 0
 

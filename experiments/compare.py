@@ -33,6 +33,8 @@ import sys
 import time
 from collections.abc import Collection, Sequence
 
+from kdjax.runs import console
+
 from . import report, schedule
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -372,7 +374,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         check([cell for cell in cells if not cell.done], given.overrides)
     except (ValueError, OSError) as error:
-        print("compare:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("compare", error)
         return 2
     runner = Runner(given.overrides)
     runner.stop_at_signals()
@@ -387,7 +389,7 @@ def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
         print(report.write(out, out))
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
+        console.print_error("failed", failure)
     if done == len(cells):
         return 0
     if runner.stopped:

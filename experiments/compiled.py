@@ -20,6 +20,7 @@ from typing import Any
 import tabulate
 
 from kdjax import distill
+from kdjax.runs import console
 
 #: Row by which the others are divided.
 _LEAST = "kd"
@@ -95,7 +96,7 @@ def _records(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
         try:
             found = compile_method(method, flags)
         except ValueError as error:
-            print(f"{method}: {error}", file=sys.stderr)
+            console.print_error(method, error)
             continue
         with flags.out.open("a") as file:
             file.writelines(f"{json.dumps(record)}\n" for record in found)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdjax.runs import console
+
 from . import records, runs
 
 
@@ -57,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flags.out.mkdir(parents=True, exist_ok=True)
         records.write(stored, flags.out / records.FILE)
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        console.print_error(parser.prog, error)
         return 2
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        console.print_error("warning", warning)
     print(f"wrote {len(stored)} runs to {flags.out / records.FILE}")
     return 0
 

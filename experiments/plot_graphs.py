@@ -31,7 +31,7 @@ from kdjax import config as config_lib
 from kdjax import distill, objective, phases, train
 from kdjax.data import normalization
 from kdjax.losses import mhgd
-from kdjax.runs import checkpoint, workdirs
+from kdjax.runs import checkpoint, console, workdirs
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState
 
@@ -217,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(_plot(parser.parse_args(arguments)))
     except (ValueError, OSError) as error:
-        print(f"plot_graphs: {error}", file=sys.stderr)
+        console.print_error("plot_graphs", error)
         return 2
     return 0
 

@@ -23,6 +23,7 @@ from typing import Any
 import tabulate
 
 from kdjax import installation
+from kdjax.runs import console
 
 from . import pairs, runs, summary
 
@@ -157,7 +158,7 @@ def collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
     found, unusable = runs.read_runs(source)
     blocks, left_out = pairs.arrange(found)
     for warning in unusable + left_out:
-        print(f"warning: {warning}", file=sys.stderr)
+        console.print_error("warning", warning)
     unfinished = [
         f"unfinished: {run.name} (step {run.step})" for run in found if not run.result
     ]
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(write(flags.runs, out))
     except (ValueError, OSError) as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
+        console.print_error(parser.prog, error)
         return 2
     return 0
 

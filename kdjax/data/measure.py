@@ -17,6 +17,7 @@ from kdjax import config as config_lib
 from kdjax.data import datasets, flags
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
+from kdjax.runs import console
 
 #: Fields that the command has flags for.
 _FLAGS = ("data_dir", "image_size", "bad_images", "test_fraction")
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         flags.apply(args, _FLAGS, data)
         found = measure(datasets.load(data).train)
     except (ValueError, OSError) as error:
-        print("measure:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("measure", error)
         return 2
     print(
         " ".join(

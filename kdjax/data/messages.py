@@ -1,8 +1,9 @@
 """Words that messages about data have in common."""
 
 import os
-import sys
 from collections.abc import Sequence
+
+from kdjax.runs import console
 
 _NAMED = 5  # Names in a message; the others are counted.
 
@@ -26,4 +27,4 @@ def other_size(where: str, size: tuple[int, int], others: tuple[int, int]) -> st
 
 def note(text: str) -> None:
     """Prints a line on stderr."""
-    print(f"kdjax: {text}", file=sys.stderr)
+    console.print_error("kdjax", text)

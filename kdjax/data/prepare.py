@@ -25,6 +25,7 @@ from tensorflow_datasets.core.download.download_manager import NonMatchingChecks
 from kdjax.data import messages
 from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
 from kdjax.data.sources import tfds_source
+from kdjax.runs import console
 
 #: Data sets prepared from a published archive: how to read it, and the builder.
 _FROM_ARCHIVE: dict[str, tuple[Callable, type[tfds.core.DatasetBuilder]]] = {
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(prepare(args.name, args.archive, args.data_dir))
     except ValueError as error:
-        print("prepare:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("prepare", error)
         return 2
     return 0
 

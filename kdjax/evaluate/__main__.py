@@ -25,7 +25,7 @@ import numpy as np
 from kdjax.data import datasets
 from kdjax.evaluate import images, logits, predictions, report
 from kdjax.evaluate.images import Images
-from kdjax.runs import inventory, trained
+from kdjax.runs import console, inventory, trained
 from kdjax.runs.trained import TrainedModel
 
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(evaluate(flags))
     except (ValueError, OSError) as error:
-        print("evaluate:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("evaluate", error)
         return 2
     return 0
 

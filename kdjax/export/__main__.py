@@ -53,7 +53,7 @@ from kdjax.data.messages import some
 from kdjax.export import checked, formats, latency
 from kdjax.export.checked import Sample, Settings
 from kdjax.export.program import INPUTS
-from kdjax.runs import inventory, run_data, trained, workdirs
+from kdjax.runs import console, inventory, run_data, trained, workdirs
 from kdjax.runs.run_data import RunData
 
 #: Test images that the file is checked on, and more up to a multiple of a batch.
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with jax.default_device(jax.devices("cpu")[0]):
             print(export(flags))
     except (ValueError, OSError) as error:
-        print("export:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("export", error)
         return 2
     return 0
 

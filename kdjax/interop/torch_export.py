@@ -19,7 +19,7 @@ import safetensors.numpy
 
 from kdjax import models
 from kdjax.interop import torch_layout
-from kdjax.runs import inputs, inventory, trained
+from kdjax.runs import console, inputs, inventory, trained
 
 
 def export(
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         print(export(args.workdir, args.out, args.layout, step=args.step))
     except (ValueError, OSError) as error:
-        print("torch_export:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("torch_export", error)
         return 2
     return 0
 

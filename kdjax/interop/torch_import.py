@@ -32,7 +32,7 @@ from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout, torch_match
-from kdjax.runs import inputs, trained, workdirs
+from kdjax.runs import console, inputs, trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
 #: Data set of a network that was trained on none of those that kdjax reads.
@@ -239,7 +239,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             key=args.key,
         )
     except (ValueError, OSError) as error:
-        print("torch_import:", " ".join(str(error).split()), file=sys.stderr)
+        console.print_error("torch_import", error)
         return 2
     accuracy = found.get("test_accuracy")
     print(
