@@ -208,8 +208,18 @@ def precompute(
     data: Data,
     teacher: LoadedTeacher | None,
     methods: Mapping[str, Method],
+    *,
+    images: Split | LazySplit | None = None,
 ) -> dict[str, Any]:
-    """Computes what each method needs of the teacher and keeps fixed, by name."""
+    """Computes what each method needs of the teacher and keeps fixed, by name.
+
+    Args:
+      config: of the run.
+      data: of the run; methods may read all its training labels.
+      teacher: the trained network, or None.
+      methods: by name.
+      images: to measure the teacher's responses on; None for all training images.
+    """
     if teacher is None:
         return {name: {} for name in methods}
     view = distill.Teacher(
@@ -217,7 +227,7 @@ def precompute(
         variables=teacher.variables,
         outputs=lambda: teacher_lib.outputs_on(
             teacher,
-            data.train,
+            data.train if images is None else images,
             config.data,
             batch_size=config.batch_size,
             train=config.teacher.batch_norm == "batch",

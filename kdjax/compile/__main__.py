@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(child.stdout, end="")
     if child.returncode < 0:
         name = signal.Signals(-child.returncode).name
-        print(
-            f"compile: XLA's compiler was ended by {name}; it cannot compile this "
-            "program for this target, or there was too little memory",
-            file=sys.stderr,
+        console.print_error(
+            "compile",
+            f"XLA's compiler was ended by {name}; it cannot compile this program for "
+            "this target, or there was too little memory",
         )
         return 2
     for line in child.stderr.splitlines():

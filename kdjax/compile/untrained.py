@@ -5,7 +5,6 @@ teacher has random weights.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +12,8 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import distill, models, rngs, setup
+from kdjax import models, rngs, setup
 from kdjax import step as step_lib
-from kdjax import teacher as teacher_lib
 from kdjax.compile.targets import Target
 from kdjax.data import datasets, pipeline, subsets
 from kdjax.data.pipeline.batches import TrainBatches
@@ -39,7 +37,8 @@ def build(
     student = setup.build_student(config, data)
     methods = setup.build_methods(config, data)
     teacher = _random_teacher(config, data, methods)
-    precomputed = _precompute(config, data, teacher, methods)
+    few = data.train.select(np.arange(2))
+    precomputed = setup.precompute(config, data, teacher, methods, images=few)
     return Experiment(config, data, student, methods, teacher, precomputed, None)
 
 
@@ -135,24 +134,3 @@ def _random_teacher(
     return LoadedTeacher(
         network(step_lib.DEVICES if synchronized else None), local, variables
     )
-
-
-def _precompute(
-    config: ml_collections.ConfigDict,
-    data: Data,
-    teacher: LoadedTeacher | None,
-    methods: Mapping[str, Method],
-) -> dict[str, Any]:
-    """Returns what each method computes from the teacher, on a single batch."""
-    if teacher is None:
-        return {name: {} for name in methods}
-    few = data.train.select(np.arange(2))
-    view = distill.Teacher(
-        name=config.teacher.model,
-        variables=teacher.variables,
-        outputs=lambda: teacher_lib.outputs_on(
-            teacher, few, config.data, batch_size=2, train=False
-        ),
-        label=lambda: data.train.label,
-    )
-    return {name: method.precompute(view) for name, method in methods.items()}
