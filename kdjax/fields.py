@@ -269,6 +269,15 @@ FIELDS: dict[str, Field] = {
         choices=("per_device", "synchronized"),
         doc="Statistics of a batch are taken per device or over all devices.",
     ),
+    "steps_per_dispatch": Field(
+        default=0,
+        least=0,
+        most=10_000,
+        in_recipe=False,
+        doc="Training steps in one program, where the data is in memory; a run stops"
+        " and saves between two programs. 0 chooses: 1 on CPUs, up to 16 on GPUs and"
+        " TPUs.",
+    ),
     "log_every_steps": Field(
         default=100, least=1, in_recipe=False, doc="Steps between lines of the log."
     ),

@@ -1,6 +1,8 @@
 """The training loop of one phase, with its log and its checkpoints."""
 
 import contextlib
+import functools
+import itertools
 import os
 import pathlib
 import time
@@ -9,7 +11,7 @@ from typing import Any
 
 import jax
 
-from kdjax import phases, setup
+from kdjax import dispatch, phases, setup
 from kdjax import step as step_lib
 from kdjax.evaluate import Evaluator
 from kdjax.phases import Phase
@@ -86,11 +88,11 @@ class PhaseRun:
                 teacher.evaluation.metrics,
             )
 
-    def train(self, stop_requested: Callable[[int], bool]) -> bool:
+    def train(self, stop_requested: Callable[[], bool]) -> bool:
         """Trains to the end of the phase, or until a stop is requested.
 
         Args:
-          stop_requested: tells whether to stop before a step.
+          stop_requested: tells whether to stop before the next step.
 
         Returns:
           Whether the end was reached; if not, the state is saved where it stopped.
@@ -113,26 +115,33 @@ class PhaseRun:
                     f"{error}; {self._folder} keeps {kept}"
                 ) from None
 
-    def _loop(self, batches: Iterator, stop_requested: Callable[[int], bool]) -> bool:
-        """Evaluates, saves, takes a batch, steps, and logs the step before."""
+    def _loop(self, batches: Iterator, stop_requested: Callable[[], bool]) -> bool:
+        """Evaluates, saves, takes a batch, steps, and logs the steps before."""
         config, total_steps = self._experiment.config, self._phase.total_steps
-        steps_per_epoch = self._phase.pipeline.plan.steps_per_epoch
-        evaluate_every = config.evaluate_every_epochs * steps_per_epoch
+        plan = self._phase.pipeline.plan
+        evaluate_every = config.evaluate_every_epochs * plan.steps_per_epoch
         save_every = config.checkpoint.every_steps
-        train_step = phases.build_step(self._phase)
+        per_dispatch = self._phase.steps_per_dispatch
+
+        @functools.cache
+        def program(steps: int):
+            # A loop rounds otherwise than a step without, but equally at any length.
+            looped = steps if per_dispatch > 1 else None
+            return phases.build_step(self._phase, steps=looped)
+
         evaluate = self._evaluator() if self._evaluates else None
         first = step = int(self.state.step)
-        # Metrics of the newest step, which may still be running.
+        # Metrics of the newest steps, which may still be running.
         pending: step_lib.Metrics | None = None
         while True:
             at_end = step == total_steps
             evaluation_due = at_end or step % evaluate_every == 0
             save_due = evaluation_due or (save_every and step % save_every == 0)
-            stop = stop_requested(step)
+            stop = stop_requested()
             if step > first and (save_due or stop):
                 # A state is saved only after every loss that led to it proved finite
                 # and the records of its steps are written.
-                self._log.step_done(step, pending)
+                self._log.steps_done(step, pending)
                 pending = None
                 self._log.pause(step)
                 accuracy = None
@@ -141,11 +150,16 @@ class PhaseRun:
                 self._save(step, accuracy)
             if at_end or stop:
                 return at_end
-            self.state, metrics = train_step(self.state, self._frozen, *next(batches))
+            steps = dispatch.next_steps(
+                step, per_dispatch, plan, evaluate_every, save_every, last=total_steps
+            )
+            # In memory, the steps of an epoch have the same arguments.
+            *_, batch = itertools.islice(batches, steps)
+            self.state, metrics = program(steps)(self.state, self._frozen, *batch)
             if pending is not None:
-                self._log.step_done(step, pending)
+                self._log.steps_done(step, pending)
             pending = metrics
-            step += 1
+            step += steps
 
     def _evaluator(self) -> Evaluator:
         """Returns what evaluates the student on the split watched during training."""

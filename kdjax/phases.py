@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import initial_weights, objective, optim, rngs, setup, train_state
+from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method
@@ -52,6 +52,7 @@ class Phase(NamedTuple):
       pipeline: batches of the training split, in an order of this phase.
       epochs: length of the phase.
       seed: of the run.
+      steps_per_dispatch: see `dispatch.steps_per_dispatch`.
       skip_params_without_gradient: see `step.make_train_step`.
     """
 
@@ -63,6 +64,7 @@ class Phase(NamedTuple):
     pipeline: TrainBatches
     epochs: int
     seed: int
+    steps_per_dispatch: int = 1
     skip_params_without_gradient: bool = False
 
     @property
@@ -140,6 +142,11 @@ def _phase(
         pipeline=batches if name == TRAIN else batches.with_stream(name),
         epochs=length.epochs,
         seed=experiment.config.seed,
+        steps_per_dispatch=dispatch.steps_per_dispatch(
+            experiment.config.steps_per_dispatch,
+            batches.plan,
+            in_memory=batches.in_memory,
+        ),
         **fields,
     )
 
@@ -176,17 +183,23 @@ def initial_state(
 
 
 def build_step(
-    phase: Phase, devices: Sequence[jax.Device] | None = None
+    phase: Phase,
+    devices: Sequence[jax.Device] | None = None,
+    *,
+    steps: int | None = None,
 ) -> Callable[..., tuple[TrainState, step_lib.Metrics]]:
     """Builds a phase's training step; it compiles at the first call.
 
     Args:
       phase: what to train.
       devices: those that its batches are planned for; None are all.
+      steps: made by one call in a loop, within one epoch of data in memory; None for
+        one without a loop.
 
     Returns:
       `step(state, frozen, replicated, sharded) -> (state, metrics)`, the latter two
       arguments as the phase's batches yield them. The memory of `state` is donated.
+      Metrics of a loop are [steps].
     """
     train_step = step_lib.make_train_step(
         phase.objective,
@@ -202,8 +215,15 @@ def build_step(
         batch = phase.pipeline.make_batch(replicated, sharded, state.step)
         return train_step(state, frozen, batch)
 
+    def make_steps(state, *arguments):
+        return jax.lax.scan(
+            lambda state, _: make_batch_and_step(state, *arguments),
+            state,
+            length=steps,
+        )
+
     return step_lib.data_parallel(
-        make_batch_and_step,
+        make_batch_and_step if steps is None else make_steps,
         devices or jax.devices(),
         in_axes=(None, None, None, 0),
         donate=(0,),

@@ -6,7 +6,6 @@ each with its own metrics and checkpoints.
 """
 
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -111,22 +110,14 @@ def run_phases(
       Their outcomes by name, or None if the run was stopped.
     """
     outcomes: dict[str, Outcome] = {}
-    state, steps_before = None, 0
-    with signals.stop_requests() as stop_requested:
+    state = None
+    with signals.stop_requests() as requested:
+        stop = multihost.preemption_sync() if multihost.is_multihost() else requested
         for phase in phases:
-            if multihost.is_multihost():
-                stop = multihost.preemption_sync(steps_before)
-            else:
-                stop = _ignoring_step(stop_requested)
             run = loop.PhaseRun(
                 experiment, phase, loop.folder_of(phase, workdir), state
             )
             if not run.train(stop):
                 return None
             state, outcomes[phase.name] = run.state, run.outcome()
-            steps_before += phase.total_steps + 1
     return outcomes
-
-
-def _ignoring_step(requested: Callable[[], bool]) -> Callable[[int], bool]:
-    return lambda step: requested()

@@ -144,16 +144,17 @@ class StopAt:
         self.steps = [s if isinstance(s, tuple) else ("train", s) for s in steps]
         build_step = phases_lib.build_step
 
-        def build_counted_step(phase):
-            return self.counted(phase.name, build_step(phase))
+        def build_counted_step(phase, **kwargs):
+            return self.counted(phase.name, build_step(phase, **kwargs))
 
         monkeypatch.setattr(phases_lib, "build_step", build_counted_step)
         monkeypatch.setattr(signals, "stop_requests", self)
 
     def counted(self, name, step):
         def count_and_step(state, *args):
-            self.done = name, int(state.step) + 1
-            return step(state, *args)
+            state, metrics = step(state, *args)
+            self.done = name, int(state.step)
+            return state, metrics
 
         return count_and_step
 
@@ -478,8 +479,8 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     compiling_steps = set()
     original = phases_lib.build_step
 
-    def build_watched_step(phase):
-        step = original(phase)
+    def build_watched_step(phase, **kwargs):
+        step = original(phase, **kwargs)
 
         def watched(state, *args):
             number, before = int(state.step), len(compilations)
@@ -493,6 +494,21 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
     monkeypatch.setattr(phases_lib, "build_step", build_watched_step)
     train.train_and_evaluate(tiny(**{"data.drop_remainder": drop_remainder}), tmp_path)
     assert compiling_steps == first_steps
+
+
+def test_two_steps_in_one_program_are_those_of_two_programs(
+    tmp_path, teacher, unbroken, monkeypatch
+):
+    """Logged, evaluated and saved where they were; a run stops between programs."""
+    config = tiny({"overhaul": {}}, **{"teacher.checkpoint": str(teacher)})
+    config.steps_per_dispatch = 2
+    StopAt(monkeypatch, 2)
+    assert train.train_and_evaluate(config, tmp_path) is None
+    assert Checkpoints(tmp_path).latest_step == 2
+    train.train_and_evaluate(config, tmp_path)
+    for found, expected in zip(records(tmp_path), records(unbroken), strict=True):
+        assert found.pop("split") == expected.pop("split")
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_a_run_on_erased_and_mixed_images_initializes_and_resumes_bitwise(

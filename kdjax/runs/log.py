@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from kdjax import metrics
 from kdjax.data.pipeline.batch_plan import BatchPlan
@@ -98,33 +99,40 @@ class RunLog:
         """
         return copy.deepcopy(self._evaluations)
 
-    def step_done(self, step: int, values: Mapping[str, jax.Array]) -> None:
-        """Waits for a step, adds up its metrics, and logs them every `log_every` steps.
+    def steps_done(self, step: int, values: Mapping[str, jax.Array]) -> None:
+        """Waits for steps, adds up their metrics, and logs them every `log_every` ones.
 
         Args:
-          step: updates made, this one included.
-          values: mean of each metric over the step's batch, on the devices.
+          step: updates made, these included.
+          values: mean of each metric over a step's batch, on the devices; a scalar of
+            one step, [n] of several.
 
         Raises:
           FloatingPointError: if a value is not finite.
         """
-        values = jax.device_get(values)
-        self._means.add(values, count=self._plan.size(step - 1), step=step)
+        values = {k: np.atleast_1d(v) for k, v in jax.device_get(values).items()}
+        steps = len(values["loss"])
         if self._first_step:
             self._start_bar(step)
         images = self._plan.images_before(step)
         self._clock.step_done(images)
         rate = self._clock.images_per_s
         self._bar.advance(step, rate, self._clock.seconds_left(images))
+        for i in range(steps):
+            self._add(step - steps + 1 + i, {name: v[i] for name, v in values.items()})
         now = time.monotonic()
+        if self._means.count and now - self._last_refresh > _REFRESH_S:
+            self._last_refresh = now
+            self._bar.show("train", self._means.means())
+
+    def _add(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds the metrics of a step, and writes the means if a record is due."""
+        self._means.add(values, count=self._plan.size(step - 1), step=step)
         if step % self._log_every == 0 or step == self._total_steps:
             rate = float(self._schedule(step - 1))
             means = self._means.means()
             self._means.reset()
             self._write("train", step, {**means, "learning_rate": rate})
-        elif now - self._last_refresh > _REFRESH_S:
-            self._last_refresh = now
-            self._bar.show("train", self._means.means())
 
     def pause(self, step: int) -> None:
         """Stops the clock of images/s until the next step, to evaluate and save."""

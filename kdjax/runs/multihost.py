@@ -4,6 +4,7 @@ Every process runs the same program on its slice of each batch and holds the ful
 state; the first process writes the files.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,19 +61,15 @@ def to_host_local(tree: Any) -> Any:
     return _replicated(tree, jax.local_devices()) if is_multihost() else tree
 
 
-def preemption_sync(steps_before: int) -> Callable[[int], bool]:
-    """Returns a function of the step that is True in all processes at the same step.
+def preemption_sync() -> Callable[[], bool]:
+    """Returns a function that is True in all processes at the same call of it.
 
     SIGTERM to one process is enough. It does not wait for devices: the processes agree
-    on a step that none has reached.
-
-    Args:
-      steps_before: number of steps of earlier phases; JAX wants steps that increase
-        from call to call.
+    on a call that none has reached, so that each must make the same calls.
     """
-    return lambda step: multihost_utils.reached_preemption_sync_point(
-        steps_before + step
-    )
+    # JAX stops at the one number that they agree on, which must not be skipped.
+    numbers = itertools.count()
+    return lambda: multihost_utils.reached_preemption_sync_point(next(numbers))
 
 
 def _replicated(tree: Any, devices: list[jax.Device]) -> Any:

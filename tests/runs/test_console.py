@@ -97,7 +97,7 @@ def test_a_run_tells_in_lines_where_stderr_is_no_terminal(tmp_path, capsys):
 
     with open_log(None, None) as log:
         log.evaluated("teacher_test", 0, {"accuracy": 0.9})
-        log.step_done(1, found)
+        log.steps_done(1, found)
         log.pause(1)
         log.evaluated("test", 391, {"accuracy": 0.75})
         state = log.state

@@ -14,7 +14,7 @@ The subclasses are in `in_memory` and `streaming`.
 import abc
 import copy
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +65,13 @@ class TrainBatches(abc.ABC):
     """Shuffled and augmented batches of the training split.
 
     Attributes:
+      in_memory: whether the split is in the memory of the devices, where all full
+        batches of an epoch are made of the same arguments.
       plan: which examples the batch of each step holds.
       image_shape: [H, W, 3].
     """
+
+    in_memory: ClassVar[bool] = False
 
     def __init__(
         self,

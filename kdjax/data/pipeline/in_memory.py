@@ -30,6 +30,8 @@ class _Order(NamedTuple):
 class InMemoryTrainBatches(TrainBatches):
     """Yields the split and the order of an epoch; the step gathers its examples."""
 
+    in_memory = True
+
     def __init__(
         self, split: Split, config: ml_collections.ConfigDict, *, mesh: Mesh, **kwargs
     ):
