@@ -23,65 +23,21 @@ curves.
 """
 
 import argparse
-import dataclasses
 import os
 import pathlib
 import shlex
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Collection, Sequence
 
 from kdjax.runs import console
 
-from . import report, schedule
+from . import report
+from .runner import STOPPED, Cell, Runner
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 _ALONE = "none"
 #: Files in configs/ that are no method, or take other arguments than a pair.
 _NO_METHOD = ("digits", "distill", "mhgd_heads", "student", "teacher")
-
-# Status of a run, and of a comparison, that was told to stop and can go on.
-_STOPPED = os.EX_TEMPFAIL
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One run of the comparison.
-
-    Attributes:
-      name: of the run, for people.
-      config: configuration file and its argument.
-      workdir: folder of the run.
-      seed: of the run.
-      teacher: work directory of the teacher, or None.
-    """
-
-    name: str
-    config: str
-    workdir: pathlib.Path
-    seed: int
-    teacher: pathlib.Path | None = None
-
-    def command(self, overrides: Sequence[str]) -> list[str]:
-        """Returns the command of the run as a shell would split it."""
-        teacher = (
-            [f"--config.teacher.checkpoint={self.teacher}"] if self.teacher else []
-        )
-        return [
-            *("python", "-m", "kdjax.main"),
-            f"--config={self.config}",
-            f"--workdir={self.workdir}",
-            f"--config.seed={self.seed}",
-            *teacher,
-            *overrides,
-        ]
-
-    @property
-    def done(self) -> bool:
-        """Tells whether the run is finished."""
-        return (self.workdir / "result.json").exists()
 
 
 def find_config(method: str, own: pathlib.Path | None = None) -> tuple[str, str]:
@@ -254,70 +210,25 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
             raise ValueError(f"{config}: {error}") from None
 
 
-class Runner:
-    """Runs cells one after another, each in a process of its own."""
-
-    def __init__(self, overrides: Sequence[str]):
-        """Takes the flags that every run gets."""
-        self._overrides = overrides
-        self._process: subprocess.Popen | None = None
-        self.stopped = False
-
-    def stop_at_signals(self) -> None:
-        """Ends the comparison, resumably, at SIGTERM and SIGINT."""
-        signal.signal(signal.SIGTERM, self._stop)
-        # The terminal sends it to the running cell too, which saves and ends.
-        signal.signal(signal.SIGINT, self._stop)
-
-    def _stop(self, signum: int, _frame) -> None:
-        self.stopped = True
-        if signum == signal.SIGTERM and self._process:
-            self._process.terminate()
-
-    def run(self, cells: Sequence[Cell]) -> list[str]:
-        """Runs what is not done and returns a line on every failure."""
-        from kdjax.runs import trained
-
-        failures = []
-        times = schedule.Times.of_finished(cells)
-        for number, cell in enumerate(cells, start=1):
-            if cell.done:
-                continue
-            if self.stopped:
-                break
-            name = f"[{number}/{len(cells)}] {cell.name}"
-            left = times.left([c for c in cells[number - 1 :] if not c.done])
-            print(f"{name}{left}: {cell.workdir}", flush=True)
-            if cell.teacher and not trained.is_finished(cell.teacher):
-                failures.append(f"{cell.workdir}: no finished teacher {cell.teacher}")
-                continue
-            command = [sys.executable, *cell.command(self._overrides)[1:]]
-            started = time.monotonic()
-            self._process = subprocess.Popen(
-                command, env={**os.environ, "KDJAX_RUN_NAME": name}
-            )
-            status = self._process.wait()
-            if cell.done:
-                times.add(cell, time.monotonic() - started)
-            elif status == _STOPPED:
-                # Whoever stopped the cell has it saved, and wants no other started.
-                self.stopped = True
-            elif not self.stopped:
-                failures.append(f"{cell.workdir}: ended with status {status}")
-        return failures
+def print_commands(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
+    """Prints the commands of the runs, one a line."""
+    for cell in cells:
+        print(shlex.join(cell.command(overrides)))
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
+    """Reads names with commas between them."""
     return [name for name in text.split(",") if name]
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """Reads an integer of at least 1."""
     if int(text) < 1:
         raise ValueError(text)
     return int(text)
 
 
-_count.__name__ = "integer of 1 or more"
+count.__name__ = "integer of 1 or more"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -330,14 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--data", default="cifar100", help="data set; default: cifar100")
-    add("--pairs", type=_names, required=True, help="teacher-student, with commas")
-    add("--methods", type=_names, default=[_ALONE, "overhaul"], help="with commas")
+    add("--pairs", type=names, required=True, help="teacher-student, with commas")
+    add("--methods", type=names, default=[_ALONE, "overhaul"], help="with commas")
     add("--configs", type=pathlib.Path, help="folder of your own configurations")
     add("--recipe", help="recipe of all runs; default: that of each method")
-    add("--seeds", type=_count, default=3, help="seeds 0 to N-1 of every cell")
+    add("--seeds", type=count, default=3, help="seeds 0 to N-1 of every cell")
     add(
         "--teacher_seeds",
-        type=_count,
+        type=count,
         help="teachers of each network; seed s learns from teacher s modulo N; "
         "default: one a seed",
     )
@@ -348,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
         "network teaches instead of a new one",
     )
     add("--out", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--jobs", type=count, default=1, help="runs at a time; default: 1")
     add("--dry_run", action="store_true", help="print the commands, one a line")
     add("overrides", nargs="*", help="flags of every run, after --")
     return parser
@@ -369,14 +281,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             teacher=given.teacher,
         )
         if given.dry_run:
-            for cell in cells:
-                print(shlex.join(cell.command(given.overrides)))
+            print_commands(cells, given.overrides)
             return 0
         check([cell for cell in cells if not cell.done], given.overrides)
     except (ValueError, OSError) as error:
         console.print_error("compare", error)
         return 2
-    runner = Runner(given.overrides)
+    runner = Runner(given.overrides, jobs=given.jobs)
     runner.stop_at_signals()
     return _finish(cells, runner, given.out)
 
@@ -394,7 +305,7 @@ def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
         return 0
     if runner.stopped:
         print("stopped; the same command resumes", file=sys.stderr)
-        return _STOPPED
+        return STOPPED
     return 1
 
 
