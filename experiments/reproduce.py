@@ -241,13 +241,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
     add("--out", type=pathlib.Path, required=True, help="folder of all runs")
     add("--dry_run", action="store_true", help="print the commands, one a line")
-    add("overrides", nargs="*", help="flags of every run, after --")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a table and prints it; returns the exit status."""
-    given = _parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Two positional arguments confuse argparse.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    overrides = arguments[end + 1 :]
+    given = _parser().parse_args(arguments[:end])
     table = TABLES[given.table]
     try:
         if given.budget_minutes is not None and not 0 < given.budget_minutes < math.inf:
@@ -261,14 +264,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             methods=given.methods,
         )
         if given.dry_run:
-            compare.print_commands(cells, given.overrides)
+            compare.print_commands(cells, overrides)
             return 0
-        compare.check([cell for cell in cells if not cell.done], given.overrides)
+        compare.check([cell for cell in cells if not cell.done], overrides)
     except (ValueError, OSError) as error:
         console.print_error("reproduce", error)
         return 2
     seconds = given.budget_minutes and 60 * given.budget_minutes
-    runner = Runner(given.overrides, jobs=given.jobs, seconds=seconds)
+    runner = Runner(overrides, jobs=given.jobs, seconds=seconds)
     runner.stop_at_signals()
     failures = runner.run(cells)
     lines = rows(given.out, table, given.cell, given.data)
