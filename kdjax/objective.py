@@ -5,7 +5,7 @@ Every objective is pure and sees one device's part of a batch.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -54,9 +54,30 @@ class Gradients(NamedTuple):
     values: Terms
 
 
-#: `(params, batch_stats, frozen, batch, key, epoch) -> Gradients`, with the key of the
-#: step and the number of complete epochs.
-Objective = Callable[[Any, Any, Frozen, Batch, jax.Array, jax.Array], Gradients]
+class Objective(Protocol):
+    """Computes losses and gradients of a batch."""
+
+    def __call__(
+        self,
+        params: Any,
+        batch_stats: Any,
+        frozen: Frozen,
+        batch: Batch,
+        key: jax.Array,
+        epoch: jax.Array,
+        progress: jax.Array | float = 0.0,
+    ) -> Gradients:
+        """Computes them at the start of a step.
+
+        Args:
+          params: of everything that learns.
+          batch_stats: running statistics and states of methods.
+          frozen: what never changes.
+          batch: one device's part.
+          key: randomness of the step.
+          epoch: complete epochs of the phase.
+          progress: fraction of the phase's steps that are done.
+        """
 
 
 def forward(
@@ -126,7 +147,7 @@ def student_objective(
     adds, clips = _by_combination(methods, task_weight)
     input_gradient = any(method.needs_input_gradient for method in methods.values())
 
-    def objective(params, batch_stats, frozen, batch, key, epoch):
+    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
         label = batch.label if input_gradient else None
 
         outputs, pull_back, student_stats = jax.vjp(
@@ -139,7 +160,7 @@ def student_objective(
             teacher_outputs = _teacher_outputs(
                 teacher, frozen, batch.image, train=teacher_train, label=label
             )
-        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch)
+        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch, progress)
         gradients = functools.partial(
             _gradients, outputs, pull_back, params["methods"], step=step
         )
@@ -193,6 +214,7 @@ class _Step(NamedTuple):
     batch: Batch
     key: jax.Array
     epoch: jax.Array
+    progress: jax.Array | float
 
 
 def _gradients(
@@ -244,7 +266,7 @@ def _losses(
             step.frozen.precomputed[name],
             student,
             step.teacher,
-            _inputs(step.batch, step.key, name),
+            _inputs(step, name),
         )
         loss += _weight(method, step.epoch) * _total(found)
         terms |= _named(name, found)
@@ -264,8 +286,8 @@ def pretraining_objective(
       teacher_train: the teacher's batch norms use the statistics of the batch.
     """
 
-    def objective(params, batch_stats, frozen, batch, key, epoch):
-        del epoch
+    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
+        del epoch, progress
         outputs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
 
         def losses(learned):
@@ -316,10 +338,10 @@ def _accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
     return mixup.mixed_loss(is_predicted, batch.label, batch.mixed)
 
 
-def _inputs(batch: Batch, key: jax.Array, name: str) -> Inputs:
-    """Returns what a method sees of a batch; its key depends on its name."""
-    key = rngs.fold_in_name(key, name)
-    return Inputs(batch.image, batch.label, batch.index, key)
+def _inputs(step: _Step, name: str) -> Inputs:
+    """Returns what a method sees of a step; its key depends on its name."""
+    batch, key = step.batch, rngs.fold_in_name(step.key, name)
+    return Inputs(batch.image, batch.label, batch.index, key, step.epoch, step.progress)
 
 
 def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:

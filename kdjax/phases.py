@@ -194,6 +194,7 @@ def build_step(
         seed=phase.seed,
         stream=phase.name,
         steps_per_epoch=phase.pipeline.plan.steps_per_epoch,
+        total_steps=phase.total_steps,
         skip_params_without_gradient=phase.skip_params_without_gradient,
         axis_name=step_lib.DEVICES,
     )

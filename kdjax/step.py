@@ -28,6 +28,7 @@ def make_train_step(
     seed: int = 0,
     stream: str = "train",
     steps_per_epoch: int = 1,
+    total_steps: int = 1,
     skip_params_without_gradient: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]:
@@ -39,6 +40,7 @@ def make_train_step(
       seed: of the objective's random numbers.
       stream: name of these random numbers; one for each phase.
       steps_per_epoch: length of the epochs that warm-ups and the clipping count.
+      total_steps: of the phase.
       skip_params_without_gradient: neither updates nor decays parameters whose gradient
         is zero everywhere: those that a loss below the logits does not reach.
       axis_name: device axis over which gradients, running statistics and metrics are
@@ -56,7 +58,10 @@ def make_train_step(
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
         key = rngs.key(seed, stream, state.step)
         epoch = state.step // steps_per_epoch
-        found = objective(state.params, state.batch_stats, frozen, batch, key, epoch)
+        progress = state.step.astype(jnp.float32) / total_steps
+        found = objective(
+            state.params, state.batch_stats, frozen, batch, key, epoch, progress
+        )
         metrics = {name: jnp.mean(value) for name, value in found.values.items()}
         metrics["loss"] = found.loss
         # States of methods are the same on all devices, and no averages.

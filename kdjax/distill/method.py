@@ -39,12 +39,16 @@ class Inputs(NamedTuple):
       label: class of each, [B] int32.
       index: place of each in the training split, [B] int32.
       key: randomness of this step, the same on all devices.
+      epoch: complete epochs of the phase, int32.
+      progress: fraction of the phase's steps that are done, in [0, 1), float32.
     """
 
     image: jax.Array
     label: jax.Array
     index: jax.Array
     key: jax.Array
+    epoch: jax.Array | int = 0
+    progress: jax.Array | float = 0.0
 
 
 class Teacher(NamedTuple):
