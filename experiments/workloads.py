@@ -14,6 +14,7 @@ from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill.singular_vector_method import SingularVectorMethod
+from kdjax.forward import forward
 from kdjax.losses.linalg import singular_vectors
 
 
@@ -130,7 +131,7 @@ class Setup:
             )
 
     def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
-        return objective.forward(network, variables, self.batch.image, train=train)[0]
+        return forward(network, variables, self.batch.image, train=train)[0]
 
     def step(self, methods: Mapping[str, distill.Method]) -> Workload:
         """Builds the student's training step with some methods."""

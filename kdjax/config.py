@@ -174,11 +174,13 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
 def _check_logits(
     config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
 ) -> None:
-    """Rejects methods that compare the logits of other classes with the student's."""
+    """Rejects methods that compare logits or classifiers of other classes."""
     reading = sorted(
         name
         for name, method in methods.items()
-        if method.needs_teacher_logits or method.needs_input_gradient
+        if method.needs_teacher_logits
+        or method.needs_input_gradient
+        or method.needs_classifier
     )
     if config.teacher.classes == "other" and reading:
         raise ValueError(

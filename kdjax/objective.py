@@ -16,6 +16,7 @@ from kdjax import rngs
 from kdjax.data.augment import mixup
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs
+from kdjax.forward import student_outputs, teacher_outputs
 
 Terms = dict[str, jax.Array]
 
@@ -80,45 +81,6 @@ class Objective(Protocol):
         """
 
 
-def forward(
-    network: nn.Module,
-    variables: Mapping[str, Any],
-    image: jax.Array,
-    *,
-    train: bool,
-    label: jax.Array | None = None,
-) -> tuple[Outputs, Any]:
-    """Applies a network to images.
-
-    Args:
-      network: from `models.build`.
-      variables: its `params` and `batch_stats`.
-      image: [B, H, W, 3].
-      train: batch norms use the statistics of the batch.
-      label: classes whose logits are differentiated with respect to the images, [B];
-        None computes no such gradient.
-
-    Returns:
-      Outputs and new `batch_stats`.
-    """
-    if label is not None:
-
-        def true_logits(image):
-            outputs, stats = forward(network, variables, image, train=train)
-            true = jnp.take_along_axis(outputs.logits, label[:, None], 1)
-            return jnp.sum(true), (outputs, stats)
-
-        gradient, (outputs, stats) = jax.grad(true_logits, has_aux=True)(image)
-        return outputs._replace(input_gradient=gradient), stats
-    if not train:
-        return Outputs(*network.apply(variables, image, train=False)), None
-    outputs, updates = network.apply(
-        variables, image, train=True, mutable=["batch_stats"]
-    )
-    # A network without batch norms has none.
-    return Outputs(*outputs), updates.get("batch_stats", {})
-
-
 def student_objective(
     student: nn.Module,
     teacher: nn.Module | None,
@@ -145,22 +107,33 @@ def student_objective(
         to, and all gradients are added up.
     """
     adds, clips = _by_combination(methods, task_weight)
-    input_gradient = any(method.needs_input_gradient for method in methods.values())
+    input_gradient, classifier = (
+        any(getattr(method, need) for method in methods.values())
+        for need in ("needs_input_gradient", "needs_classifier")
+    )
 
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
-        label = batch.label if input_gradient else None
-
+        asked = {
+            "label": batch.label if input_gradient else None,
+            "classifier": classifier,
+        }
         outputs, pull_back, student_stats = jax.vjp(
-            functools.partial(_student_forward, student, batch_stats, batch, label),
+            functools.partial(
+                student_outputs,
+                student,
+                batch_stats["student"],
+                batch.image,
+                **asked,
+            ),
             params["student"],
             has_aux=True,
         )
-        teacher_outputs = None
+        taught = None
         if teacher is not None and methods:
-            teacher_outputs = _teacher_outputs(
-                teacher, frozen, batch.image, train=teacher_train, label=label
+            taught = teacher_outputs(
+                teacher, frozen.teacher, batch.image, train=teacher_train, **asked
             )
-        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch, progress)
+        step = _Step(batch_stats, frozen, taught, batch, key, epoch, progress)
         gradients = functools.partial(
             _gradients, outputs, pull_back, params["methods"], step=step
         )
@@ -179,18 +152,6 @@ def student_objective(
         )
 
     return objective
-
-
-def _student_forward(
-    student: nn.Module,
-    batch_stats: dict[str, Any],
-    batch: Batch,
-    label: jax.Array | None,
-    params: Any,
-) -> tuple[Outputs, Any]:
-    """Applies the student with the statistics of the batch; see `forward`."""
-    variables = {"params": params, "batch_stats": batch_stats["student"]}
-    return forward(student, variables, batch.image, train=True, label=label)
 
 
 def _by_combination(
@@ -288,7 +249,9 @@ def pretraining_objective(
 
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
         del epoch, progress
-        outputs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
+        outputs = teacher_outputs(
+            teacher, frozen.teacher, batch.image, train=teacher_train
+        )
 
         def losses(learned):
             loss, terms, stats = 0, {}, {}
@@ -309,19 +272,6 @@ def pretraining_objective(
         return Gradients({"methods": gradient}, None, loss, stats, terms)
 
     return objective
-
-
-def _teacher_outputs(
-    teacher: nn.Module,
-    frozen: Frozen,
-    image: jax.Array,
-    *,
-    train: bool,
-    label: jax.Array | None = None,
-) -> Outputs:
-    """Applies the teacher; drops its new running statistics and its gradient."""
-    outputs, _ = forward(teacher, frozen.teacher, image, train=train, label=label)
-    return jax.lax.stop_gradient(outputs)
 
 
 def _cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:

@@ -16,6 +16,18 @@ Variables = dict[str, Any]
 _MOST = 2**16
 
 
+class Classifier(NamedTuple):
+    """The linear layer from pooled features to logits.
+
+    Attributes:
+      kernel: [D, K].
+      bias: [K].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
+
+
 class Outputs(NamedTuple):
     """A network's answer to a batch.
 
@@ -24,11 +36,14 @@ class Outputs(NamedTuple):
       features: of its stages.
       input_gradient: of the sum over the batch of the true classes' logits with respect
         to the images, [B, H, W, 3]; None unless a method needs it.
+      classifier: the network's last layer; None unless a method needs it. The gradient
+        by the student's reaches its parameters.
     """
 
     logits: jax.Array | None
     features: Features
     input_gradient: jax.Array | None = None
+    classifier: Classifier | None = None
 
 
 class Inputs(NamedTuple):
@@ -107,6 +122,8 @@ class Method(abc.ABC):
         images have no one class, and no such method.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
         backward pass of both networks and is made of the logits and the label.
+      needs_classifier: whether it reads `Outputs.classifier`, which has no place beside
+        a teacher for other classes.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
@@ -121,6 +138,7 @@ class Method(abc.ABC):
     needs_teacher_logits: ClassVar[bool] = False
     needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
+    needs_classifier: ClassVar[bool] = False
 
     weight: float
     warm_up: int = 0
