@@ -16,6 +16,7 @@ from kdjax import rngs
 from kdjax.data.augment import mixup
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs
+from kdjax.distill.gradients import SUM
 from kdjax.forward import student_outputs, teacher_outputs
 
 Terms = dict[str, jax.Array]
@@ -39,8 +40,8 @@ class Gradients(NamedTuple):
 
     Attributes:
       summed: gradient of the losses that are added up; a tree like the parameters.
-      clipped: gradient of the losses whose gradient is clipped to the task's; None if
-        there are none.
+      by_rule: gradients of the other losses, each of the methods of one rule, by its
+        name in `gradients.RULES`; trees of the same structure.
       loss: sum of all losses, a scalar.
       batch_stats: new running statistics, and under `method_state` the methods' new
         states.
@@ -49,7 +50,7 @@ class Gradients(NamedTuple):
     """
 
     summed: Any
-    clipped: Any
+    by_rule: dict[str, Any]
     loss: jax.Array
     batch_stats: dict[str, Any]
     values: Terms
@@ -91,9 +92,9 @@ def student_objective(
 ) -> Objective:
     """Builds the student's objective: cross-entropy and the methods' terms.
 
-    The student's forward pass runs once. The losses see its outputs only, so that
-    clipping a gradient costs a second backward pass of the network and nothing of the
-    losses.
+    The student's forward pass runs once. The losses see its outputs only, so that a
+    rule by which gradients meet costs a second backward pass of the network and nothing
+    of the losses.
 
     Where images are mixed, cross-entropy and accuracy are mixtures of those of the two
     classes. Both networks see the mixed images, and the methods must not need labels.
@@ -103,10 +104,11 @@ def student_objective(
       teacher: the network that it learns from; None if no method needs one.
       methods: terms of the loss by name.
       teacher_train: the teacher's batch norms use the statistics of the batch.
-      task_weight: weight of the cross-entropy. With 0 there is no task gradient to clip
-        to, and all gradients are added up.
+      task_weight: weight of the cross-entropy. With 0 there is no task gradient to
+        meet, and all gradients are added up.
     """
-    adds, clips = _by_combination(methods, task_weight)
+    by_rule = _by_rule(methods, task_weight)
+    adds = by_rule.pop(SUM, {})
     input_gradient, classifier = (
         any(getattr(method, need) for method in methods.values())
         for need in ("needs_input_gradient", "needs_classifier")
@@ -138,14 +140,14 @@ def student_objective(
             _gradients, outputs, pull_back, params["methods"], step=step
         )
         summed, loss, terms, method_stats = gradients(adds, task_weight=task_weight)
-        clipped = None
-        if clips:
-            clipped, more, more_terms, more_stats = gradients(clips, task_weight=None)
+        others = {}
+        for rule, group in by_rule.items():
+            others[rule], more, more_terms, more_stats = gradients(group)
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
         return Gradients(
             summed,
-            clipped,
+            others,
             loss,
             {"student": student_stats, **_updated(batch_stats, method_stats)},
             {"accuracy": _accuracy(outputs.logits, batch), **terms},
@@ -154,16 +156,15 @@ def student_objective(
     return objective
 
 
-def _by_combination(
+def _by_rule(
     methods: Mapping[str, Method], task_weight: float
-) -> tuple[dict[str, Method], dict[str, Method]]:
-    """Returns the methods whose gradients are added up and those that are clipped."""
-    clips = {
-        name: method
-        for name, method in methods.items()
-        if task_weight and method.gradient_combination == "clip"
-    }
-    return {name: x for name, x in methods.items() if name not in clips}, clips
+) -> dict[str, dict[str, Method]]:
+    """Groups the methods by the rule of their gradients."""
+    found: dict[str, dict[str, Method]] = {}
+    for name, method in methods.items():
+        rule = method.gradient_combination if task_weight else SUM
+        found.setdefault(rule, {})[name] = method
+    return found
 
 
 class _Step(NamedTuple):
@@ -185,7 +186,7 @@ def _gradients(
     methods: Mapping[str, Method],
     *,
     step: _Step,
-    task_weight: float | None,
+    task_weight: float | None = None,
 ) -> tuple[Any, jax.Array, Terms, dict[str, Any]]:
     """Returns the gradient of some losses, their sum, terms and new statistics.
 
@@ -269,7 +270,7 @@ def pretraining_objective(
             params["methods"]
         )
         stats = _updated(batch_stats, stats)
-        return Gradients({"methods": gradient}, None, loss, stats, terms)
+        return Gradients({"methods": gradient}, {}, loss, stats, terms)
 
     return objective
 

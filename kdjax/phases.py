@@ -17,7 +17,7 @@ import optax
 from kdjax import initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
-from kdjax.distill import Method
+from kdjax.distill import Method, gradients
 from kdjax.objective import Frozen, Objective
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
@@ -58,7 +58,7 @@ class Phase(NamedTuple):
     name: str
     objective: Objective
     init: Callable[[TrainState | None], InitialVariables]
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformationExtraArgs
     schedule: optax.Schedule
     pipeline: TrainBatches
     epochs: int
@@ -112,6 +112,8 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
                 experiment, task_methods, task_weight=config.task_weight
             ),
             init=init_student,
+            apart=config.task_weight > 0
+            and any(map(gradients.kept_apart, task_methods.values())),
         )
     )
     return tuple(phases)
@@ -123,6 +125,7 @@ def _phase(
     length: ml_collections.ConfigDict,
     *,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
+    apart: bool = False,
     **fields: Any,
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""
@@ -131,6 +134,7 @@ def _phase(
         length.optimizer,
         epochs=length.epochs,
         steps_per_epoch=batches.plan.steps_per_epoch,
+        apart=apart,
     )
     return Phase(
         name=name,

@@ -3,11 +3,12 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from kdjax.distill import gradients
 from kdjax.models import Features
 
 Variables = dict[str, Any]
@@ -111,8 +112,6 @@ class Method(abc.ABC):
     Attributes:
       name: under which the method stands in a configuration.
       taxonomy: the method's row in the table of methods.
-      gradient_combination: "sum" adds its gradient to the task's; "clip" clips it
-        first, variable by variable, to the norm of the task's.
       pretrains: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
@@ -127,11 +126,12 @@ class Method(abc.ABC):
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
+      gradient_combination: how its gradient meets the task's, a key of
+        `gradients.RULES`.
     """
 
     name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy]
-    gradient_combination: ClassVar[Literal["sum", "clip"]] = "sum"
     pretrains: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
@@ -142,6 +142,7 @@ class Method(abc.ABC):
 
     weight: float
     warm_up: int = 0
+    gradient_combination: str = gradients.SUM
     dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})
     batch_norm_axis: str | None = dataclasses.field(
         default=None, metadata={"internal": True}
