@@ -6,11 +6,14 @@ python -m experiments.methods_page > docs/methods.md
 import inspect
 import string
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import tabulate
 
 from kdjax import distill, losses
 from kdjax.distill import __main__ as table
+from kdjax.distill import gradients
+from kdjax.distill.gradients.dot import two_momenta
 
 from . import published
 
@@ -39,6 +42,16 @@ _HYPERPARAMETERS = """
 With their defaults; `--config.methods.NAME.FIELD=VALUE` sets one. Those of published
 figures that differ, by pair or data set, are in `kdjax/method_recipes.py`, which
 configs/distill.py applies.
+"""
+
+_GRADIENTS = """
+## Gradients
+
+`methods.NAME.gradient_combination` says how the gradient of a method's weighted terms
+meets that of the cross-entropy; it is `"sum"` unless the table above shows another.
+Methods of one rule are added up first, and rules follow one another in this order. Each
+but `"sum"` takes a backward pass of the student more. A rule of your own is a function
+with `@distill.gradients.register(NAME)`.
 """
 
 _LOSSES = """
@@ -77,16 +90,28 @@ def page() -> Iterator[str]:
             "hyperparameters": ", ".join(
                 f"`{field}={value!r}`".replace("'", '"')
                 for field, value in distill.hyperparameters(name).items()
+                if (field, value) != ("gradient_combination", gradients.SUM)
             ),
         }
         for name in sorted(distill.METHODS)
+    )
+    yield from _GRADIENTS.splitlines()
+    yield ""
+    yield from _markdown(
+        {
+            "rule": f'`"{name}"`',
+            "gradient": _summary(rule or two_momenta),
+            "source": _summary(inspect.getmodule(rule or two_momenta)),
+        }
+        for name, rule in gradients.RULES.items()
+        if name != gradients.SUM
     )
     yield from _LOSSES.splitlines()
     yield ""
     yield from _markdown(
         {
             "`kdjax.losses`": f"`{name}{_signature(function)}`",
-            "value": inspect.getdoc(function).partition("\n")[0].replace("|", "\\|"),
+            "value": _summary(function),
         }
         for name, function in sorted(vars(losses).items())
         if name in losses.__all__
@@ -110,6 +135,12 @@ def page() -> Iterator[str]:
         for f in published.read()
         if f.pair not in benchmark or f.recipe == "mhgd"
     )
+
+
+def _summary(described: Any) -> str:
+    """Returns the first sentences of a docstring, in one line."""
+    first, _, _ = inspect.getdoc(described).partition("\n\n")
+    return first.replace("\n", " ").replace("|", "\\|")
 
 
 def _signature(function: Callable) -> str:

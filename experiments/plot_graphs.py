@@ -28,8 +28,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from kdjax import config as config_lib
-from kdjax import distill, objective, phases, train
+from kdjax import distill, phases, train
 from kdjax.data import normalization
+from kdjax.forward import forward
 from kdjax.losses import mhgd
 from kdjax.runs import checkpoint, console, workdirs
 from kdjax.setup import Experiment
@@ -124,8 +125,8 @@ def compare(
             image, mean=config.data.mean, std=config.data.std
         )
         variables = _variables(state, "student")
-        outputs, _ = objective.forward(student, variables, image, train=True)
-        target, _ = objective.forward(teacher, teacher_variables, image, train=train)
+        outputs, _ = forward(student, variables, image, train=True)
+        target, _ = forward(teacher, teacher_variables, image, train=train)
         learned, heads = (
             _variables(x, "methods", _METHOD) for x in (state, pretrained)
         )

@@ -1,5 +1,6 @@
 """Workloads of the benchmark: training steps, forward passes, parts of methods."""
 
+import dataclasses
 import functools
 import statistics
 import time
@@ -13,7 +14,9 @@ import numpy as np
 from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
+from kdjax.distill import gradients
 from kdjax.distill.singular_vector_method import SingularVectorMethod
+from kdjax.forward import forward
 from kdjax.losses.linalg import singular_vectors
 
 
@@ -63,12 +66,14 @@ class Workload:
         return statistics.median(self.seconds)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class SecondBackward(distill.Method):
     """A method that costs a second backward pass and almost nothing else."""
 
     name = "second_backward"
-    gradient_combination = "clip"
     taxonomy = distill.Taxonomy(*[""] * 5)
+
+    gradient_combination: str = "clip"
 
     def loss(self, variables, precomputed, student, teacher, inputs):
         """Returns the mean of the last stage, [B]."""
@@ -130,7 +135,7 @@ class Setup:
             )
 
     def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
-        return objective.forward(network, variables, self.batch.image, train=train)[0]
+        return forward(network, variables, self.batch.image, train=train)[0]
 
     def step(self, methods: Mapping[str, distill.Method]) -> Workload:
         """Builds the student's training step with some methods."""
@@ -242,7 +247,7 @@ def workloads(setup: Setup, name: str, given: Mapping[str, Any]) -> dict[str, Wo
         num_classes=setup.outputs["student"].logits.shape[1],
         num_examples=setup.examples,
     ).values()
-    clips = method.gradient_combination == "clip"
+    clips = method.gradient_combination != gradients.SUM
     found = {
         "distillation": setup.step({name: method}),
         "student": setup.student_step(clips),

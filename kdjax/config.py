@@ -9,7 +9,7 @@ import ml_collections
 from kdjax import distill, models
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
-from kdjax.distill import compatibility
+from kdjax.distill import compatibility, gradients
 from kdjax.field import shown
 from kdjax.fields import FIELDS
 
@@ -154,6 +154,7 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
         )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
+    _check_momenta(config, methods)
     if needs_teacher:
         _check_network("teacher.model", config.teacher.model, classes)
         if not config.teacher.checkpoint:
@@ -174,17 +175,38 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
 def _check_logits(
     config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
 ) -> None:
-    """Rejects methods that compare the logits of other classes with the student's."""
+    """Rejects methods that compare logits or classifiers of other classes."""
     reading = sorted(
         name
         for name, method in methods.items()
-        if method.needs_teacher_logits or method.needs_input_gradient
+        if method.needs_teacher_logits
+        or method.needs_input_gradient
+        or method.needs_classifier
     )
     if config.teacher.classes == "other" and reading:
         raise ValueError(
             f"teacher.classes='other' leaves the teacher's logits out, but methods="
             f"{reading} read them: train the teacher on the data set first, with "
             "init.classifier='new', or use methods of features alone"
+        )
+
+
+def _check_momenta(
+    config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
+) -> None:
+    """Rejects two momenta that are not both from 0 to 1."""
+    momentum, delta = config.optimizer.momentum, config.optimizer.momentum_delta
+    apart = sorted(
+        name for name, method in methods.items() if gradients.kept_apart(method)
+    )
+    if (
+        config.task_weight
+        and apart
+        and not (momentum >= delta and momentum + delta < 1)
+    ):
+        raise ValueError(
+            f"optimizer.momentum={momentum} less and plus optimizer.momentum_delta="
+            f"{delta}, the momenta that methods={apart} ask for, are not in [0, 1)"
         )
 
 

@@ -231,6 +231,13 @@ FIELDS: dict[str, Field] = {
     ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),
+    "optimizer.momentum_delta": Field(
+        default=0.075,
+        least=0,
+        below=1,
+        doc='Of DOT, for methods with `gradient_combination="dot"`: the momentum of the'
+        " task's gradient is less by it, that of the distillation's more.",
+    ),
     "pretrain.epochs": Field(
         default=40,
         least=1,

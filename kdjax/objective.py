@@ -5,7 +5,7 @@ Every objective is pure and sees one device's part of a batch.
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,8 @@ from kdjax import rngs
 from kdjax.data.augment import mixup
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs
+from kdjax.distill.gradients import SUM
+from kdjax.forward import student_outputs, teacher_outputs
 
 Terms = dict[str, jax.Array]
 
@@ -38,8 +40,8 @@ class Gradients(NamedTuple):
 
     Attributes:
       summed: gradient of the losses that are added up; a tree like the parameters.
-      clipped: gradient of the losses whose gradient is clipped to the task's; None if
-        there are none.
+      by_rule: gradients of the other losses, each of the methods of one rule, by its
+        name in `gradients.RULES`; trees of the same structure.
       loss: sum of all losses, a scalar.
       batch_stats: new running statistics, and under `method_state` the methods' new
         states.
@@ -48,54 +50,36 @@ class Gradients(NamedTuple):
     """
 
     summed: Any
-    clipped: Any
+    by_rule: dict[str, Any]
     loss: jax.Array
     batch_stats: dict[str, Any]
     values: Terms
 
 
-#: `(params, batch_stats, frozen, batch, key, epoch) -> Gradients`, with the key of the
-#: step and the number of complete epochs.
-Objective = Callable[[Any, Any, Frozen, Batch, jax.Array, jax.Array], Gradients]
+class Objective(Protocol):
+    """Computes losses and gradients of a batch."""
 
+    def __call__(
+        self,
+        params: Any,
+        batch_stats: Any,
+        frozen: Frozen,
+        batch: Batch,
+        key: jax.Array,
+        epoch: jax.Array,
+        progress: jax.Array | float = 0.0,
+    ) -> Gradients:
+        """Computes them at the start of a step.
 
-def forward(
-    network: nn.Module,
-    variables: Mapping[str, Any],
-    image: jax.Array,
-    *,
-    train: bool,
-    label: jax.Array | None = None,
-) -> tuple[Outputs, Any]:
-    """Applies a network to images.
-
-    Args:
-      network: from `models.build`.
-      variables: its `params` and `batch_stats`.
-      image: [B, H, W, 3].
-      train: batch norms use the statistics of the batch.
-      label: classes whose logits are differentiated with respect to the images, [B];
-        None computes no such gradient.
-
-    Returns:
-      Outputs and new `batch_stats`.
-    """
-    if label is not None:
-
-        def true_logits(image):
-            outputs, stats = forward(network, variables, image, train=train)
-            true = jnp.take_along_axis(outputs.logits, label[:, None], 1)
-            return jnp.sum(true), (outputs, stats)
-
-        gradient, (outputs, stats) = jax.grad(true_logits, has_aux=True)(image)
-        return outputs._replace(input_gradient=gradient), stats
-    if not train:
-        return Outputs(*network.apply(variables, image, train=False)), None
-    outputs, updates = network.apply(
-        variables, image, train=True, mutable=["batch_stats"]
-    )
-    # A network without batch norms has none.
-    return Outputs(*outputs), updates.get("batch_stats", {})
+        Args:
+          params: of everything that learns.
+          batch_stats: running statistics and states of methods.
+          frozen: what never changes.
+          batch: one device's part.
+          key: randomness of the step.
+          epoch: complete epochs of the phase.
+          progress: fraction of the phase's steps that are done.
+        """
 
 
 def student_objective(
@@ -108,9 +92,9 @@ def student_objective(
 ) -> Objective:
     """Builds the student's objective: cross-entropy and the methods' terms.
 
-    The student's forward pass runs once. The losses see its outputs only, so that
-    clipping a gradient costs a second backward pass of the network and nothing of the
-    losses.
+    The student's forward pass runs once. The losses see its outputs only, so that a
+    rule by which gradients meet costs a second backward pass of the network and nothing
+    of the losses.
 
     Where images are mixed, cross-entropy and accuracy are mixtures of those of the two
     classes. Both networks see the mixed images, and the methods must not need labels.
@@ -120,38 +104,50 @@ def student_objective(
       teacher: the network that it learns from; None if no method needs one.
       methods: terms of the loss by name.
       teacher_train: the teacher's batch norms use the statistics of the batch.
-      task_weight: weight of the cross-entropy. With 0 there is no task gradient to clip
-        to, and all gradients are added up.
+      task_weight: weight of the cross-entropy. With 0 there is no task gradient to
+        meet, and all gradients are added up.
     """
-    adds, clips = _by_combination(methods, task_weight)
-    input_gradient = any(method.needs_input_gradient for method in methods.values())
+    by_rule = _by_rule(methods, task_weight)
+    adds = by_rule.pop(SUM, {})
+    input_gradient, classifier = (
+        any(getattr(method, need) for method in methods.values())
+        for need in ("needs_input_gradient", "needs_classifier")
+    )
 
-    def objective(params, batch_stats, frozen, batch, key, epoch):
-        label = batch.label if input_gradient else None
-
+    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
+        asked = {
+            "label": batch.label if input_gradient else None,
+            "classifier": classifier,
+        }
         outputs, pull_back, student_stats = jax.vjp(
-            functools.partial(_student_forward, student, batch_stats, batch, label),
+            functools.partial(
+                student_outputs,
+                student,
+                batch_stats["student"],
+                batch.image,
+                **asked,
+            ),
             params["student"],
             has_aux=True,
         )
-        teacher_outputs = None
+        taught = None
         if teacher is not None and methods:
-            teacher_outputs = _teacher_outputs(
-                teacher, frozen, batch.image, train=teacher_train, label=label
+            taught = teacher_outputs(
+                teacher, frozen.teacher, batch.image, train=teacher_train, **asked
             )
-        step = _Step(batch_stats, frozen, teacher_outputs, batch, key, epoch)
+        step = _Step(batch_stats, frozen, taught, batch, key, epoch, progress)
         gradients = functools.partial(
             _gradients, outputs, pull_back, params["methods"], step=step
         )
         summed, loss, terms, method_stats = gradients(adds, task_weight=task_weight)
-        clipped = None
-        if clips:
-            clipped, more, more_terms, more_stats = gradients(clips, task_weight=None)
+        others = {}
+        for rule, group in by_rule.items():
+            others[rule], more, more_terms, more_stats = gradients(group)
             loss, terms = loss + more, terms | more_terms
             method_stats |= more_stats
         return Gradients(
             summed,
-            clipped,
+            others,
             loss,
             {"student": student_stats, **_updated(batch_stats, method_stats)},
             {"accuracy": _accuracy(outputs.logits, batch), **terms},
@@ -160,28 +156,15 @@ def student_objective(
     return objective
 
 
-def _student_forward(
-    student: nn.Module,
-    batch_stats: dict[str, Any],
-    batch: Batch,
-    label: jax.Array | None,
-    params: Any,
-) -> tuple[Outputs, Any]:
-    """Applies the student with the statistics of the batch; see `forward`."""
-    variables = {"params": params, "batch_stats": batch_stats["student"]}
-    return forward(student, variables, batch.image, train=True, label=label)
-
-
-def _by_combination(
+def _by_rule(
     methods: Mapping[str, Method], task_weight: float
-) -> tuple[dict[str, Method], dict[str, Method]]:
-    """Returns the methods whose gradients are added up and those that are clipped."""
-    clips = {
-        name: method
-        for name, method in methods.items()
-        if task_weight and method.gradient_combination == "clip"
-    }
-    return {name: x for name, x in methods.items() if name not in clips}, clips
+) -> dict[str, dict[str, Method]]:
+    """Groups the methods by the rule of their gradients."""
+    found: dict[str, dict[str, Method]] = {}
+    for name, method in methods.items():
+        rule = method.gradient_combination if task_weight else SUM
+        found.setdefault(rule, {})[name] = method
+    return found
 
 
 class _Step(NamedTuple):
@@ -193,6 +176,7 @@ class _Step(NamedTuple):
     batch: Batch
     key: jax.Array
     epoch: jax.Array
+    progress: jax.Array | float
 
 
 def _gradients(
@@ -202,7 +186,7 @@ def _gradients(
     methods: Mapping[str, Method],
     *,
     step: _Step,
-    task_weight: float | None,
+    task_weight: float | None = None,
 ) -> tuple[Any, jax.Array, Terms, dict[str, Any]]:
     """Returns the gradient of some losses, their sum, terms and new statistics.
 
@@ -244,7 +228,7 @@ def _losses(
             step.frozen.precomputed[name],
             student,
             step.teacher,
-            _inputs(step.batch, step.key, name),
+            _inputs(step, name),
         )
         loss += _weight(method, step.epoch) * _total(found)
         terms |= _named(name, found)
@@ -264,9 +248,11 @@ def pretraining_objective(
       teacher_train: the teacher's batch norms use the statistics of the batch.
     """
 
-    def objective(params, batch_stats, frozen, batch, key, epoch):
-        del epoch
-        outputs = _teacher_outputs(teacher, frozen, batch.image, train=teacher_train)
+    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
+        del epoch, progress
+        outputs = teacher_outputs(
+            teacher, frozen.teacher, batch.image, train=teacher_train
+        )
 
         def losses(learned):
             loss, terms, stats = 0, {}, {}
@@ -284,22 +270,9 @@ def pretraining_objective(
             params["methods"]
         )
         stats = _updated(batch_stats, stats)
-        return Gradients({"methods": gradient}, None, loss, stats, terms)
+        return Gradients({"methods": gradient}, {}, loss, stats, terms)
 
     return objective
-
-
-def _teacher_outputs(
-    teacher: nn.Module,
-    frozen: Frozen,
-    image: jax.Array,
-    *,
-    train: bool,
-    label: jax.Array | None = None,
-) -> Outputs:
-    """Applies the teacher; drops its new running statistics and its gradient."""
-    outputs, _ = forward(teacher, frozen.teacher, image, train=train, label=label)
-    return jax.lax.stop_gradient(outputs)
 
 
 def _cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
@@ -316,10 +289,10 @@ def _accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
     return mixup.mixed_loss(is_predicted, batch.label, batch.mixed)
 
 
-def _inputs(batch: Batch, key: jax.Array, name: str) -> Inputs:
-    """Returns what a method sees of a batch; its key depends on its name."""
-    key = rngs.fold_in_name(key, name)
-    return Inputs(batch.image, batch.label, batch.index, key)
+def _inputs(step: _Step, name: str) -> Inputs:
+    """Returns what a method sees of a step; its key depends on its name."""
+    batch, key = step.batch, rngs.fold_in_name(step.key, name)
+    return Inputs(batch.image, batch.label, batch.index, key, step.epoch, step.progress)
 
 
 def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:

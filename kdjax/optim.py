@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
+from kdjax.distill.gradients.dot import two_momenta
+
 
 def drop_steps(
     lr_milestones: Sequence[float], epochs: int, steps_per_epoch: int
@@ -33,7 +35,7 @@ def drop_steps(
 
 def restart(
     inner: optax.GradientTransformation, at_steps: Sequence[int]
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """Resets the state of `inner` to zeros before the updates of the given steps.
 
     Source: the overhaul paper's CIFAR-100 loop builds a new optimizer at each drop of
@@ -44,19 +46,21 @@ def restart(
       at_steps: numbers of earlier updates at which to reset it.
     """
 
+    inner = optax.with_extra_args_support(inner)
+
     def init(params):
         return jnp.zeros((), jnp.int32), inner.init(params)
 
-    def update(updates, state, params=None):
+    def update(updates, state, params=None, **extra):
         count, inner_state = state
         reset = jnp.isin(count, jnp.asarray(at_steps, jnp.int32))
         inner_state = jax.tree.map(
             lambda x: jnp.where(reset, jnp.zeros_like(x), x), inner_state
         )
-        updates, inner_state = inner.update(updates, inner_state, params)
+        updates, inner_state = inner.update(updates, inner_state, params, **extra)
         return updates, (count + 1, inner_state)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def sgd(
@@ -66,7 +70,8 @@ def sgd(
     nesterov: bool,
     weight_decay: float,
     restart_at: Sequence[int] = (),
-) -> optax.GradientTransformation:
+    delta: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
     """Builds SGD as PyTorch has it: d = g + wd p, m = mu m + d, p -= lr (d + mu m).
 
     Weight decay is coupled (it enters the momentum) and covers every parameter, batch
@@ -78,8 +83,12 @@ def sgd(
       nesterov: look ahead.
       weight_decay: wd.
       restart_at: steps before which the momentum is reset to zero.
+      delta: makes two of the momentum, see `two_momenta`; None keeps one.
     """
-    momentum_rule = optax.trace(momentum, nesterov)
+    if delta is None:
+        momentum_rule = optax.trace(momentum, nesterov)
+    else:
+        momentum_rule = two_momenta(momentum, delta, nesterov=nesterov)
     return optax.chain(
         optax.add_decayed_weights(weight_decay),
         restart(momentum_rule, restart_at) if restart_at else momentum_rule,
@@ -88,9 +97,20 @@ def sgd(
 
 
 def build(
-    config: ml_collections.ConfigDict, *, epochs: int, steps_per_epoch: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Builds the optimizer and its schedule from `config.optimizer`."""
+    config: ml_collections.ConfigDict,
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    apart: bool = False,
+) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
+    """Builds the optimizer and its schedule.
+
+    Args:
+      config: the `optimizer` part of a configuration.
+      epochs: length of the phase.
+      steps_per_epoch: updates in an epoch.
+      apart: some gradient has a momentum of its own.
+    """
     drops = drop_steps(config.lr_milestones, epochs, steps_per_epoch)
     # Several milestones of a short training may fall on one step.
     schedule = optax.piecewise_constant_schedule(
@@ -103,5 +123,6 @@ def build(
         nesterov=config.nesterov,
         weight_decay=config.weight_decay,
         restart_at=drops if config.reset_momentum else (),
+        delta=config.momentum_delta if apart else None,
     )
     return optimizer, schedule

@@ -17,7 +17,7 @@ import optax
 from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
-from kdjax.distill import Method
+from kdjax.distill import Method, gradients
 from kdjax.objective import Frozen, Objective
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
@@ -59,7 +59,7 @@ class Phase(NamedTuple):
     name: str
     objective: Objective
     init: Callable[[TrainState | None], InitialVariables]
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformationExtraArgs
     schedule: optax.Schedule
     pipeline: TrainBatches
     epochs: int
@@ -114,6 +114,8 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
                 experiment, task_methods, task_weight=config.task_weight
             ),
             init=init_student,
+            apart=config.task_weight > 0
+            and any(map(gradients.kept_apart, task_methods.values())),
         )
     )
     return tuple(phases)
@@ -125,6 +127,7 @@ def _phase(
     length: ml_collections.ConfigDict,
     *,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
+    apart: bool = False,
     **fields: Any,
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""
@@ -133,6 +136,7 @@ def _phase(
         length.optimizer,
         epochs=length.epochs,
         steps_per_epoch=batches.plan.steps_per_epoch,
+        apart=apart,
     )
     return Phase(
         name=name,
@@ -207,6 +211,7 @@ def build_step(
         seed=phase.seed,
         stream=phase.name,
         steps_per_epoch=phase.pipeline.plan.steps_per_epoch,
+        total_steps=phase.total_steps,
         skip_params_without_gradient=phase.skip_params_without_gradient,
         axis_name=step_lib.DEVICES,
     )

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax import rngs
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill.clipping import clip_to_task
+from kdjax.distill import gradients
 from kdjax.objective import Frozen, Objective
 from kdjax.train_state import TrainState
 
@@ -23,11 +23,12 @@ Metrics = dict[str, jax.Array]
 
 def make_train_step(
     objective: Objective,
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformationExtraArgs,
     *,
     seed: int = 0,
     stream: str = "train",
     steps_per_epoch: int = 1,
+    total_steps: int = 1,
     skip_params_without_gradient: bool = False,
     axis_name: str | None = None,
 ) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, Metrics]]:
@@ -35,10 +36,12 @@ def make_train_step(
 
     Args:
       objective: losses and gradients of a batch.
-      optimizer: updates all parameters.
+      optimizer: updates all parameters. Where methods have the rule "dot", it takes
+        their gradient as `distillation`.
       seed: of the objective's random numbers.
       stream: name of these random numbers; one for each phase.
-      steps_per_epoch: length of the epochs that warm-ups and the clipping count.
+      steps_per_epoch: length of the epochs that warm-ups and the rules count.
+      total_steps: of the phase.
       skip_params_without_gradient: neither updates nor decays parameters whose gradient
         is zero everywhere: those that a loss below the logits does not reach.
       axis_name: device axis over which gradients, running statistics and metrics are
@@ -56,22 +59,29 @@ def make_train_step(
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
         key = rngs.key(seed, stream, state.step)
         epoch = state.step // steps_per_epoch
-        found = objective(state.params, state.batch_stats, frozen, batch, key, epoch)
+        progress = state.step.astype(jnp.float32) / total_steps
+        found = objective(
+            state.params, state.batch_stats, frozen, batch, key, epoch, progress
+        )
         metrics = {name: jnp.mean(value) for name, value in found.values.items()}
         metrics["loss"] = found.loss
         # States of methods are the same on all devices, and no averages.
         states = {k: v for k, v in found.batch_stats.items() if k == "method_state"}
         running = {k: v for k, v in found.batch_stats.items() if k not in states}
-        gradient, clipped, running, metrics = mean_over_devices(
-            (found.summed, found.clipped, running, metrics)
+        gradient, by_rule, running, metrics = mean_over_devices(
+            (found.summed, found.by_rule, running, metrics)
         )
-        if clipped is not None:
-            gradient = _combine(gradient, clipped, epoch)
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        gradient, apart = gradients.combine(gradient, by_rule, epoch=epoch)
+        metrics["gradient_norm"] = optax.tree.norm(_whole(gradient, apart))
         params = state.params
         if skip_params_without_gradient:
             params = _zero_without_gradient(params, gradient)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, params)
+        updates, opt_state = optimizer.update(
+            gradient,
+            state.opt_state,
+            params,
+            **({} if apart is None else {"distillation": apart}),
+        )
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -91,13 +101,11 @@ def _zero_without_gradient(params: Any, gradient: Any) -> Any:
     return jax.tree.map(lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient)
 
 
-def _combine(gradient: Any, clipped: Any, epoch: jax.Array) -> Any:
-    """Adds the gradients that are clipped to the student's task gradient."""
-    return {
-        "student": clip_to_task(gradient["student"], clipped["student"], epoch=epoch),
-        # The task does not reach what the methods learn.
-        "methods": jax.tree.map(jnp.add, gradient["methods"], clipped["methods"]),
-    }
+def _whole(gradient: Any, apart: Any | None) -> Any:
+    """Returns the gradient with what the optimizer keeps apart by the student's."""
+    if apart is None:
+        return gradient
+    return gradient | {"student": optax.tree.add(gradient["student"], apart)}
 
 
 def data_parallel(

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from kdjax import models, objective
+from kdjax import models
 from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
 from kdjax.distill import Outputs
 from kdjax.evaluate import Evaluation
+from kdjax.forward import forward
 from kdjax.runs import console, inputs, trained
 
 #: Level of the test whether a teacher is better than chance.
@@ -236,7 +237,7 @@ def outputs_on(
     @jax.jit
     def outputs(variables, image):
         image = normalization.normalize(image, mean=config.mean, std=config.std)
-        return objective.forward(teacher.local, variables, image, train=train)[0]
+        return forward(teacher.local, variables, image, train=train)[0]
 
     variables = jax.device_put(teacher.variables, jax.local_devices()[0])
     batch_size = min(batch_size, split.num_examples)

@@ -301,6 +301,8 @@ BAD_VALUES = [
     ("methods.overhaul.weight", float("inf"), r"methods\.overhaul\.weight=inf is not"),
     ("methods.overhaul.weight", -1.0, r"methods\.overhaul\.weight=-1\.0 is not"),
     ("methods.overhaul.warm_up", -1, r"methods\.overhaul\.warm_up=-1 is"),
+    ("methods.overhaul.gradient_combination", "dott", "is none of .*mean 'dot'"),
+    ("optimizer.momentum_delta", 1.0, r"optimizer\.momentum_delta=1\.0 is not in"),
 ]
 
 
@@ -315,6 +317,22 @@ def test_bad_values_are_rejected_before_anything_is_written(
         train.train_and_evaluate(config, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("momentum", "delta"), [(0.95, 0.075), (0.05, 0.075)])
+def test_two_momenta_must_both_be_possible(momentum, delta):
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"kd": {}})
+    config.teacher.checkpoint = "somewhere"
+    config.optimizer.momentum, config.optimizer.momentum_delta = momentum, delta
+    config_lib.check(config)
+    config.methods.kd.gradient_combination = "dot"
+    message = (
+        f"momentum={momentum} less and plus .*={delta}, .* methods=..kd..* are not"
+    )
+    with pytest.raises(ValueError, match=message):
+        config_lib.check(config)
+    config.task_weight = 0.0  # Nothing to keep apart.
+    config_lib.check(config)
 
 
 @pytest.mark.parametrize("labeled", [["crd", "dkd"], ["jacobian"]])

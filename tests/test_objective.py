@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import objective, optim, train_state
+from kdjax import distill, objective, optim, train_state
 from kdjax import step as step_lib
 from kdjax.data.augment.mixup import Mixed
 from kdjax.data.pipeline.batches import Batch
@@ -22,7 +22,8 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, image, train):
         flat = image.reshape(len(image), -1)
-        return nn.Dense(CLASSES, param_dtype=image.dtype)(flat), None
+        layer = nn.Dense(CLASSES, param_dtype=image.dtype, name="classifier")
+        return layer(flat), None
 
 
 def batch_of(label, mixed=None):
@@ -138,3 +139,83 @@ def test_the_weight_of_a_method_rises_over_the_epochs_of_its_warm_up():
 
     shares = [float(measure(jnp.asarray(epoch))) for epoch in (0, 1, 3, 4, 9)]
     np.testing.assert_allclose(shares, [0.25, 0.5, 1, 1, 1], rtol=1e-5)
+
+
+class Clock(distill.Method):
+    """Returns the times that a loss sees."""
+
+    name = "clock"
+    taxonomy = distill.Taxonomy(*[""] * 5)
+    needs_teacher = False
+
+    def loss(self, variables, precomputed, student, teacher, inputs):
+        ones = jnp.ones(len(student.logits))
+        return {"epoch": ones * inputs.epoch, "progress": ones * inputs.progress}, {}
+
+
+def test_losses_see_the_complete_epochs_and_the_fraction_of_the_steps():
+    network = Linear()
+    batch = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), batch_of(LABEL))
+    batch = batch._replace(label=jnp.asarray(LABEL))
+    student = network.init(jax.random.key(0), batch.image, train=True)
+    optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.0)
+    state = train_state.create(student, {"clock": {}}, optimizer)
+    step = jax.jit(
+        step_lib.make_train_step(
+            objective.student_objective(
+                network, None, {"clock": Clock(weight=0.0)}, teacher_train=False
+            ),
+            optimizer,
+            steps_per_epoch=2,
+            total_steps=8,
+        )
+    )
+    found = []
+    for _ in range(4):
+        state, metrics = step(state, objective.Frozen(None, {"clock": {}}), batch)
+        found.append((float(metrics["clock/epoch"]), float(metrics["clock/progress"])))
+    assert found == [(0, 0), (0, 0.125), (1, 0.25), (1, 0.375)]
+
+
+class Heads(distill.Method):
+    """The product of the two classifiers."""
+
+    name = "heads"
+    taxonomy = distill.Taxonomy(*[""] * 5)
+    needs_classifier = True
+
+    def loss(self, variables, precomputed, student, teacher, inputs):
+        products = jax.tree.map(jnp.vdot, student.classifier, teacher.classifier)
+        return {"product": jnp.full(len(student.logits), sum(products))}, {}
+
+
+def test_classifiers_reach_a_method_and_its_gradient_the_students_alone():
+    """The gradient by either factor of the product is the other."""
+    network, batch = Linear(), batch_of(LABEL)
+    params = network.init(jax.random.key(0), batch.image, train=True)["params"]
+    student, teacher = (
+        {"classifier": params["classifier"] | {"bias": b}}
+        for b in (jnp.ones(3), jnp.arange(3.0))
+    )
+    heads = {"heads": Heads(weight=2.0)}
+    loss = objective.student_objective(
+        network, network, heads, teacher_train=False, task_weight=0.0
+    )
+
+    def gradients(teacher):
+        return loss(
+            {"student": student, "methods": {"heads": {}}},
+            {"student": {}, "methods": {"heads": {}}},
+            objective.Frozen({"params": teacher}, {"heads": {}}),
+            batch,
+            jax.random.key(0),
+            jnp.zeros((), jnp.int32),
+        )
+
+    jax.tree.map(
+        lambda found, kernel: np.testing.assert_allclose(found, 2 * kernel, rtol=1e-6),
+        gradients(teacher).summed["student"],
+        teacher,
+    )
+    for leaf in jax.tree.leaves(jax.grad(lambda x: gradients(x).loss)(teacher)):
+        np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))

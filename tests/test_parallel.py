@@ -50,7 +50,14 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     }
     # Not the teacher's own values, which would end where they start.
     student = jax.tree.map(lambda x: 0.9 * x, variables)
-    optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    apart = any(map(distill.gradients.kept_apart, methods.values()))
+    optimizer = optim.sgd(
+        0.1,
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=5e-4,
+        delta=0.075 if apart else None,
+    )
     state = train_state.create(student, learned, optimizer)
     precomputed = {name: m.precompute(teacher) for name, m in methods.items()}
     for name, method in methods.items():
@@ -89,13 +96,14 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
         {"overhaul": {}},
         {"kd_svd": {}},
         {"mhgd": {}},
-        # Those that relate the examples of a batch, all at once, and none too strong.
+        # Those that relate the examples of a batch, all at once, and none too strong;
+        # their gradients by every rule.
         {
-            "rkd": {},
+            "rkd": {"gradient_combination": "pcgrad"},
             "similarity_preserving": {"weight": 1.0},
             "correlation_congruence": {},
-            "pkt": {"weight": 1.0},
-            "dist": {},
+            "pkt": {"weight": 1.0, "gradient_combination": "min_norm"},
+            "dist": {"gradient_combination": "dot"},
             "mlkd": {},
             "crd": {},
         },

@@ -229,9 +229,12 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
 
 
 def validated(teacher):
-    """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on."""
+    """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on.
+
+    Its optimizer has two momenta.
+    """
     return tiny(
-        {"kd": {}},
+        {"kd": {"gradient_combination": "dot"}},
         **{
             "teacher.checkpoint": str(teacher),
             "data.validation_fraction": 0.25,
@@ -344,13 +347,23 @@ def unbroken_phases(tmp_path_factory, teacher):
     return workdir
 
 
-def test_every_phase_shuffles_in_an_order_of_its_own(teacher):
+def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
-    plans = [
-        phase.pipeline.plan for phase in phases_lib.plan(train.build_experiment(config))
-    ]
-    orders = {tuple(np.asarray(plan.order(0)).tolist()) for plan in plans}
-    assert len(orders) == len(plans) == 3
+    plan = phases_lib.plan(train.build_experiment(config))
+    orders = {tuple(np.asarray(p.pipeline.plan.order(0)).tolist()) for p in plan}
+    assert len(orders) == len(plan) == 3
+    # And counts its own steps.
+    counted = []
+    monkeypatch.setattr(
+        phases_lib.step_lib,
+        "make_train_step",
+        lambda *_, steps_per_epoch, total_steps, **__: counted.append(
+            (steps_per_epoch, total_steps)
+        ),
+    )
+    for phase in plan:
+        phases_lib.build_step(phase)
+    assert counted == [(3, 6)] * 3
 
 
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):

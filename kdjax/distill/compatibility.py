@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kdjax import models
 from kdjax.distill.method import Method, Outputs
+from kdjax.forward import classifier_of
 
 
 @functools.cache
@@ -19,10 +20,10 @@ def outputs(name: str, num_classes: int, image_shape: tuple[int, int, int]) -> O
     """
     network = models.build(name, num_classes)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    found, _ = jax.eval_shape(
+    found, variables = jax.eval_shape(
         lambda x: network.init_with_output(jax.random.key(0), x, train=False), image
     )
-    return Outputs(*found)
+    return Outputs(*found, classifier=classifier_of(variables["params"]))
 
 
 def check(
@@ -55,6 +56,10 @@ def check(
     for method in methods.values():
         if method.needs_teacher:
             method.check_teacher(teacher)
+        if method.needs_classifier:
+            _require_classifiers(
+                method, {teacher: teacher_outputs, student: student_outputs}
+            )
         if method.pretrains:
             jax.eval_shape(
                 lambda key, m=method: m.pretrain_init(key, teacher_outputs), key
@@ -62,3 +67,15 @@ def check(
         jax.eval_shape(
             lambda key, m=method: m.init(key, student_outputs, teacher_outputs), key
         )
+
+
+def _require_classifiers(
+    method: Method, networks: Mapping[str | None, Outputs | None]
+) -> None:
+    """Rejects networks, given by name, that do not end in a linear layer."""
+    for name, found in networks.items():
+        if found and found.classifier is None:
+            raise ValueError(
+                f"methods.{method.name} reads the classifiers, but {name} does not end "
+                "in a linear layer `classifier`"
+            )

@@ -3,17 +3,30 @@
 import abc
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import numpy as np
 
+from kdjax.distill import gradients
 from kdjax.models import Features
 
 Variables = dict[str, Any]
 
 #: Most heads, vectors, negatives and channels; more would take minutes to fail.
 _MOST = 2**16
+
+
+class Classifier(NamedTuple):
+    """The linear layer from pooled features to logits.
+
+    Attributes:
+      kernel: [D, K].
+      bias: [K].
+    """
+
+    kernel: jax.Array
+    bias: jax.Array
 
 
 class Outputs(NamedTuple):
@@ -24,11 +37,14 @@ class Outputs(NamedTuple):
       features: of its stages.
       input_gradient: of the sum over the batch of the true classes' logits with respect
         to the images, [B, H, W, 3]; None unless a method needs it.
+      classifier: the network's last layer; None unless a method needs it. The gradient
+        by the student's reaches its parameters.
     """
 
     logits: jax.Array | None
     features: Features
     input_gradient: jax.Array | None = None
+    classifier: Classifier | None = None
 
 
 class Inputs(NamedTuple):
@@ -39,12 +55,16 @@ class Inputs(NamedTuple):
       label: class of each, [B] int32.
       index: place of each in the training split, [B] int32.
       key: randomness of this step, the same on all devices.
+      epoch: complete epochs of the phase, int32.
+      progress: fraction of the phase's steps that are done, in [0, 1), float32.
     """
 
     image: jax.Array
     label: jax.Array
     index: jax.Array
     key: jax.Array
+    epoch: jax.Array | int = 0
+    progress: jax.Array | float = 0.0
 
 
 class Teacher(NamedTuple):
@@ -92,8 +112,6 @@ class Method(abc.ABC):
     Attributes:
       name: under which the method stands in a configuration.
       taxonomy: the method's row in the table of methods.
-      gradient_combination: "sum" adds its gradient to the task's; "clip" clips it
-        first, variable by variable, to the norm of the task's.
       pretrains: whether it learns on the teacher alone first.
       depends_on: which examples a value of its terms depends on, in words.
       needs_teacher: whether it compares with a trained teacher at all.
@@ -103,23 +121,28 @@ class Method(abc.ABC):
         images have no one class, and no such method.
       needs_input_gradient: whether it reads `Outputs.input_gradient`, which costs a
         backward pass of both networks and is made of the logits and the label.
+      needs_classifier: whether it reads `Outputs.classifier`, which has no place beside
+        a teacher for other classes.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
+      gradient_combination: how its gradient meets the task's, a key of
+        `gradients.RULES`.
     """
 
     name: ClassVar[str]
     taxonomy: ClassVar[Taxonomy]
-    gradient_combination: ClassVar[Literal["sum", "clip"]] = "sum"
     pretrains: ClassVar[bool] = False
     depends_on: ClassVar[str] = "its example"
     needs_teacher: ClassVar[bool] = True
     needs_teacher_logits: ClassVar[bool] = False
     needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
+    needs_classifier: ClassVar[bool] = False
 
     weight: float
     warm_up: int = 0
+    gradient_combination: str = gradients.SUM
     dtype: Any = dataclasses.field(default="float32", metadata={"internal": True})
     batch_norm_axis: str | None = dataclasses.field(
         default=None, metadata={"internal": True}

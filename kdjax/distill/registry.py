@@ -5,6 +5,7 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from kdjax.distill import gradients
 from kdjax.distill.method import Method
 from kdjax.field import Field, shown
 
@@ -47,8 +48,8 @@ def register(method: _MethodType) -> _MethodType:
       The class itself.
 
     Raises:
-      ValueError: if the class lacks a name, a taxonomy or a default of its `weight`, or
-        if another class has its name.
+      ValueError: if the class lacks a name, a taxonomy or a default of its `weight`,
+        if another class has its name, or if `gradient_combination` is not a field.
     """
     where = f"{method.__module__}.{method.__qualname__}"
     for attribute in ("name", "taxonomy"):
@@ -56,6 +57,9 @@ def register(method: _MethodType) -> _MethodType:
             raise ValueError(f"{where} has no {attribute}")
     if not dataclasses.is_dataclass(method) or _default(method, "weight") is None:
         raise ValueError(f"{where} is not a dataclass with a default for `weight`")
+    # Without an annotation it is no field, and every object has the base's default.
+    if method.gradient_combination != _default(method, "gradient_combination"):
+        raise ValueError(f"{where} sets `gradient_combination` without an annotation")
     known = METHODS.get(method.name)
     # A module that is loaded twice registers a new class of the same name.
     if known and (known.__module__, known.__qualname__) != (
@@ -148,7 +152,9 @@ def _problems(
         if type(default) not in (bool, int, float, str, tuple):
             continue
         least = 0 if name in ("weight", "warm_up") else None
-        if problem := Field(default=default, least=least, doc="").problem(given):
+        choices = tuple(gradients.RULES) if name == "gradient_combination" else None
+        field = Field(default=default, least=least, choices=choices, doc="")
+        if problem := field.problem(given):
             yield name, problem
 
 

@@ -29,6 +29,7 @@ class SingularVectorMethod(Method):
     """A method that compares one or more unit vectors of every stage.
 
     Attributes:
+      gradient_combination: "clip", as released.
       student_vectors: candidates of the student among which the teacher's choose.
       algorithm: how singular vectors are found, a key of `singular_vectors.ALGORITHMS`.
       gradient: "exact"; "released", the authors' rule; or "projection", which gives
@@ -37,8 +38,7 @@ class SingularVectorMethod(Method):
         convolution and batch norm, or "refuse" them, as the original does.
     """
 
-    gradient_combination = "clip"
-
+    gradient_combination: str = "clip"
     student_vectors: int = 4
     algorithm: str = "subspace"
     gradient: str = "exact"

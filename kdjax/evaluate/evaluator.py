@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kdjax import objective
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import EvalBatches
+from kdjax.forward import forward
 
 
 class Evaluation(NamedTuple):
@@ -79,9 +79,7 @@ class Evaluator:
     def _evaluate_batch(self, variables, replicated, sharded):
         batch = self._split.make_batch(replicated, sharded)
         mask = batch.mask
-        outputs, _ = objective.forward(
-            self._network, variables, batch.image, train=False
-        )
+        outputs, _ = forward(self._network, variables, batch.image, train=False)
         prediction = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
         loss = optax.softmax_cross_entropy_with_integer_labels(
             outputs.logits, batch.label

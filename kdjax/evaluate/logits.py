@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import models, objective
+from kdjax import models
 from kdjax import step as step_lib
 from kdjax.data import pipeline
 from kdjax.data.split import LazySplit
@@ -51,7 +51,7 @@ def compute(
 
     def forward(variables, replicated, sharded):
         batch = batches.make_batch(replicated, sharded)
-        outputs, _ = objective.forward(network, variables, batch.image, train=False)
+        outputs, _ = forward(network, variables, batch.image, train=False)
         return outputs.logits.astype(jnp.float32), batch.label
 
     step = step_lib.data_parallel(forward, devices, in_axes=(None, None, 0), out_axes=0)

@@ -14,6 +14,7 @@ from kdjax import distill, models, objective, recipes
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
+from kdjax.forward import forward
 
 #: Pairs that differ in family, number and sizes of stages, and widths. What a method
 #: sees of a network does not depend on its depth.
@@ -46,6 +47,29 @@ def test_every_method_joins_every_pair_or_is_rejected_with_a_reason(name):
             assert found is None, (pair, found)
 
 
+def test_every_family_ends_in_a_classifier_that_methods_can_read():
+    for name in {name for pair in PAIRS for name in pair.split("-")}:
+        found = compatibility.outputs(name, 10, (32, 32, 3))
+        kernel, bias = found.classifier
+        assert kernel.shape == (found.features.pooled.shape[1], 10), name
+        assert bias.shape == (10,), name
+
+
+def test_a_network_without_a_classifier_is_refused_to_a_method_that_reads_it(
+    monkeypatch,
+):
+    found = compatibility.outputs("resnet8", 10, (32, 32, 3))
+    headless = found._replace(classifier=None)
+    monkeypatch.setattr(compatibility, "outputs", lambda *_: headless)
+    method = table.build("kd")
+    assert table.refusal(method, "resnet8-resnet8") is None
+    monkeypatch.setattr(type(method), "needs_classifier", True)
+    assert table.refusal(method, "resnet8-resnet8") == (
+        "methods.kd reads the classifiers, but resnet8 does not end in a linear layer "
+        "`classifier`"
+    )
+
+
 @pytest.fixture(scope="module")
 def networks():
     """Two networks, their variables, drawn with numpy, and a batch."""
@@ -60,9 +84,9 @@ def networks():
     built = [models.build(name, 10) for name in names]
     variables = [drawn(network, batch.image) for network in built]
     outputs = [compatibility.outputs(name, 10, (16, 16, 3)) for name in names]
-    teacher = jax.jit(
-        lambda x: objective.forward(built[1], variables[1], x, train=False)[0]
-    )(batch.image)
+    teacher = jax.jit(lambda x: forward(built[1], variables[1], x, train=False)[0])(
+        batch.image
+    )
     return built, variables, outputs, teacher, batch
 
 
@@ -141,7 +165,7 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
             jnp.zeros((), jnp.int32),
         )
         own = {k: v for k, v in found.values.items() if k.startswith(f"{name}/")}
-        gradients = [x for x in (found.summed, found.clipped) if x is not None]
+        gradients = found.summed, found.by_rule
         stats = {k: v for k, v in found.batch_stats.items() if k != "student"}
         return own, stats, found.values, gradients
 
@@ -159,7 +183,7 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
     _, used = partial_eval.dce_jaxpr(jaxpr, wanted)
     *_, reads_label, _, reads_classifier = used
     assert reads_label == method.needs_label
-    assert reads_classifier == method.needs_teacher_logits
+    assert reads_classifier == (method.needs_teacher_logits or method.needs_classifier)
     assert method.needs_label or not method.needs_input_gradient
 
     # GPUs and TPUs have every operation of it.

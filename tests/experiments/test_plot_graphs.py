@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from experiments import plot_graphs
-from kdjax import distill, models, objective, phases, recipes, rngs, train
+from kdjax import distill, models, phases, recipes, rngs, train
 from kdjax.data import normalization
 from kdjax.data.sources import digits
+from kdjax.forward import forward
 from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from tests import commands, small_runs
@@ -146,8 +147,8 @@ def losses(workdir):
 
     @jax.jit
     def loss(variables, connectors):
-        ours, _ = objective.forward(student, variables, image, train=True)
-        theirs, _ = objective.forward(teacher, knowledge, image, train=by_batch)
+        ours, _ = forward(student, variables, image, train=True)
+        theirs, _ = forward(teacher, knowledge, image, train=by_batch)
         if connectors is None:
             connectors = method.init(rngs.key(0, "methods/mhgd"), ours, theirs)
         terms, _ = method.loss(connectors, precomputed, ours, theirs, None)

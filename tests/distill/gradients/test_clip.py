@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from kdjax import optim
-from kdjax.distill.clipping import clip_to_task
+from kdjax.distill.gradients.clip import clip_to_task
 
 
 def variables(arrays, name):

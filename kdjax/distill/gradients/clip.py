@@ -1,9 +1,8 @@
-"""Clips the distillation gradient to the norm of the task gradient.
+"""The released code of KD-SVD and MHGD.
 
-Source: the code of KD-SVD and MHGD, sseung0703/KD_methods_with_TF: the distillation
-gradient of each variable is clipped to the norm of its task gradient, times a ramp over
-the epochs. (The papers' posters print another formula, which taken literally never
-clips.)
+Original: sseung0703/KD_methods_with_TF: the distillation gradient of each variable is
+clipped to the norm of its task gradient, times a ramp over the epochs. (The papers'
+posters print another formula, which taken literally never clips.)
 """
 
 import collections
