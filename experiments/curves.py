@@ -18,9 +18,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from . import pairs
 
-# Okabe and Ito's palette, which people with any color vision can tell apart; its
-# yellow is left out, since it is hard to see on white.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: Okabe and Ito's palette, which people with any color vision can tell apart; its
+#: yellow is left out, since it is hard to see on white.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _TEACHER, _BASELINE, _SHADE = "#000000", "#8A8A8A", "#DCE9F2"
 
 # Rows of methods that share a panel.
@@ -74,7 +74,7 @@ def draw(blocks: Sequence[pairs.Block], file: Path) -> None:
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
-    colors = _colors(blocks, 1 if small else len(_COLORS))
+    colors = _colors(blocks, 1 if small else len(COLORS))
     for axis, panel in zip(axes, drawn, strict=False):
         _draw_panel(axis, panel, colors)
     for axis in axes[len(drawn) :]:
@@ -178,7 +178,7 @@ def _colors(blocks: Sequence[pairs.Block], count: int) -> dict[str, str]:
     labels = dict.fromkeys(row.label for block in blocks for row in block.rows)
     others = [label for label in labels if label not in colors]
     for index, label in enumerate(others):
-        colors[label] = _COLORS[index % count]
+        colors[label] = COLORS[index % count]
     return colors
 
 

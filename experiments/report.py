@@ -5,9 +5,10 @@
 Every folder below `--runs` that holds a `config.json` counts as a run, and so does
 every line of a `records.jsonl`, which `experiments.pack` writes. The table is printed
 and written as `table.md` and `table.csv`, the curves as `curves.png`, into `--out` (the
-`--runs` folder if not given). Nothing is trained, and jax is not imported unless some
-runs of a method lack hyperparameters that others have, or a published figure may be
-comparable.
+`--runs` folder if not given). `--html` also writes `report.html`: tables, charts and
+the published figures of the pair on a page that needs no other file. Nothing is
+trained, and jax is not imported unless some runs of a method lack hyperparameters that
+others have, or a published figure may be comparable.
 """
 
 import argparse
@@ -193,19 +194,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--runs", type=Path, help="folder of runs, or records file")
     parser.add_argument("--out", type=Path, help="folder to write to; default: --runs")
+    parser.add_argument(
+        "--html", action="store_true", help="also write a page for a browser"
+    )
     flags = parser.parse_args(arguments)
     out = flags.out or flags.runs
     if out and out.suffix == ".jsonl":
         out = out.parent
     try:
-        print(write(flags.runs, out))
+        print(write(flags.runs, out, as_html=flags.html))
     except (ValueError, OSError) as error:
         console.print_error(parser.prog, error)
         return 2
     return 0
 
 
-def write(source: Path | None, out: Path) -> str:
+def write(source: Path | None, out: Path, *, as_html: bool = False) -> str:
     """Writes the table and the learning curves; returns the table and their names.
 
     Without matplotlib no curves are drawn.
@@ -213,6 +217,7 @@ def write(source: Path | None, out: Path) -> str:
     Args:
       source: see `collect`.
       out: folder to write to.
+      as_html: writes `report.html` too.
 
     Raises:
       ValueError: see `collect`.
@@ -233,6 +238,13 @@ def write(source: Path | None, out: Path) -> str:
     except ModuleNotFoundError as error:
         return f"{said}; {error}"
     curves.draw(blocks, plot)
+    if as_html:
+        from . import page as html
+
+        file = out / "report.html"
+        text = html.page(blocks, unfinished, f"{shlex.join(command)} --html")
+        file.write_text(text, encoding="utf-8")
+        said = f"{said} {file}"
     return f"{said} {plot}"
 
 

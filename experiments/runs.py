@@ -131,6 +131,8 @@ class Run:
         step: The last step that was logged; 0 before the first.
         result: None while the run is unfinished.
         note: What a reader of the table must know of the run; mostly empty.
+        agreement: Fraction of the evaluated images that it and its teacher assigned to
+            the same class after the last epoch; None without.
     """
 
     path: Path
@@ -142,6 +144,7 @@ class Run:
     step: int
     result: Result | None
     note: str = ""
+    agreement: float | None = None
 
     @property
     def seed(self) -> int:
@@ -249,6 +252,7 @@ def _run(record: records.Record, warnings: list[str]) -> Run:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             warnings.append(f"{record.origin}: {records.unfinished(error)}")
     splits = record.metrics.get(records.TRAIN, {})
+    evaluated = splits.get(settings.eval_split, {})
     steps = (step for columns in splits.values() for step in columns["step"])
     run = Run(
         path=record.path,
@@ -256,10 +260,11 @@ def _run(record: records.Record, warnings: list[str]) -> Run:
         config=record.config,
         fields=_DEFAULTS | flatten(record.config),
         settings=settings,
-        curve=_curve(splits.get(settings.eval_split, {}), record.origin, warnings),
+        curve=_curve(evaluated, record.origin, warnings),
         step=max(steps, default=0),
         result=result,
         note=record.note,
+        agreement=(evaluated.get("agreement") or [None])[-1],
     )
     # Touched here, so that a config that lacks one of them is found while reading.
     _ = (run.seed, run.network, run.teacher, run.checkpoint, run.recipe)
