@@ -11,8 +11,10 @@ the same classes, DIR/<class>/*.jpg, or says where the run's data set is now. --
 classifies an image file, or a folder of images without classes.
 
 The expected calibration error is that of Guo et al. 2017: the mean difference of
-accuracy and confidence in 15 bins of equal width. Networks are evaluated in float32,
-whatever the run's dtype. Nothing is written but the file of --predictions.
+accuracy and confidence in 15 bins of equal width. --corruptions adds the accuracy on
+images with noise, blur and so on, in the five severities of CIFAR-C. Networks are
+evaluated in float32, whatever the run's dtype. Nothing is written but the file of
+--predictions.
 """
 
 import argparse
@@ -23,7 +25,14 @@ from pathlib import Path
 import numpy as np
 
 from kdjax.data import datasets
-from kdjax.evaluate import images, logits, predictions, report
+from kdjax.evaluate import (
+    corruptions,
+    images,
+    logits,
+    predictions,
+    report,
+    robustness,
+)
 from kdjax.evaluate.images import Images
 from kdjax.runs import console, inventory, trained
 from kdjax.runs.trained import TrainedModel
@@ -41,6 +50,10 @@ def evaluate(flags: argparse.Namespace) -> str:
         raise ValueError(f"--batch_size={flags.batch_size} is less than 1")
     if flags.predictions is not None:
         predictions.check_file(flags.predictions, overwrite=flags.overwrite)
+    if flags.corruptions is not None:
+        robustness.check_names(flags.corruptions)
+        if flags.images is not None:
+            raise ValueError("--corruptions needs images with classes, not --images")
     run = trained.load(flags.workdir, step=flags.step)
     found = images.find(
         flags.workdir,
@@ -68,10 +81,13 @@ def evaluate(flags: argparse.Namespace) -> str:
     wrote += str(flags.predictions)
     if not found.labeled:
         return wrote if flags.predictions else predictions.as_text(lines)
+    corrupted = []
+    if flags.corruptions is not None:
+        corrupted = [robustness.table(run, found, flags.corruptions, **settings)]
     agreement = _agreement(run, found, scores, settings)
     text = report.text(scores, label, found.class_names, agreement)
     parts = [f"{flags.workdir}: {network} on {found.what}", text]
-    return "\n\n".join(parts + [wrote] * bool(flags.predictions))
+    return "\n\n".join(parts + corrupted + [wrote] * bool(flags.predictions))
 
 
 def _agreement(
@@ -128,6 +144,15 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE.csv",
         help="file to write, one line an image: name, class, prediction, probability",
+    )
+    add(
+        "--corruptions",
+        type=lambda text: text.split(","),
+        nargs="?",
+        const=list(corruptions.CORRUPTIONS),
+        metavar="NAMES",
+        help="also evaluate on corrupted images, in five severities; names with "
+        f"commas; all are {', '.join(corruptions.CORRUPTIONS)}",
     )
     add("--overwrite", action="store_true", help="replace that file if it exists")
     return parser

@@ -318,3 +318,32 @@ def test_logits_that_are_not_finite(alone, capsys, monkeypatch):
     monkeypatch.setattr(trained, "load", broken)
     line = refused(capsys, "--workdir", alone)
     assert line == (f"workdir='{alone}': the logits of 96 of 96 images are not finite")
+
+
+def test_corrupted_images_have_an_accuracy_by_severity(run, capsys):
+    flags = f"--workdir={run}", "--corruptions=contrast,impulse_noise"
+    status, text, _ = command(capsys, *flags)
+    assert status == 0
+    table = text.rstrip().split("\n\n")[-1].splitlines()
+    assert table[0].split() == ["corruption,", "severity", *"12345", "mean"]
+    assert [line.split()[0] for line in table[2:]] == [
+        "contrast",
+        "impulse_noise",
+        "mean",
+    ]
+    values = [
+        [float(value.rstrip("%")) for value in line.split()[1:]] for line in table[2:]
+    ]
+    np.testing.assert_allclose(values[2], np.mean(values[:2], axis=0), atol=0.011)
+    for row in values:
+        assert row[-1] == pytest.approx(np.mean(row[:-1]), abs=0.011)
+    # Little contrast is harder than some.
+    assert values[0][4] < values[0][0]
+
+
+def test_what_cannot_be_corrupted_is_refused(run, capsys):
+    known = "gaussian_noise, shot_noise"
+    message = refused(capsys, f"--workdir={run}", "--corruptions=fog")
+    assert f"--corruptions='fog' is none of {known}" in message
+    message = refused(capsys, f"--workdir={run}", "--corruptions", "--images=photos")
+    assert "--corruptions needs images with classes, not --images" in message
