@@ -119,6 +119,14 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             "pyramidnet_200_240-pyramidnet_110_84": {"batch_size": 64},
         },
     ),
+    # yzd-v/cls_KD, `configs/distillers/cifar100/res34_distill_res18_cifar.py` and the
+    # same for ImageNet, of WSLD too; the defaults of the methods are those of ImageNet.
+    "nkd": MethodRecipe(
+        fields={"methods.nkd.temperature": 3.0, "methods.nkd.gamma": 3.5},
+        by_data={
+            "imagenet": {"methods.nkd.temperature": 1.0, "methods.nkd.gamma": 1.5}
+        },
+    ),
     # dvlab-research/ReviewKD, `CIFAR-100/script/reviewKD.sh`.
     "review": MethodRecipe(
         "review",
@@ -128,6 +136,58 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             "resnet56-resnet20": {"methods.review.weight": 0.6},
             "resnet110-resnet32": {"methods.review.weight": 1.0},
             "resnet32x4-shufflenet_v2": {"methods.review.weight": 8.0},
+        },
+    ),
+    # zju-SWJ/RLD, `configs/imagenet/*/rld.yaml`.
+    "rld": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.rld.beta": 0.5,
+                "methods.rld.temperature": 1.0,
+                "methods.rld.warm_up": 1,
+            }
+        }
+    ),
+    # JiamingLv/WKD, `configs/*/*/wkd_f.yaml` and `wkd_l.yaml`.
+    "wkd_features": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.wkd_features.weight": 0.02,
+                "methods.wkd_features.mean_weight": 2.0,
+            }
+        },
+        by_pair={
+            "wrn_40_2-shufflenet_v1": {
+                "methods.wkd_features.weight": 0.3,
+                "methods.wkd_features.mean_weight": 3.0,
+                "methods.wkd_features.grid": 4,
+            },
+            "resnet50@224-mobilenet@224": {"methods.wkd_features.weight": 0.005},
+        },
+    ),
+    "wkd_logits": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.wkd_logits.gamma": 30.0,
+                "methods.wkd_logits.temperature": 2.0,
+                "methods.wkd_logits.cost": "logits",
+            }
+        },
+        by_pair={
+            "wrn_40_2-shufflenet_v1": {
+                "methods.wkd_logits.gamma": 200.0,
+                "methods.wkd_logits.temperature": 6.0,
+            },
+            "resnet50@224-mobilenet@224": {
+                "methods.wkd_logits.gamma": 25.0,
+                "methods.wkd_logits.sharpness": 2.0,
+            },
+        },
+    ),
+    "wsld": MethodRecipe(
+        fields={"methods.wsld.weight": 2.25, "methods.wsld.temperature": 4.0},
+        by_data={
+            "imagenet": {"methods.wsld.weight": 2.5, "methods.wsld.temperature": 2.0}
         },
     ),
 }

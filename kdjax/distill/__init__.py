@@ -10,6 +10,8 @@ from kdjax.distill.dkd import Dkd
 from kdjax.distill.factor_transfer import FactorTransfer
 from kdjax.distill.fitnets import Fitnets
 from kdjax.distill.fsp import Fsp
+from kdjax.distill.ickd import Ickd
+from kdjax.distill.itrd import Itrd
 from kdjax.distill.jacobian import Jacobian
 from kdjax.distill.kd import Kd
 from kdjax.distill.kd_svd import KdSvd
@@ -17,8 +19,10 @@ from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
 from kdjax.distill.mlkd import Mlkd
 from kdjax.distill.mutual_learning import MutualLearning
+from kdjax.distill.nkd import Nkd
 from kdjax.distill.nst import Nst
 from kdjax.distill.overhaul import Overhaul
+from kdjax.distill.pefd import Pefd
 from kdjax.distill.pkt import Pkt
 from kdjax.distill.registry import (
     ALIASES,
@@ -30,8 +34,15 @@ from kdjax.distill.registry import (
 )
 from kdjax.distill.review import Review
 from kdjax.distill.rkd import Rkd
+from kdjax.distill.rld import Rld
 from kdjax.distill.similarity_preserving import SimilarityPreserving
+from kdjax.distill.srd import Srd
+from kdjax.distill.ttm import Ttm
 from kdjax.distill.vid import Vid
+from kdjax.distill.wkd_features import WkdFeatures
+from kdjax.distill.wkd_logits import WkdLogits
+from kdjax.distill.wsld import Wsld
+from kdjax.distill.wttm import Wttm
 
 __all__ = [
     "ALIASES",
@@ -58,18 +69,29 @@ for _method in (
     FactorTransfer,
     Fitnets,
     Fsp,
+    Ickd,
+    Itrd,
     Jacobian,
     Kd,
     KdSvd,
     Mhgd,
     Mlkd,
     MutualLearning,
+    Nkd,
     Nst,
     Overhaul,
+    Pefd,
     Pkt,
     Review,
     Rkd,
+    Rld,
     SimilarityPreserving,
+    Srd,
+    Ttm,
     Vid,
+    WkdFeatures,
+    WkdLogits,
+    Wsld,
+    Wttm,
 ):
     register(_method)

@@ -27,6 +27,8 @@ ALIASES: Mapping[str, str] = {
     "reviewkd": "review",
     "soft_targets": "kd",
     "sp": "similarity_preserving",
+    "wkd_f": "wkd_features",
+    "wkd_l": "wkd_logits",
 }
 
 _MethodType = TypeVar("_MethodType", bound=type[Method])
