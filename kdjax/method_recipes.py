@@ -64,6 +64,39 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
     "factor_transfer": MethodRecipe(
         by_data={"digits": {"methods.factor_transfer.weight": 200 / 16}}
     ),
+    # GzyAftermath/CAT-KD, `configs/cifar100/CAT_KD/*.yaml`.
+    "cat_kd": MethodRecipe(
+        by_pair={
+            pair: {
+                "methods.cat_kd.weight": weight,
+                "methods.cat_kd.resolution": resolution,
+                "methods.cat_kd.normalize": normalize,
+            }
+            for pair, weight, resolution, normalize in (
+                ("resnet110-resnet32", 1.8, 2, False),
+                ("resnet56-resnet20", 0.7, 2, False),
+                ("wrn_40_2-wrn_16_2", 12.0, 2, False),
+                ("wrn_40_2-wrn_40_1", 1.5, 2, False),
+                ("vgg13-vgg8", 4.5, 2, False),
+                ("vgg13-mobilenet_v2", 15.0, 2, True),
+                ("resnet50-mobilenet_v2", 40.0, 2, True),
+                ("resnet32x4-shufflenet_v1", 600.0, 4, True),
+                ("resnet32x4-shufflenet_v2", 600.0, 4, True),
+                ("wrn_40_2-shufflenet_v1", 80.0, 4, True),
+            )
+        }
+    ),
+    # zhengli97/CTKD, `scripts/run_cifar_distill.sh` and `run_imagenet_distill.sh`.
+    "ctkd": MethodRecipe(
+        fields={"task_weight": 0.1},
+        by_data={
+            "imagenet": {
+                "task_weight": 1.0,
+                "methods.ctkd.weight": 1.0,
+                "methods.ctkd.curriculum": 5,
+            }
+        },
+    ),
     # hunto/image_classification_sota, `configs/strategies/distill/dist_cifar.yaml`; the
     # defaults of the method are those of ImageNet.
     "dist": MethodRecipe(
@@ -154,6 +187,8 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             "imagenet": {
                 "methods.wkd_features.weight": 0.02,
                 "methods.wkd_features.mean_weight": 2.0,
+                "methods.wkd_features.grid": 4,
+                "methods.wkd_features.decay_from": 0.0,
             }
         },
         by_pair={
@@ -162,7 +197,10 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
                 "methods.wkd_features.mean_weight": 3.0,
                 "methods.wkd_features.grid": 4,
             },
-            "resnet50@224-mobilenet@224": {"methods.wkd_features.weight": 0.005},
+            "resnet50@224-mobilenet@224": {
+                "methods.wkd_features.weight": 0.005,
+                "methods.wkd_features.decay_from": 0.3,
+            },
         },
     ),
     "wkd_logits": MethodRecipe(
@@ -171,6 +209,7 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
                 "methods.wkd_logits.gamma": 30.0,
                 "methods.wkd_logits.temperature": 2.0,
                 "methods.wkd_logits.cost": "logits",
+                "methods.wkd_logits.decay_from": 0.0,
             }
         },
         by_pair={

@@ -2,9 +2,11 @@
 
 from kdjax.distill.activation_boundary import ActivationBoundary
 from kdjax.distill.attention_transfer import AttentionTransfer
+from kdjax.distill.cat_kd import CatKd
 from kdjax.distill.composed import Composed
 from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
+from kdjax.distill.ctkd import Ctkd
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
 from kdjax.distill.factor_transfer import FactorTransfer
@@ -35,8 +37,10 @@ from kdjax.distill.registry import (
 from kdjax.distill.review import Review
 from kdjax.distill.rkd import Rkd
 from kdjax.distill.rld import Rld
+from kdjax.distill.sdd import Sdd
 from kdjax.distill.similarity_preserving import SimilarityPreserving
 from kdjax.distill.srd import Srd
+from kdjax.distill.srrl import Srrl
 from kdjax.distill.ttm import Ttm
 from kdjax.distill.vid import Vid
 from kdjax.distill.wkd_features import WkdFeatures
@@ -61,9 +65,11 @@ __all__ = [
 for _method in (
     ActivationBoundary,
     AttentionTransfer,
+    CatKd,
     Composed,
     CorrelationCongruence,
     Crd,
+    Ctkd,
     Dist,
     Dkd,
     FactorTransfer,
@@ -85,8 +91,10 @@ for _method in (
     Review,
     Rkd,
     Rld,
+    Sdd,
     SimilarityPreserving,
     Srd,
+    Srrl,
     Ttm,
     Vid,
     WkdFeatures,

@@ -44,5 +44,9 @@ class LastStageMethod(Method):
         return connected, updates["batch_stats"]
 
     def _connector(self, teacher: Outputs) -> Connectors:
-        width = self._last(teacher).shape[-1]
+        width = self._width(teacher)
         return Connectors((width,), dtype=self.dtype, axis_name=self.batch_norm_axis)
+
+    def _width(self, teacher: Outputs) -> int:
+        """Returns the channels that the student's map gets."""
+        return self._last(teacher).shape[-1]

@@ -17,6 +17,7 @@ METHODS: dict[str, type[Method]] = {}
 ALIASES: Mapping[str, str] = {
     "ab": "activation_boundary",
     "at": "attention_transfer",
+    "cat": "cat_kd",
     "cc": "correlation_congruence",
     "dml": "mutual_learning",
     "fitnet": "fitnets",

@@ -10,12 +10,14 @@ and then gives the same values on one device and on many.
 
 from kdjax.losses.activation_boundary import activation_boundary
 from kdjax.losses.attention_transfer import attention_transfer
+from kdjax.losses.class_attention import class_attention
 from kdjax.losses.correlation_congruence import (
     correlation_congruence,
     correlation_congruence_kernel,
 )
 from kdjax.losses.cosine_distance import cosine_distance
 from kdjax.losses.crd import crd, crd_log_normalizer
+from kdjax.losses.ctkd import ctkd, curriculum
 from kdjax.losses.dist import dist, dist_terms
 from kdjax.losses.dkd import dkd, dkd_terms
 from kdjax.losses.entropy_weight import entropy_weight
@@ -34,11 +36,13 @@ from kdjax.losses.nkd import nkd, nkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
 from kdjax.losses.pkt import pkt
+from kdjax.losses.regions import complementary_weight, region_logits
 from kdjax.losses.review import hierarchical_context
 from kdjax.losses.rkd import rkd, rkd_terms
 from kdjax.losses.rld import rld, rld_terms
 from kdjax.losses.similarity_preserving import similarity_preserving
 from kdjax.losses.srd import srd
+from kdjax.losses.srrl import srrl, srrl_terms
 from kdjax.losses.ttm import ttm, wttm
 from kdjax.losses.vid import vid
 from kdjax.losses.wkd_features import wkd_features
@@ -48,12 +52,16 @@ from kdjax.losses.wsld import wsld
 __all__ = [
     "activation_boundary",
     "attention_transfer",
+    "class_attention",
     "class_costs",
+    "complementary_weight",
     "correlation_congruence",
     "correlation_congruence_kernel",
     "cosine_distance",
     "crd",
     "crd_log_normalizer",
+    "ctkd",
+    "curriculum",
     "dist",
     "dist_terms",
     "dkd",
@@ -79,12 +87,15 @@ __all__ = [
     "nst",
     "partial_l2",
     "pkt",
+    "region_logits",
     "rkd",
     "rkd_terms",
     "rld",
     "rld_terms",
     "similarity_preserving",
     "srd",
+    "srrl",
+    "srrl_terms",
     "standardize_logits",
     "symmetric_kl",
     "ttm",

@@ -13,9 +13,6 @@ from kdjax.models import Features
 from tests.distill.logits import LABEL, terms_of
 from tests.losses import batches, released
 
-METHODS = sorted(
-    name for name, method in distill.METHODS.items() if issubclass(method, LogitMethod)
-)
 COST = 1 - np.eye(100, dtype=np.float32)
 
 #: By the name of the method: settings, and the loss that they make.
@@ -34,6 +31,16 @@ LOSSES = {
     "wsld": ({"temperature": 3.0}, losses.wsld),
     "wttm": ({"exponent": 0.3}, losses.wttm),
 }
+
+METHODS = sorted(LOSSES)
+
+
+def test_no_method_of_logits_is_left_out():
+    """Those of tests/distill/test_classifiers.py read or learn more than logits."""
+    found = {
+        n for n, method in distill.METHODS.items() if issubclass(method, LogitMethod)
+    }
+    assert found == {*METHODS, "ctkd", "sdd"}
 
 
 def built(name, **settings):
@@ -113,7 +120,7 @@ def test_costs_of_wkd_are_made_of_the_teachers_answers():
     def answers():
         for start in (0, 3):
             x = jnp.asarray(features[start : start + 3])
-            yield distill.Outputs(2 * x, Features(None, (), (), x))
+            yield distill.Outputs(2 * x, Features(None, (x,), (x,), x))
 
     teacher = Teacher("any", {}, answers, label=lambda: np.append(label, [0, 1, 2]))
     (method,) = distill.build({"wkd_logits": {}}, num_classes=3).values()

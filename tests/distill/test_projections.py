@@ -11,12 +11,13 @@ import pytest
 from flax import traverse_util
 
 from kdjax import distill
-from kdjax.distill.method import Outputs
+from kdjax.distill.method import Classifier, Inputs, Outputs
 from kdjax.models import Features
 from tests.distill import relations
 from tests.losses import released
 
 BATCH = len(released.LABEL)
+INPUTS = Inputs(None, None, None, None)
 
 
 class Case(NamedTuple):
@@ -24,7 +25,7 @@ class Case(NamedTuple):
 
     Attributes:
       method: its name, in kdjax and before the names of its parameters.
-      term: of the method.
+      term: of the method; "" for the sum of all.
       student: shape of what it compares, without the batch.
       teacher: the same of the teacher.
       modules: names of the release's modules, by those of kdjax.
@@ -68,6 +69,13 @@ CASES = {
         (4, 4, 6),
         {"stage1_conv": "conv", "stage1_bn": "bn"},
     ),
+    "srrl": Case(
+        "srrl",
+        "",
+        (4, 3, 5),
+        (3, 3, 6),
+        {"stage1_conv": "Connectors.0", "stage1_bn": "Connectors.1"},
+    ),
 }
 
 #: From Flax's axes to PyTorch's.
@@ -79,7 +87,14 @@ def outputs_of(features):
     if features.ndim == 2:
         return relations.outputs_of(features)
     pooled = features.mean(axis=(1, 2))
-    return Outputs(None, Features(features, (features,), (features,), pooled))
+    found = Features(features, (features,), (features,), pooled)
+    width = features.shape[-1]
+    classifier = Classifier(
+        jnp.asarray(released.drawn("teacher kernel", width, released.CLASSES)),
+        jnp.asarray(released.drawn("teacher bias", released.CLASSES)),
+    )
+    logits = pooled @ classifier.kernel + classifier.bias[None]
+    return Outputs(logits, found, classifier=classifier)
 
 
 def released_name(entry, path):
@@ -108,9 +123,9 @@ def test_value_and_gradients_match_the_release(entry):
     def run(given, teacher, stats):
         variables = {"params": given["params"], "batch_stats": stats}
         terms, _ = method.loss(
-            variables, {}, outputs_of(given["student"]), outputs_of(teacher), None
+            variables, {}, outputs_of(given["student"]), outputs_of(teacher), INPUTS
         )
-        return jnp.mean(terms[case.term])
+        return jnp.mean(terms[case.term] if case.term else sum(terms.values()))
 
     with jax.enable_x64(True):
         student, teacher = map(jnp.asarray, features)
@@ -161,6 +176,8 @@ def test_scope_is_the_entire_batch(name):
         ("srd", {"scope": "host"}, r"srd\.scope='host' is none of"),
         ("ickd", {"position": "top"}, r"ickd\.position='top' is none of"),
         ("wkd_features", {"grid": 0}, r"wkd_features\.grid=0 is less than 1"),
+        ("srrl", {"logit_weight": -1.0}, r"srrl\.logit_weight=-1\.0 is negative"),
+        ("cat_kd", {"resolution": 0}, r"cat_kd\.resolution=0 is less than 1"),
     ],
 )
 def test_rejects_invalid_settings(name, given, message):
