@@ -67,8 +67,9 @@ _FIGURES = """
 ## Published figures
 
 Top-1 test accuracy in percent on CIFAR-100. *last* or *best*: the epoch, where best is
-chosen on the test split; *tuned*: hyperparameters were chosen for each pair. Sources,
-runs and hyperparameters are in `experiments/published.csv`.
+chosen on the test split; *tuned*: hyperparameters were chosen for each pair; epochs
+where there are not 240. Sources, runs and hyperparameters are in
+`experiments/published.csv`.
 """
 
 
@@ -171,12 +172,15 @@ def _benchmark() -> Iterator[str]:
         }
     for figure in figures:
         letter = letters[figure.pair]
-        tuned = ", tuned" if figure.tuned_per_pair else ""
+        notes = [figure.epoch] if figure.epoch else []
+        notes += ["tuned"] if figure.tuned_per_pair else []
+        notes += [f"{figure.epochs} epochs"] if figure.epochs != 240 else []
+        variant = f" ({figure.variant})" if figure.variant else ""
         row = rows.setdefault(
-            figure.method,
+            f"{figure.method}{variant}",
             {
-                "method": figure.method,
-                "epoch": f"{figure.epoch or ''}{tuned}",
+                "method": f"{figure.method}{variant}",
+                "epoch": ", ".join(notes),
                 **dict.fromkeys(letters.values(), ""),
             },
         )

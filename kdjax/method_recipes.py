@@ -64,6 +64,39 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
     "factor_transfer": MethodRecipe(
         by_data={"digits": {"methods.factor_transfer.weight": 200 / 16}}
     ),
+    # GzyAftermath/CAT-KD, `configs/cifar100/CAT_KD/*.yaml`.
+    "cat_kd": MethodRecipe(
+        by_pair={
+            pair: {
+                "methods.cat_kd.weight": weight,
+                "methods.cat_kd.resolution": resolution,
+                "methods.cat_kd.normalize": normalize,
+            }
+            for pair, weight, resolution, normalize in (
+                ("resnet110-resnet32", 1.8, 2, False),
+                ("resnet56-resnet20", 0.7, 2, False),
+                ("wrn_40_2-wrn_16_2", 12.0, 2, False),
+                ("wrn_40_2-wrn_40_1", 1.5, 2, False),
+                ("vgg13-vgg8", 4.5, 2, False),
+                ("vgg13-mobilenet_v2", 15.0, 2, True),
+                ("resnet50-mobilenet_v2", 40.0, 2, True),
+                ("resnet32x4-shufflenet_v1", 600.0, 4, True),
+                ("resnet32x4-shufflenet_v2", 600.0, 4, True),
+                ("wrn_40_2-shufflenet_v1", 80.0, 4, True),
+            )
+        }
+    ),
+    # zhengli97/CTKD, `scripts/run_cifar_distill.sh` and `run_imagenet_distill.sh`.
+    "ctkd": MethodRecipe(
+        fields={"task_weight": 0.1},
+        by_data={
+            "imagenet": {
+                "task_weight": 1.0,
+                "methods.ctkd.weight": 1.0,
+                "methods.ctkd.curriculum": 5,
+            }
+        },
+    ),
     # hunto/image_classification_sota, `configs/strategies/distill/dist_cifar.yaml`; the
     # defaults of the method are those of ImageNet.
     "dist": MethodRecipe(
@@ -119,6 +152,14 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             "pyramidnet_200_240-pyramidnet_110_84": {"batch_size": 64},
         },
     ),
+    # yzd-v/cls_KD, `configs/distillers/cifar100/res34_distill_res18_cifar.py` and the
+    # same for ImageNet, of WSLD too; the defaults of the methods are those of ImageNet.
+    "nkd": MethodRecipe(
+        fields={"methods.nkd.temperature": 3.0, "methods.nkd.gamma": 3.5},
+        by_data={
+            "imagenet": {"methods.nkd.temperature": 1.0, "methods.nkd.gamma": 1.5}
+        },
+    ),
     # dvlab-research/ReviewKD, `CIFAR-100/script/reviewKD.sh`.
     "review": MethodRecipe(
         "review",
@@ -128,6 +169,64 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             "resnet56-resnet20": {"methods.review.weight": 0.6},
             "resnet110-resnet32": {"methods.review.weight": 1.0},
             "resnet32x4-shufflenet_v2": {"methods.review.weight": 8.0},
+        },
+    ),
+    # zju-SWJ/RLD, `configs/imagenet/*/rld.yaml`.
+    "rld": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.rld.beta": 0.5,
+                "methods.rld.temperature": 1.0,
+                "methods.rld.warm_up": 1,
+            }
+        }
+    ),
+    # JiamingLv/WKD, `configs/*/*/wkd_f.yaml` and `wkd_l.yaml`.
+    "wkd_features": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.wkd_features.weight": 0.02,
+                "methods.wkd_features.mean_weight": 2.0,
+                "methods.wkd_features.grid": 4,
+                "methods.wkd_features.decay_from": 0.0,
+            }
+        },
+        by_pair={
+            "wrn_40_2-shufflenet_v1": {
+                "methods.wkd_features.weight": 0.3,
+                "methods.wkd_features.mean_weight": 3.0,
+                "methods.wkd_features.grid": 4,
+            },
+            "resnet50@224-mobilenet@224": {
+                "methods.wkd_features.weight": 0.005,
+                "methods.wkd_features.decay_from": 0.3,
+            },
+        },
+    ),
+    "wkd_logits": MethodRecipe(
+        by_data={
+            "imagenet": {
+                "methods.wkd_logits.gamma": 30.0,
+                "methods.wkd_logits.temperature": 2.0,
+                "methods.wkd_logits.cost": "logits",
+                "methods.wkd_logits.decay_from": 0.0,
+            }
+        },
+        by_pair={
+            "wrn_40_2-shufflenet_v1": {
+                "methods.wkd_logits.gamma": 200.0,
+                "methods.wkd_logits.temperature": 6.0,
+            },
+            "resnet50@224-mobilenet@224": {
+                "methods.wkd_logits.gamma": 25.0,
+                "methods.wkd_logits.sharpness": 2.0,
+            },
+        },
+    ),
+    "wsld": MethodRecipe(
+        fields={"methods.wsld.weight": 2.25, "methods.wsld.temperature": 4.0},
+        by_data={
+            "imagenet": {"methods.wsld.weight": 2.5, "methods.wsld.temperature": 2.0}
         },
     ),
 }

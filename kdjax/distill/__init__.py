@@ -2,14 +2,18 @@
 
 from kdjax.distill.activation_boundary import ActivationBoundary
 from kdjax.distill.attention_transfer import AttentionTransfer
+from kdjax.distill.cat_kd import CatKd
 from kdjax.distill.composed import Composed
 from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
+from kdjax.distill.ctkd import Ctkd
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
 from kdjax.distill.factor_transfer import FactorTransfer
 from kdjax.distill.fitnets import Fitnets
 from kdjax.distill.fsp import Fsp
+from kdjax.distill.ickd import Ickd
+from kdjax.distill.itrd import Itrd
 from kdjax.distill.jacobian import Jacobian
 from kdjax.distill.kd import Kd
 from kdjax.distill.kd_svd import KdSvd
@@ -17,8 +21,10 @@ from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher
 from kdjax.distill.mhgd import Mhgd
 from kdjax.distill.mlkd import Mlkd
 from kdjax.distill.mutual_learning import MutualLearning
+from kdjax.distill.nkd import Nkd
 from kdjax.distill.nst import Nst
 from kdjax.distill.overhaul import Overhaul
+from kdjax.distill.pefd import Pefd
 from kdjax.distill.pkt import Pkt
 from kdjax.distill.registry import (
     ALIASES,
@@ -30,8 +36,17 @@ from kdjax.distill.registry import (
 )
 from kdjax.distill.review import Review
 from kdjax.distill.rkd import Rkd
+from kdjax.distill.rld import Rld
+from kdjax.distill.sdd import Sdd
 from kdjax.distill.similarity_preserving import SimilarityPreserving
+from kdjax.distill.srd import Srd
+from kdjax.distill.srrl import Srrl
+from kdjax.distill.ttm import Ttm
 from kdjax.distill.vid import Vid
+from kdjax.distill.wkd_features import WkdFeatures
+from kdjax.distill.wkd_logits import WkdLogits
+from kdjax.distill.wsld import Wsld
+from kdjax.distill.wttm import Wttm
 
 __all__ = [
     "ALIASES",
@@ -50,26 +65,41 @@ __all__ = [
 for _method in (
     ActivationBoundary,
     AttentionTransfer,
+    CatKd,
     Composed,
     CorrelationCongruence,
     Crd,
+    Ctkd,
     Dist,
     Dkd,
     FactorTransfer,
     Fitnets,
     Fsp,
+    Ickd,
+    Itrd,
     Jacobian,
     Kd,
     KdSvd,
     Mhgd,
     Mlkd,
     MutualLearning,
+    Nkd,
     Nst,
     Overhaul,
+    Pefd,
     Pkt,
     Review,
     Rkd,
+    Rld,
+    Sdd,
     SimilarityPreserving,
+    Srd,
+    Srrl,
+    Ttm,
     Vid,
+    WkdFeatures,
+    WkdLogits,
+    Wsld,
+    Wttm,
 ):
     register(_method)

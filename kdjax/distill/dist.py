@@ -8,13 +8,13 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.kd import require_temperature
+from kdjax.distill.logit_method import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dist(RelationalMethod):
+class Dist(LogitMethod, RelationalMethod):
     """beta (1 - correlation over classes) + gamma (1 - that over the batch), times T^2.
 
     The terms are `inter_class`, over the classes of every example, and `intra_class`,
@@ -38,7 +38,7 @@ class Dist(RelationalMethod):
         distance="1 - Pearson correlation, over classes and over the batch",
         missing_information="mean and spread of the probabilities",
     )
-    needs_teacher_logits = True
+    relational_terms = ("intra_class",)
 
     weight: float = 1.0
     temperature: float = 1.0
@@ -46,8 +46,9 @@ class Dist(RelationalMethod):
     gamma: float = 1.0
 
     def __post_init__(self):
-        super().__post_init__()
-        require_temperature(self, self.temperature)
+        LogitMethod.__post_init__(self)
+        RelationalMethod.__post_init__(self)
+        self._require_above_zero("temperature", self.temperature)
         self._require_not_negative("beta", "gamma")
 
     def loss(
@@ -60,11 +61,10 @@ class Dist(RelationalMethod):
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted differences of both correlations from 1, [B] each."""
         terms = losses.dist_terms(
-            student.logits,
-            teacher.logits,
+            *self._logits(student, teacher),
             beta=self.beta,
             gamma=self.gamma,
             temperature=self.temperature,
             axis_name=self._relation_axis,
         )
-        return terms, {}
+        return self._weighted(terms, student, teacher), {}

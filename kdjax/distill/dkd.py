@@ -9,12 +9,12 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.kd import logits_of, require_temperature
-from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.logit_method import LogitMethod
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dkd(Method):
+class Dkd(LogitMethod):
     """alpha TCKD + beta NCKD: the terms `target_class` and `non_target_class`.
 
     Differs from the original in: what `losses.dkd` says; two classes are rejected,
@@ -28,12 +28,9 @@ class Dkd(Method):
       beta: factor on NCKD. For CIFAR-100 8, or 2 for resnet56-resnet20 and
         resnet110-resnet32, or 6 for pairs of wide ResNets and from vgg13; for ImageNet
         0.5 or 2.
-      standardize: logits are standardized before they are divided by T, as in Sun et
-        al., "Logit Standardization in Knowledge Distillation" (CVPR 2024).
     """
 
     name = "dkd"
-    needs_teacher_logits = True
     needs_label = True
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature, target class and others apart",
@@ -48,10 +45,10 @@ class Dkd(Method):
     temperature: float = 4.0
     alpha: float = 1.0
     beta: float = 8.0
-    standardize: bool = False
 
     def __post_init__(self):
-        require_temperature(self, self.temperature)
+        super().__post_init__()
+        self._require_above_zero("temperature", self.temperature)
         self._require_not_negative("alpha", "beta")
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
@@ -74,10 +71,10 @@ class Dkd(Method):
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted divergences of both parts, [B] each."""
         terms = losses.dkd_terms(
-            *logits_of((student, teacher), standardize=self.standardize),
+            *self._logits(student, teacher),
             inputs.label,
             alpha=self.alpha,
             beta=self.beta,
             temperature=self.temperature,
         )
-        return terms, {}
+        return self._weighted(terms, student, teacher), {}

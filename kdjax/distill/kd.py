@@ -4,35 +4,19 @@ Matches the student's softened class probabilities to the teacher's.
 """
 
 import dataclasses
-from collections.abc import Iterable
 
 import jax
 
 from kdjax import losses
-from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Variables
+from kdjax.distill.logit_method import LogitMethod
+from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 #: Factors on the divergence at temperature T, by the name used in `scale`.
 SCALES = ("squared_temperature", "none")
 
 
-def require_temperature(method: Method, temperature: float) -> None:
-    """Raises a ValueError if a method's temperature is not positive."""
-    if not temperature > 0:
-        raise ValueError(
-            f"methods.{method.name}.temperature={temperature} is not above 0"
-        )
-
-
-def logits_of(
-    networks: Iterable[Outputs], *, standardize: bool
-) -> tuple[jax.Array, ...]:
-    """Returns the logits of student and teacher, standardized if asked for."""
-    logits = (outputs.logits for outputs in networks)
-    return tuple(map(losses.standardize_logits, logits) if standardize else logits)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kd(Method):
+class Kd(LogitMethod):
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), the term `divergence`.
 
     Published as 0.9 of this and 0.1 of the cross-entropy: `config.task_weight = 0.1`
@@ -46,7 +30,6 @@ class Kd(Method):
       temperature: T, by which logits are divided.
       scale: "squared_temperature", so that gradients keep their size when T changes,
         or "none", as released with MHGD.
-      standardize: logits are standardized before they are divided.
     """
 
     name = "kd"
@@ -57,15 +40,14 @@ class Kd(Method):
         distance="KL(teacher || student)",
         missing_information="all but the class probabilities",
     )
-    needs_teacher_logits = True
 
     weight: float = 0.9
     temperature: float = 4.0
     scale: str = "squared_temperature"
-    standardize: bool = False
 
     def __post_init__(self):
-        require_temperature(self, self.temperature)
+        super().__post_init__()
+        self._require_above_zero("temperature", self.temperature)
         self._require_choice("scale", SCALES)
 
     def loss(
@@ -77,8 +59,9 @@ class Kd(Method):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the scaled divergence of the student from the teacher, [B]."""
-        logits = logits_of((student, teacher), standardize=self.standardize)
-        divergence = losses.kd(*logits, temperature=self.temperature)
+        divergence = losses.kd(
+            *self._logits(student, teacher), temperature=self.temperature
+        )
         if self.scale == "none":
             divergence = divergence / self.temperature**2
-        return {"divergence": divergence}, {}
+        return self._weighted({"divergence": divergence}, student, teacher), {}

@@ -9,14 +9,14 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.kd import logits_of, require_temperature
+from kdjax.distill.logit_method import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.relational import RelationalMethod
 from kdjax.losses.mlkd import TEMPERATURES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mlkd(RelationalMethod):
+class Mlkd(LogitMethod, RelationalMethod):
     """Divergence, batch and class correlation, added up over temperatures.
 
     The terms are `divergence`, `batch_correlation` and `class_correlation`.
@@ -30,8 +30,6 @@ class Mlkd(RelationalMethod):
     Attributes:
       weight: factor on all three.
       temperatures: at which probabilities are compared.
-      standardize: logits are standardized before they are divided, as in Sun et al.,
-        "Logit Standardization in Knowledge Distillation" (CVPR 2024).
     """
 
     name = "mlkd"
@@ -42,18 +40,18 @@ class Mlkd(RelationalMethod):
         distance="KL(teacher || student) and L2",
         missing_information="all but the class probabilities",
     )
-    needs_teacher_logits = True
+    relational_terms = ("batch_correlation", "class_correlation")
 
     weight: float = 0.9
     temperatures: tuple[float, ...] = TEMPERATURES
-    standardize: bool = False
 
     def __post_init__(self):
-        super().__post_init__()
+        LogitMethod.__post_init__(self)
+        RelationalMethod.__post_init__(self)
         if not self.temperatures:
             raise ValueError(f"methods.{self.name}.temperatures=() needs one or more")
         for temperature in self.temperatures:
-            require_temperature(self, temperature)
+            self._require_above_zero("temperatures", temperature)
 
     def loss(
         self,
@@ -65,8 +63,8 @@ class Mlkd(RelationalMethod):
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the differences on each level, summed over temperatures, [B] each."""
         terms = losses.mlkd_terms(
-            *logits_of((student, teacher), standardize=self.standardize),
+            *self._logits(student, teacher),
             temperatures=self.temperatures,
             axis_name=self._relation_axis,
         )
-        return terms, {}
+        return self._weighted(terms, student, teacher), {}

@@ -17,6 +17,7 @@ METHODS: dict[str, type[Method]] = {}
 ALIASES: Mapping[str, str] = {
     "ab": "activation_boundary",
     "at": "attention_transfer",
+    "cat": "cat_kd",
     "cc": "correlation_congruence",
     "dml": "mutual_learning",
     "fitnet": "fitnets",
@@ -27,6 +28,8 @@ ALIASES: Mapping[str, str] = {
     "reviewkd": "review",
     "soft_targets": "kd",
     "sp": "similarity_preserving",
+    "wkd_f": "wkd_features",
+    "wkd_l": "wkd_logits",
 }
 
 _MethodType = TypeVar("_MethodType", bound=type[Method])

@@ -44,6 +44,22 @@ def require_as_many(
         )
 
 
+def require_classified_map(name: str, *networks: Outputs) -> None:
+    """Raises a ValueError unless the classifiers read averages of the last maps.
+
+    Args:
+      name: of the method, for the error.
+      *networks: their outputs, classifiers included.
+    """
+    for outputs in networks:
+        channels, read = outputs.features.last.shape[-1], len(outputs.classifier.kernel)
+        if channels != read:
+            raise ValueError(
+                f"methods.{name} applies a classifier to the last map, but one reads "
+                f"{read} features, and the map has {channels} channels"
+            )
+
+
 def check_selection(name: str, selection: str) -> None:
     """Raises a ValueError unless a selection of stages has a meaning.
 

@@ -10,46 +10,71 @@ and then gives the same values on one device and on many.
 
 from kdjax.losses.activation_boundary import activation_boundary
 from kdjax.losses.attention_transfer import attention_transfer
+from kdjax.losses.class_attention import class_attention
 from kdjax.losses.correlation_congruence import (
     correlation_congruence,
     correlation_congruence_kernel,
 )
+from kdjax.losses.cosine_distance import cosine_distance
 from kdjax.losses.crd import crd, crd_log_normalizer
+from kdjax.losses.ctkd import ctkd, curriculum
 from kdjax.losses.dist import dist, dist_terms
 from kdjax.losses.dkd import dkd, dkd_terms
+from kdjax.losses.entropy_weight import entropy_weight
 from kdjax.losses.factor_transfer import factor_transfer
 from kdjax.losses.fsp import fsp
 from kdjax.losses.hint import hint
+from kdjax.losses.ickd import ickd
+from kdjax.losses.itrd import itrd_correlation, itrd_mutual
 from kdjax.losses.jacobian import jacobian
 from kdjax.losses.kd import kd, symmetric_kl
 from kdjax.losses.kd_svd import kd_svd
 from kdjax.losses.logit_standardization import standardize_logits
 from kdjax.losses.mhgd import graph_divergence
 from kdjax.losses.mlkd import mlkd, mlkd_terms
+from kdjax.losses.nkd import nkd, nkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
 from kdjax.losses.pkt import pkt
+from kdjax.losses.regions import complementary_weight, region_logits
 from kdjax.losses.review import hierarchical_context
 from kdjax.losses.rkd import rkd, rkd_terms
+from kdjax.losses.rld import rld, rld_terms
 from kdjax.losses.similarity_preserving import similarity_preserving
+from kdjax.losses.srd import srd
+from kdjax.losses.srrl import srrl, srrl_terms
+from kdjax.losses.ttm import ttm, wttm
 from kdjax.losses.vid import vid
+from kdjax.losses.wkd_features import wkd_features
+from kdjax.losses.wkd_logits import class_costs, wkd_logits, wkd_logits_terms
+from kdjax.losses.wsld import wsld
 
 __all__ = [
     "activation_boundary",
     "attention_transfer",
+    "class_attention",
+    "class_costs",
+    "complementary_weight",
     "correlation_congruence",
     "correlation_congruence_kernel",
+    "cosine_distance",
     "crd",
     "crd_log_normalizer",
+    "ctkd",
+    "curriculum",
     "dist",
     "dist_terms",
     "dkd",
     "dkd_terms",
+    "entropy_weight",
     "factor_transfer",
     "fsp",
     "graph_divergence",
     "hierarchical_context",
     "hint",
+    "ickd",
+    "itrd_correlation",
+    "itrd_mutual",
     "jacobian",
     "kd",
     "kd_svd",
@@ -57,13 +82,27 @@ __all__ = [
     "margins",
     "mlkd",
     "mlkd_terms",
+    "nkd",
+    "nkd_terms",
     "nst",
     "partial_l2",
     "pkt",
+    "region_logits",
     "rkd",
     "rkd_terms",
+    "rld",
+    "rld_terms",
     "similarity_preserving",
+    "srd",
+    "srrl",
+    "srrl_terms",
     "standardize_logits",
     "symmetric_kl",
+    "ttm",
     "vid",
+    "wkd_features",
+    "wkd_logits",
+    "wkd_logits_terms",
+    "wsld",
+    "wttm",
 ]

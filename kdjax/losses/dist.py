@@ -8,16 +8,13 @@ classes of each example (inter-class), and over the examples of a batch for each
 import jax
 import jax.numpy as jnp
 
-from kdjax.losses.numerics import require_equal_shapes
+from kdjax.losses.numerics import center, require_equal_shapes
 from kdjax.losses.relations import gather, require_vectors
 from kdjax.losses.softmax import log_softmax, require_positive_temperature
 
 #: Added to the product of the two lengths, as in the original: a class of almost no
 #: probability in the entire batch has a correlation of almost 0.
 _EPSILON = 1e-8
-
-#: Values that differ by at most this many roundings count as equal.
-_ROUNDINGS = 8
 
 
 def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -28,18 +25,8 @@ def correlation(x: jax.Array, y: jax.Array) -> jax.Array:
     the result is 0 with a gradient of zero, where the original's gradient is not finite
     or as large as 1e8.
     """
-    x, y = _centered(x), _centered(y)
+    x, y = center(x), center(y)
     return jnp.sum(x * y, axis=-1) / (_length(x) * _length(y) + _EPSILON)
-
-
-def _centered(x: jax.Array) -> jax.Array:
-    """Subtracts the mean over the last axis; equal values become 0."""
-    centered = x - jnp.mean(x, axis=-1, keepdims=True)
-    rounding = _ROUNDINGS * jnp.finfo(x.dtype).eps
-    largest, spread = (
-        jnp.max(jnp.abs(a), axis=-1, keepdims=True) for a in (x, centered)
-    )
-    return jnp.where(spread > rounding * largest, centered, 0)
 
 
 def _length(x: jax.Array) -> jax.Array:

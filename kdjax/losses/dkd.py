@@ -8,6 +8,7 @@ Original: megvii-research/mdistiller, `distillers/DKD.py`.
 import jax
 import jax.numpy as jnp
 
+from kdjax.losses.labels import of_others, of_target, require_labels
 from kdjax.losses.numerics import require_equal_shapes
 from kdjax.losses.softmax import (
     kl_divergence,
@@ -35,20 +36,11 @@ def decouple(
       Log probabilities of the target class and of all others together, [B, 2]; and
       those of each other class given that it is not the target, [B, K - 1].
     """
-    label = label[:, None]
-    # Indices of the other classes skip the target.
-    index = jnp.arange(logits.shape[-1] - 1)[None]
-    index = index + (index >= label)
     log_p = log_softmax(logits, temperature=temperature)
-    target = jnp.take_along_axis(log_p, label, axis=1)
-    others = jax.nn.logsumexp(
-        jnp.take_along_axis(log_p, index, axis=1), axis=1, keepdims=True
-    )
+    others = jax.nn.logsumexp(of_others(log_p, label), axis=1)
     return (
-        jnp.concatenate([target, others], axis=1),
-        log_softmax(
-            jnp.take_along_axis(logits, index, axis=1), temperature=temperature
-        ),
+        jnp.stack([of_target(log_p, label), others], axis=1),
+        log_softmax(of_others(logits, label), temperature=temperature),
     )
 
 
@@ -64,13 +56,7 @@ def dkd_terms(
     """Returns the two summands of `dkd`: `target_class` and `non_target_class`."""
     require_equal_shapes("dkd", student_logits, teacher_logits)
     require_positive_temperature("dkd", temperature)
-    batch, classes = student_logits.shape
-    if classes < 2:
-        raise ValueError(f"dkd: {classes} class has no other class")
-    if label.shape != (batch,) or not jnp.issubdtype(label.dtype, jnp.integer):
-        raise ValueError(
-            f"dkd: label is {label.dtype}{list(label.shape)}, not integers [{batch}]"
-        )
+    require_labels("dkd", student_logits, label)
     student, teacher = (
         decouple(x, label, temperature=temperature)
         for x in (student_logits, teacher_logits)

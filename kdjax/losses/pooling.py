@@ -4,6 +4,14 @@ import jax
 import jax.numpy as jnp
 
 
+def windows(before: int, after: int) -> list[tuple[int, int]]:
+    """Returns start and end of the windows by which PyTorch pools a side adaptively.
+
+    They overlap where `after` does not divide `before`.
+    """
+    return [(i * before // after, -(-(i + 1) * before // after)) for i in range(after)]
+
+
 def pool_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Averages a feature map down to a size.
 
@@ -30,14 +38,10 @@ def pool_to(x: jax.Array, size: tuple[int, int]) -> jax.Array:
             shape = (*x.shape[:axis], after, before // after, *x.shape[axis + 1 :])
             x = jnp.mean(x.reshape(shape), axis + 1)
             continue
-        # Windows overlap, as in PyTorch.
-        windows = [
-            (i * before // after, -(-(i + 1) * before // after)) for i in range(after)
-        ]
         x = jnp.stack(
             [
                 jnp.mean(jax.lax.slice_in_dim(x, start, end, axis=axis), axis)
-                for start, end in windows
+                for start, end in windows(before, after)
             ],
             axis,
         )

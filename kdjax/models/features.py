@@ -11,6 +11,7 @@ class _Fields(NamedTuple):
     pre: tuple[jax.Array, ...]
     pooled: jax.Array
     block: tuple[jax.Array, ...]
+    last: jax.Array
 
 
 class Features(_Fields):
@@ -31,6 +32,8 @@ class Features(_Fields):
       pooled: input of the classifier, [B, C].
       block: outputs of the last block of every stage, which the code of the usual
         benchmark (RepDistiller, mdistiller, ReviewKD) returns; `post` unless given.
+      last: the map that is averaged to `pooled`, [B, H, W, C]: the last of `post`
+        unless given.
     """
 
     __slots__ = ()
@@ -42,7 +45,8 @@ class Features(_Fields):
         pre: tuple[jax.Array, ...],
         pooled: jax.Array,
         block: tuple[jax.Array, ...] | None = None,
+        last: jax.Array | None = None,
     ) -> "Features":
-        return super().__new__(
-            cls, stem, post, pre, pooled, post if block is None else block
-        )
+        block = post if block is None else block
+        last = post[-1] if last is None else last
+        return super().__new__(cls, stem, post, pre, pooled, block, last)

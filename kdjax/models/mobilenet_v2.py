@@ -189,4 +189,4 @@ class MobileNetV2(nn.Module):
             kernel_init=nn.initializers.normal(0.01),
             dtype=pooled.dtype,
         )(pooled)
-        return logits, Features(stem, tuple(pre), tuple(pre), pooled)
+        return logits, Features(stem, tuple(pre), tuple(pre), pooled, last=x)

@@ -147,4 +147,4 @@ class ShuffleNetV2(nn.Module):
             bias_init=layers.torch_bias(pooled.shape[-1]),
             dtype=pooled.dtype,
         )(pooled)
-        return logits, Features(stem, tuple(post), tuple(pre), pooled)
+        return logits, Features(stem, tuple(post), tuple(pre), pooled, last=x)

@@ -1,18 +1,6 @@
-import numpy as np
 import pytest
 
-from kdjax import losses
 from kdjax.distill.dist import Dist
-from tests.distill.logits import terms_of
-from tests.losses import batches
-
-
-def test_terms_are_the_loss():
-    settings = {"beta": 3.0, "gamma": 5.0, "temperature": 2.0}
-    terms = terms_of(Dist(**settings))
-    assert terms.keys() == {"inter_class", "intra_class"}
-    expected = losses.dist(*batches.logits(), **settings)
-    np.testing.assert_array_equal(sum(terms.values()), expected)
 
 
 @pytest.mark.parametrize(
