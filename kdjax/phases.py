@@ -19,6 +19,7 @@ from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method, gradients
 from kdjax.objective import Frozen, Objective
+from kdjax.schedules import Length
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
 
@@ -132,12 +133,11 @@ def _phase(
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""
     batches = experiment.data.train_batches
-    optimizer, schedule = optim.build(
-        length.optimizer,
-        epochs=length.epochs,
-        steps_per_epoch=batches.plan.steps_per_epoch,
-        apart=apart,
-    )
+    steps = Length(length.epochs, batches.plan.steps_per_epoch)
+    if name == TRAIN:
+        optimizer, schedule = optim.build(length.optimizer, steps, apart=apart)
+    else:
+        optimizer, schedule = optim.build_sgd(length.optimizer, steps)
     return Phase(
         name=name,
         init=functools.partial(init, experiment),
