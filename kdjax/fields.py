@@ -288,6 +288,13 @@ FIELDS: dict[str, Field] = {
         doc="Over all devices, which must divide it; with fewer training images, a"
         " batch is all of them.",
     ),
+    "accumulate": Field(
+        default=1,
+        least=1,
+        most=2**16,
+        doc="Parts in which each device computes its share of a batch, one after the"
+        " other, in less memory; their gradients are averaged.",
+    ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),
     **_TRAINING_OPTIMIZER,

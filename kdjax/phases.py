@@ -14,7 +14,16 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
+from kdjax import (
+    accumulate,
+    dispatch,
+    initial_weights,
+    objective,
+    optim,
+    rngs,
+    setup,
+    train_state,
+)
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method, gradients
@@ -127,6 +136,7 @@ def _phase(
     experiment: Experiment,
     length: ml_collections.ConfigDict,
     *,
+    objective: Objective,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
     apart: bool = False,
     **fields: Any,
@@ -138,8 +148,11 @@ def _phase(
         optimizer, schedule = optim.build(length.optimizer, steps, apart=apart)
     else:
         optimizer, schedule = optim.build_sgd(length.optimizer, steps)
+    parts = experiment.config.accumulate
+    accumulate.check(batches.plan, parts)
     return Phase(
         name=name,
+        objective=accumulate.in_parts(objective, parts),
         init=functools.partial(init, experiment),
         optimizer=optimizer,
         schedule=schedule,
