@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from kdjax import distill, models
+from kdjax import distill, models, optim
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.distill import compatibility, gradients
@@ -89,6 +89,7 @@ def check_values(config: ml_collections.ConfigDict) -> None:
         if problem := entry.problem(values[path]):
             raise ValueError(f"{path}={shown(values[path])} {problem}")
     _check_units(config)
+    optim.check(config.optimizer, config.epochs)
     if config.distill_first.epochs and not config.methods:
         raise ValueError(
             f"distill_first.epochs={config.distill_first.epochs} but there are no "
@@ -194,16 +195,20 @@ def _check_logits(
 def _check_momenta(
     config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
 ) -> None:
-    """Rejects two momenta that are not both from 0 to 1."""
-    momentum, delta = config.optimizer.momentum, config.optimizer.momentum_delta
+    """Rejects two momenta that the optimizer lacks, or that are not from 0 to 1."""
     apart = sorted(
         name for name, method in methods.items() if gradients.kept_apart(method)
     )
-    if (
-        config.task_weight
-        and apart
-        and not (momentum >= delta and momentum + delta < 1)
-    ):
+    if not apart or not config.task_weight:
+        return
+    optimizer = config.optimizer
+    if optimizer.name != "sgd":
+        raise ValueError(
+            f"optimizer.name={shown(optimizer.name)} has no momentum for each of two "
+            f"gradients, which methods={apart} ask for: 'sgd' has"
+        )
+    momentum, delta = optimizer.momentum, optimizer.momentum_delta
+    if momentum < delta or momentum + delta >= 1:
         raise ValueError(
             f"optimizer.momentum={momentum} less and plus optimizer.momentum_delta="
             f"{delta}, the momenta that methods={apart} ask for, are not in [0, 1)"

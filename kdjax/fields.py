@@ -23,11 +23,12 @@ def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field
     fields = {
         "learning_rate": Field(default=0.1, least=0, doc="Initial learning rate."),
         "momentum": Field(default=0.9, least=0, below=1, doc="Of SGD."),
-        "nesterov": Field(default=True, doc="Use Nesterov's momentum."),
+        "nesterov": Field(default=True, doc="Use Nesterov's momentum, in SGD."),
         "weight_decay": Field(
             default=5e-4,
             least=0,
-            doc="Coupled (added to the gradient), on every parameter.",
+            doc="Coupled (added to the gradient), on every parameter; optimizers of"
+            " Optax that have a weight decay of their own apply that.",
         ),
         "lr_milestones": Field(
             default=lr_milestones,
@@ -44,6 +45,64 @@ def _optimizer(prefix: str, lr_milestones: tuple[float, ...]) -> dict[str, Field
     }
     return {f"{prefix}.{name}": field for name, field in fields.items()}
 
+
+#: Further fields of the optimizer of the training proper.
+_TRAINING_OPTIMIZER = {
+    "optimizer.name": Field(
+        default="sgd",
+        doc='"sgd", or an optimizer of Optax, as "adamw", "lamb", "lion" or'
+        ' "optax.contrib.muon".',
+    ),
+    "optimizer.arguments": Field(
+        default="",
+        doc='Keyword arguments of an optimizer of Optax, as "b1=0.9, b2=0.99".',
+    ),
+    "optimizer.momentum_delta": Field(
+        default=0.075,
+        least=0,
+        below=1,
+        doc='For methods with `gradient_combination="dot"`: the momentum of the'
+        " task's gradient is less by it, that of the distillation's more.",
+    ),
+    "optimizer.weight_decay_of": Field(
+        default="all",
+        choices=("all", "kernels"),
+        doc='Parameters that decay; "kernels" leaves out norms and biases.',
+    ),
+    "optimizer.schedule": Field(
+        default="steps",
+        choices=("constant", "steps", "cosine", "linear", "one_cycle"),
+        doc='Of the learning rate: "steps" has the `lr_milestones`, "cosine" and'
+        ' "linear" fall from step to step, "one_cycle" rises to it and falls, both'
+        " along a cosine.",
+    ),
+    "optimizer.warm_up_epochs": Field(
+        default=0.0,
+        least=0,
+        doc="Epochs, or a part of one, in which the rate rises to `learning_rate`;"
+        ' with 0, "one_cycle" rises for 0.3 of the training.',
+    ),
+    "optimizer.warm_up_factor": Field(
+        default=0.01, least=0, most=1, doc="First rate of a rise by `learning_rate`."
+    ),
+    "optimizer.final_factor": Field(
+        default=0.0,
+        least=0,
+        most=1,
+        doc='Rate by `learning_rate` at which "cosine", "linear" and "one_cycle" end.',
+    ),
+    "optimizer.clip_norm": Field(
+        default=0.0,
+        least=0,
+        doc="Largest norm of the gradient over all parameters; longer ones are scaled"
+        " down. 0 for any.",
+    ),
+    "optimizer.methods_factor": Field(
+        default=1.0,
+        least=0,
+        doc="Factor on the learning rate of what methods learn beside the student.",
+    ),
+}
 
 #: Every field but the hyperparameters of methods, by its dotted name.
 FIELDS: dict[str, Field] = {
@@ -229,15 +288,16 @@ FIELDS: dict[str, Field] = {
         doc="Over all devices, which must divide it; with fewer training images, a"
         " batch is all of them.",
     ),
+    "accumulate": Field(
+        default=1,
+        least=1,
+        most=2**16,
+        doc="Parts in which each device computes its share of a batch, one after the"
+        " other, in less memory; their gradients are averaged.",
+    ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),
-    "optimizer.momentum_delta": Field(
-        default=0.075,
-        least=0,
-        below=1,
-        doc='Of DOT, for methods with `gradient_combination="dot"`: the momentum of the'
-        " task's gradient is less by it, that of the distillation's more.",
-    ),
+    **_TRAINING_OPTIMIZER,
     "pretrain.epochs": Field(
         default=40,
         least=1,

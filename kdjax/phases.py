@@ -14,11 +14,21 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
+from kdjax import (
+    accumulate,
+    dispatch,
+    initial_weights,
+    objective,
+    optim,
+    rngs,
+    setup,
+    train_state,
+)
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method, gradients
 from kdjax.objective import Frozen, Objective
+from kdjax.schedules import Length
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
 
@@ -126,20 +136,23 @@ def _phase(
     experiment: Experiment,
     length: ml_collections.ConfigDict,
     *,
+    objective: Objective,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
     apart: bool = False,
     **fields: Any,
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""
     batches = experiment.data.train_batches
-    optimizer, schedule = optim.build(
-        length.optimizer,
-        epochs=length.epochs,
-        steps_per_epoch=batches.plan.steps_per_epoch,
-        apart=apart,
-    )
+    steps = Length(length.epochs, batches.plan.steps_per_epoch)
+    if name == TRAIN:
+        optimizer, schedule = optim.build(length.optimizer, steps, apart=apart)
+    else:
+        optimizer, schedule = optim.build_sgd(length.optimizer, steps)
+    parts = experiment.config.accumulate
+    accumulate.check(batches.plan, parts)
     return Phase(
         name=name,
+        objective=accumulate.in_parts(objective, parts),
         init=functools.partial(init, experiment),
         optimizer=optimizer,
         schedule=schedule,

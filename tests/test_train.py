@@ -231,7 +231,7 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
 def validated(teacher):
     """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on.
 
-    Its optimizer has two momenta.
+    Its optimizer has two momenta, and sees the batches in parts.
     """
     return tiny(
         {"kd": {"gradient_combination": "dot"}},
@@ -239,6 +239,7 @@ def validated(teacher):
             "teacher.checkpoint": str(teacher),
             "data.validation_fraction": 0.25,
             "batch_size": 36,
+            "accumulate": 3,
             "evaluate_every_epochs": 1,
         },
     )

@@ -23,6 +23,9 @@ from kdjax.runs import messages
 #: What a refusal starts with that is none.
 TRACEBACK = "TRACEBACK "
 
+#: Hyperparameters of every method.
+_INHERITED = ("weight", "warm_up", "gradient_combination")
+
 _NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "0.5", "1", "2", str(2**63))
 _NUMBERS += ("1" + "0" * 400, "True")
 _TEXTS = ("", "{}", "None", "()", "no_such_thing", "a\nb", "\x1b[31mred", "a\0b")
@@ -78,7 +81,7 @@ def hyperparameters() -> dict[str, Field]:
         f"methods.{method}.{name}": Field(default=default, doc="")
         for method in distill.METHODS
         for name, default in distill.hyperparameters(method).items()
-        if method == "kd" or name not in ("weight", "warm_up")
+        if method == "kd" or name not in _INHERITED
     }
 
 
