@@ -32,7 +32,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       ValueError: if the run could not start.
       FileNotFoundError: if the data set is not prepared.
     """
-    data = config_lib.check(config)
+    data = config_lib.check(config, jax.device_count())
     trained.check_present(config)
     datasets.fingerprint(config.data)  # Also tells whether the data set is there.
     if workdir is not None:
