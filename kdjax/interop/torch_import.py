@@ -13,7 +13,6 @@ student's may be normalized otherwise. docs/weights.md says more.
 
 import argparse
 import hashlib
-import json
 import pathlib
 import shutil
 import sys
@@ -26,7 +25,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kdjax import config as config_lib
-from kdjax import models, recipes
+from kdjax import json_files, models, recipes
 from kdjax import step as step_lib
 from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
@@ -205,7 +204,12 @@ def _normalization(args: argparse.Namespace) -> Normalization:
             f"{args.checkpoint} does not say how its images were normalized: give "
             "--normalization or --mean_std"
         )
-    return Normalization(*(tuple(json.loads(found[name])) for name in ("mean", "std")))
+    text = f'{{"mean": {found["mean"]}, "std": {found["std"]}}}'
+    try:
+        stored = json_files.parse(text, {"mean": [float], "std": [float]})
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: its metadata: {error}") from None
+    return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
 
 
 def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
