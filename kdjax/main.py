@@ -18,7 +18,6 @@ cluster that jax.distributed knows, add --coordinator=HOST:PORT of the first pro
 import faulthandler
 import logging
 import os
-import pathlib
 import sys
 from typing import Any, NoReturn
 
@@ -26,7 +25,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdjax.runs import config_files, console, messages
+from kdjax.runs import compilation_cache, config_files, console, messages
 
 # What takes seconds to import is imported where it is used, after the first line.
 
@@ -108,14 +107,7 @@ def main(argv: list[str]) -> None:
 
 def _set_up_process(jax_config: Any) -> None:
     """Sets what holds for the whole process: compilation cache, logs and hooks."""
-    if not jax_config.jax_compilation_cache_dir:
-        try:
-            cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
-            # For the user alone, since compiled programs are run from it.
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            jax_config.update("jax_compilation_cache_dir", str(cache))
-        except (OSError, RuntimeError) as error:
-            console.warn(f"compiled programs are not cached: {error}")
+    compilation_cache.set_up(jax_config)
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("absl").addFilter(messages.keep_record)

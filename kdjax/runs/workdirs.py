@@ -15,7 +15,7 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import distill, json_files
+from kdjax import distill, home, json_files
 from kdjax.fields import FIELDS
 from kdjax.runs import console, lock
 
@@ -34,11 +34,12 @@ def folder(path: str | pathlib.Path) -> pathlib.Path:
     """Expands "~" in the path of a work directory.
 
     Raises:
-      ValueError: if it is a URL, as of a bucket: Python would create a local folder.
+      ValueError: if it is a URL, as of a bucket: Python would create a local folder; or
+        there is no such home.
     """
     if re.match(r"\w{2,}:/", str(path)):
         raise ValueError(f"{path} is a URL: work directories are local folders")
-    return pathlib.Path(path).expanduser()
+    return home.expanded(path)
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:

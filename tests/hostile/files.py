@@ -215,7 +215,7 @@ class Runs:
             kinds = {damage.kind: False}
             if "/checkpoints/" in file and not file.endswith("files.json"):
                 # As of an old run; else its checksum is found to be another.
-                kinds[f"{damage.kind}, no manifest"] = False
+                kinds = {f"{damage.kind}, no manifest": False}
             if file == "run/result.json" or file == "run/metrics.jsonl":
                 kinds = {f"{damage.kind}, finished": True, damage.kind: False}
             for kind, finished in kinds.items():
