@@ -19,7 +19,7 @@ from typing import Any
 
 import tabulate
 
-from kdjax import distill, json_files
+from kdjax import command_line, distill, json_files
 from kdjax.runs import console
 
 #: Row by which the others are divided.
@@ -129,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

@@ -16,7 +16,6 @@ what the loss compares and an untrained student has no others.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +26,8 @@ import tabulate
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from kdjax import command_line, distill, objective, phases, train
 from kdjax import config as config_lib
-from kdjax import distill, objective, phases, train
 from kdjax.data import normalization
 from kdjax.losses import mhgd
 from kdjax.runs import checkpoint, console, workdirs
@@ -254,4 +253,4 @@ def _plot(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -16,12 +16,13 @@ whatever the run's dtype. Nothing is written but the file of --predictions.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kdjax import command_line
+from kdjax.command_line import escaped
 from kdjax.data import datasets
 from kdjax.evaluate import images, logits, predictions, report
 from kdjax.evaluate.images import Images
@@ -65,12 +66,12 @@ def evaluate(flags: argparse.Namespace) -> str:
     network = f"the {run.config['model']} after step {run.step}"
     count = len(lines) - 1
     wrote = f"{count:,} prediction{'s are' if count > 1 else ' is'} in "
-    wrote += str(flags.predictions)
+    wrote += escaped(str(flags.predictions))
     if not found.labeled:
         return wrote if flags.predictions else predictions.as_text(lines)
     agreement = _agreement(run, found, scores, settings)
     text = report.text(scores, label, found.class_names, agreement)
-    parts = [f"{flags.workdir}: {network} on {found.what}", text]
+    parts = [f"{escaped(str(flags.workdir))}: {network} on {found.what}", text]
     return "\n\n".join(parts + [wrote] * bool(flags.predictions))
 
 
@@ -145,4 +146,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

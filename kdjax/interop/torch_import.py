@@ -15,7 +15,6 @@ import argparse
 import hashlib
 import pathlib
 import shutil
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,9 +23,10 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from kdjax import command_line, json_files, models, recipes
 from kdjax import config as config_lib
-from kdjax import json_files, models, recipes
 from kdjax import step as step_lib
+from kdjax.command_line import escaped
 from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
@@ -247,8 +247,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     accuracy = found.get("test_accuracy")
     print(
-        f"{args.out} holds a {args.model} of {found['parameters']:,} parameters, from "
-        f"{args.checkpoint} in layout {found['layout']!r}"
+        f"{escaped(str(args.out))} holds a {args.model} of {found['parameters']:,} "
+        f"parameters, from {escaped(str(args.checkpoint))} in layout "
+        f"{found['layout']!r}"
         + f" at key {found['key']!r}" * bool(found["key"])
         + f", for {found['classes']} classes"
         + (f"; test accuracy {accuracy:.2%}" if accuracy is not None else "")
@@ -257,4 +258,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -10,6 +10,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill, models
+from kdjax.command_line import escaped
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
@@ -134,5 +135,8 @@ def _network(
 def _line(label: str, *parts: str) -> str:
     label = f"  {label:<9}"
     return textwrap.fill(
-        ", ".join(parts), 80, initial_indent=label, subsequent_indent=" " * len(label)
+        ", ".join(map(escaped, parts)),
+        80,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
     )
