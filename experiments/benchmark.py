@@ -32,14 +32,13 @@ import json
 import shlex
 import statistics
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import tabulate
 
-from kdjax import distill
+from kdjax import command_line, distill
 from kdjax.runs import console
 
 from .workloads import Setup, Workload, workloads
@@ -240,4 +239,4 @@ def _median(values: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -42,8 +42,8 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from kdjax import command_line, phases, train
 from kdjax import config as config_lib
-from kdjax import phases, train
 from kdjax.objective import Frozen
 from kdjax.phases import Phase
 from kdjax.runs import checkpoint, config_files, messages, signals, workdirs
@@ -343,4 +343,4 @@ def _refuse(error: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    command_line.run(lambda: app.run(main, flags_parser=_parse_flags))

@@ -24,7 +24,6 @@ import json
 import os
 import pathlib
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +35,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from kdjax import models, phases, recipes, train
+from kdjax import command_line, models, phases, recipes, train
 from kdjax import step as step_lib
 from kdjax.data import augment
 from kdjax.data.pipeline.batches import Batch
@@ -222,4 +221,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -29,6 +29,7 @@ import shlex
 import sys
 from collections.abc import Collection, Sequence
 
+from kdjax import command_line
 from kdjax.runs import console
 
 from . import report
@@ -310,4 +311,4 @@ def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

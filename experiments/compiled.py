@@ -19,7 +19,7 @@ from typing import Any
 
 import tabulate
 
-from kdjax import distill
+from kdjax import command_line, distill, json_files
 from kdjax.runs import console
 
 #: Row by which the others are divided.
@@ -86,7 +86,8 @@ def _records(flags: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yields the records of the file, and adds those that it lacks."""
     known = []
     if flags.out.exists():
-        known = [json.loads(line) for line in flags.out.read_text().splitlines()]
+        lines = flags.out.read_bytes().splitlines()
+        known = [json_files.parse(line, {"method": str}) for line in lines]
     yield from known
     done = {record["method"] for record in known}
     flags.out.parent.mkdir(parents=True, exist_ok=True)
@@ -128,4 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

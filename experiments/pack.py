@@ -10,11 +10,12 @@ defaults, and paths are stored relative to `--runs`. Equal runs give equal bytes
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdjax import command_line
+from kdjax.command_line import escaped
 from kdjax.runs import console
 
 from . import records, runs
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for warning in warnings:
         console.print_error("warning", warning)
-    print(f"wrote {len(stored)} runs to {flags.out / records.FILE}")
+    file = escaped(str(flags.out / records.FILE))
+    print(f"wrote {len(stored)} runs to {file}")
     return 0
 
 
@@ -80,4 +82,4 @@ def _nest(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

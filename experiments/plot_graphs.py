@@ -16,7 +16,6 @@ what the loss compares and an untrained student has no others.
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +26,8 @@ import tabulate
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from kdjax import command_line, distill, phases, train
 from kdjax import config as config_lib
-from kdjax import distill, phases, train
 from kdjax.data import normalization
 from kdjax.forward import forward
 from kdjax.losses import mhgd
@@ -255,4 +254,4 @@ def _plot(flags: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kdjax import json_files
+
 FILE = "records.jsonl"
 
 #: The phase whose metrics lie in the run folder itself.
@@ -25,6 +27,15 @@ TRAIN = "train"
 
 #: Metric values by column, by split, by phase.
 Metrics = dict[str, dict[str, dict[str, list[Any]]]]
+
+# Of a line of a records file.
+_RECORD: json_files.Schema = {
+    "name": str,
+    "config": json_files.CONFIG,
+    "result": dict | None,
+    "note?": str,
+    "metrics": {"*": {"*": {"*": list}}},
+}
 
 # Large folders of a run in which no other run can lie.
 _NOT_RUNS = {"checkpoints", "tensorboard"}
@@ -81,7 +92,7 @@ def read(root: Path) -> tuple[list[Record], list[str]]:
             subfolders[:] = set(subfolders) - _NOT_RUNS
             try:
                 records.append(_read_folder(Path(folder), root, warnings))
-            except ValueError as error:
+            except (ValueError, OSError) as error:
                 warnings.append(not_a_run(Path(folder, "config.json"), error))
     return sorted(records, key=lambda record: record.name), warnings
 
@@ -103,17 +114,17 @@ def write(records: Iterable[Record], file: Path) -> None:
 
 def not_a_run(origin: object, error: Exception) -> str:
     """Returns the warning for something that is left out."""
-    return f"{origin} is not the config of a run: {error!r}"
+    return f"{origin} is not the config of a run: {_reason(error)}"
 
 
 def _read_file(file: Path, root: Path, warnings: list[str]) -> list[Record]:
     records = []
     prefix = file.parent.relative_to(root)
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         origin = f"{file}:{number}"
         try:
-            fields = json.loads(line)
+            fields = json_files.parse(line, _RECORD)
             name = (prefix / fields["name"]).as_posix()
             record = Record(
                 name=name,
@@ -124,20 +135,20 @@ def _read_file(file: Path, root: Path, warnings: list[str]) -> list[Record]:
                 metrics=fields["metrics"],
                 note=fields.get("note", ""),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            warnings.append(f"{origin} is not the record of a run: {error!r}")
+        except ValueError as error:
+            warnings.append(f"{origin} is not the record of a run: {error}")
         else:
             records.append(record)
     return records
 
 
 def _read_folder(folder: Path, root: Path, warnings: list[str]) -> Record:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json_files.parse((folder / "config.json").read_bytes(), json_files.CONFIG)
     result = None
     file = folder / "result.json"
     if file.exists():
         try:
-            result = json.loads(file.read_text(encoding="utf-8"))
+            result = json_files.parse(file.read_bytes(), json_files.RESULT)
         except ValueError as error:
             warnings.append(f"{folder}: {unfinished(error)}")
     phases = {TRAIN: folder}
@@ -163,7 +174,12 @@ def _read_folder(folder: Path, root: Path, warnings: list[str]) -> Record:
 
 def unfinished(error: Exception) -> str:
     """Returns the end of the warning for a result that cannot be used."""
-    return f"result.json is corrupt, run treated as unfinished: {error!r}"
+    return f"result.json is corrupt, run treated as unfinished: {_reason(error)}"
+
+
+def _reason(error: Exception) -> str:
+    # The text of others, as of a KeyError, is no sentence.
+    return str(error) if isinstance(error, ValueError | OSError) else repr(error)
 
 
 def _read_metrics(
@@ -181,11 +197,11 @@ def _read_metrics(
     malformed = []
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
-            _ = values["step"], values["epoch"]
-            by_split.setdefault(values.pop("split"), []).append(values)
-        except (KeyError, TypeError, ValueError):
+            values = json_files.parse(line, json_files.METRICS)
+        except ValueError:
             malformed.append(number)
+        else:
+            by_split.setdefault(values.pop("split"), []).append(values)
     if malformed:
         numbers = ", ".join(map(str, malformed))
         warnings.append(f"{file}: malformed lines are left out: {numbers}")

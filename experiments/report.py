@@ -15,7 +15,6 @@ import argparse
 import csv
 import shlex
 import shutil
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,8 @@ from typing import Any
 
 import tabulate
 
-from kdjax import installation
+from kdjax import command_line, installation
+from kdjax.command_line import escaped
 from kdjax.runs import console
 
 from . import pairs, runs, summary
@@ -107,11 +107,11 @@ def terminal(
         rows = [cells(summary.record(block, row)) for row in block.rows]
         table = _table([{h: row[h] for h in shown} for row in rows], "simple", 24)
         parts.append(
-            "\n".join([block.title, "", table, "", *summary.notes(block)]).rstrip()
+            "\n".join([escaped(block.title), "", table, "", *_notes(block)]).rstrip()
         )
     width = min(columns, 100)
     parts.append("\n".join(textwrap.fill(line, width) for line in _caption(blocks)))
-    parts.append("\n".join(unfinished))
+    parts.append("\n".join(map(escaped, unfinished)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -122,8 +122,8 @@ def markdown(
     parts = ["# Results"]
     for block in blocks:
         rows = [cells(summary.record(block, row)) for row in block.rows]
-        parts += [f"## {block.title}", _table(rows, "pipe")]
-        parts += ["\n".join(f"- {line}" for line in summary.notes(block))]
+        parts += [f"## {escaped(block.title)}", _table(rows, "pipe")]
+        parts += ["\n".join(f"- {line}" for line in _notes(block))]
     results = [
         run.result for b in blocks for row in b.rows for run in row.runs.values()
     ]
@@ -137,11 +137,14 @@ def markdown(
         "## Where the numbers come from",
         "\n".join(
             [
-                f"- Devices: {', '.join(devices)}",
-                f"- Versions: {', '.join(' '.join(item) for item in versions)}",
-                f"- Git revision: {', '.join(revisions)}",
-                f"- Made by: `{command}`",
-                *(f"- {line}" for line in unfinished),
+                f"- {escaped(line)}"
+                for line in (
+                    f"Devices: {', '.join(devices)}",
+                    f"Versions: {', '.join(' '.join(item) for item in versions)}",
+                    f"Git revision: {', '.join(revisions)}",
+                    f"Made by: `{command}`",
+                    *unfinished,
+                )
             ]
         ),
     ]
@@ -168,6 +171,10 @@ def collect(source: Path | None) -> tuple[list[pairs.Block], list[str]]:
             f"no finished run under --runs={source} ({len(unfinished)} unfinished)"
         )
     return blocks, unfinished
+
+
+def _notes(block: pairs.Block) -> list[str]:
+    return [escaped(line) for line in summary.notes(block)]
 
 
 def _eval_splits(blocks: Sequence[pairs.Block]) -> list[str]:
@@ -259,7 +266,9 @@ def _write_csv(blocks: Sequence[pairs.Block], file: Path) -> None:
 def _table(rows: list[dict[str, str]], style: str, widest: int | None = None) -> str:
     # Without columns that no row fills.
     filled = [h for h in rows[0] if any(row[h] for row in rows)]
-    rows = [{h: row[h] for h in filled} for row in rows]
+    # A bar would end a cell of Markdown.
+    bar = r"\|" if style == "pipe" else "|"
+    rows = [{h: escaped(row[h]).replace("|", bar) for h in filled} for row in rows]
     align = ["left" if h in ("method", "network") else "right" for h in rows[0]]
     return tabulate.tabulate(
         rows,
@@ -278,4 +287,4 @@ def _duration(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -29,6 +29,7 @@ from collections.abc import Mapping, Sequence
 import tabulate
 from scipy import special
 
+from kdjax import command_line
 from kdjax.runs import console
 
 from . import compare, published, runs, summary
@@ -292,4 +293,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Sequence
 
+from kdjax.command_line import escaped
+
 from . import schedule
 
 # Status of a run, and of a comparison, that was told to stop and can go on.
@@ -113,7 +115,8 @@ class Runner:
                 waiting.remove(cell)
                 name = f"[{cells.index(cell) + 1}/{len(cells)}] {cell.name}"
                 left = times.left([cell, *going, *waiting])
-                print(f"{name}{left}: {cell.workdir}", flush=True)
+                folder = escaped(str(cell.workdir))
+                print(f"{name}{left}: {folder}", flush=True)
                 if cell.teacher and not trained.is_finished(cell.teacher):
                     teacher = cell.teacher
                     failures.append(f"{cell.workdir}: no finished teacher {teacher}")

@@ -1,11 +1,13 @@
 """How long the runs of a comparison will still take."""
 
-import json
+import contextlib
 import math
 import pathlib
 import statistics
 from collections.abc import Iterable
 from typing import Protocol
+
+from kdjax import json_files
 
 
 class TimedCell(Protocol):
@@ -32,8 +34,12 @@ class Times:
         times = cls()
         for cell in cells:
             if cell.done:
-                result = json.loads((cell.workdir / "result.json").read_text())
-                times.add(cell, float(result["wall_s"]))
+                file = cell.workdir / "result.json"
+                # The report warns of a damaged one.
+                with contextlib.suppress(ValueError):
+                    result = json_files.read(file, json_files.RESULT)
+                    if "wall_s" in result:
+                        times.add(cell, float(result["wall_s"]))
         return times
 
     def add(self, cell: TimedCell, seconds: float) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import ml_collections
 
-from kdjax import distill, models, optim
+from kdjax import batch_size, distill, models, optim
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
-from kdjax.distill import compatibility, gradients
+from kdjax.distill import Method, compatibility, gradients
 from kdjax.field import shown
 from kdjax.fields import FIELDS
 
@@ -40,10 +40,14 @@ def field(config: ml_collections.ConfigDict, path: str) -> Any:
     return config
 
 
-def check(config: ml_collections.ConfigDict) -> Description:
+def check(config: ml_collections.ConfigDict, devices: int | None = None) -> Description:
     """Rejects a training that cannot work, before anything is read or written.
 
     Nothing is read of the data set but its number of classes and images and their size.
+
+    Args:
+      config: of the training.
+      devices: number of devices that share each batch; None if it is not known.
 
     Returns:
       The description of the data set.
@@ -53,9 +57,10 @@ def check(config: ml_collections.ConfigDict) -> Description:
       FileNotFoundError: if the data set is not prepared; names the command that
         prepares it.
     """
-    description = check_network(config)
+    description, methods = _check_network_and_methods(config)
     sampling.check(config.data, description.num_classes)
     _check_images(config, description)
+    batch_size.check(config, description, methods, devices)
     return description
 
 
@@ -65,11 +70,16 @@ def check_network(config: ml_collections.ConfigDict) -> Description:
     Returns:
       The description of the data set.
     """
+    return _check_network_and_methods(config)[0]
+
+
+def _check_network_and_methods(
+    config: ml_collections.ConfigDict,
+) -> tuple[Description, Mapping[str, Method]]:
     check_values(config)
     description = datasets.describe(config.data)
     datasets.check_pipeline(config.data, description)
-    _check_methods(config, description)
-    return description
+    return description, _check_methods(config, description)
 
 
 def check_values(config: ml_collections.ConfigDict) -> None:
@@ -140,8 +150,14 @@ def _check_images(config: ml_collections.ConfigDict, description: Description) -
         )
 
 
-def _check_methods(config: ml_collections.ConfigDict, description: Description) -> None:
-    """Rejects networks that there are not, and methods that cannot join them."""
+def _check_methods(
+    config: ml_collections.ConfigDict, description: Description
+) -> Mapping[str, Method]:
+    """Rejects networks that there are not, and methods that cannot join them.
+
+    Returns:
+      The methods, by name.
+    """
     classes = description.num_classes
     _check_network("model", config.model, classes)
     # How many examples there are is only known once they are loaded, and decides
@@ -171,10 +187,11 @@ def _check_methods(config: ml_collections.ConfigDict, description: Description) 
         image_shape=description.image_shape,
         teacher_logits=config.teacher.classes != "other",
     )
+    return methods
 
 
 def _check_logits(
-    config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
+    config: ml_collections.ConfigDict, methods: Mapping[str, Method]
 ) -> None:
     """Rejects methods that compare logits or classifiers of other classes."""
     reading = sorted(

@@ -18,7 +18,6 @@ cluster that jax.distributed knows, add --coordinator=HOST:PORT of the first pro
 import faulthandler
 import logging
 import os
-import pathlib
 import sys
 from typing import Any, NoReturn
 
@@ -26,7 +25,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdjax.runs import config_files, console, messages
+from kdjax import command_line
+from kdjax.runs import compilation_cache, config_files, console, messages
 
 # What takes seconds to import is imported where it is used, after the first line.
 
@@ -82,13 +82,14 @@ def main(argv: list[str]) -> None:
     workdir = _WORKDIR.value
     try:
         workdir = workdir and workdirs.folder(workdir)
+        shown = console.escaped(str(workdir))
         if _DRY_RUN.value:
-            print(summary.dry_run(_CONFIG.value, workdir))
-            return
-        if _MULTIHOST.value:
+            described = summary.dry_run(_CONFIG.value, workdir)
+        elif _MULTIHOST.value:
             multihost.join(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-        with signals.stop_at_once(f"{workdir}: stopped; {resume}"):
-            result = train.train_and_evaluate(_CONFIG.value, workdir)
+        if not _DRY_RUN.value:
+            with signals.stop_at_once(f"{shown}: stopped; {resume}"):
+                result = train.train_and_evaluate(_CONFIG.value, workdir)
     except (ValueError, FloatingPointError, OSError) as error:
         _refuse(error)
     except jax.errors.JaxRuntimeError as error:
@@ -97,25 +98,21 @@ def main(argv: list[str]) -> None:
         # A step fails if another process is gone.
         _refuse(error)
     except KeyboardInterrupt:
-        print(f"{workdir}: interrupted, not saved; {resume}")
+        print(f"{shown}: interrupted, not saved; {resume}")
         sys.exit(signals.STOPPED)
+    if _DRY_RUN.value:
+        print(described)
+        return
     if result is None:
-        print(f"{workdir}: stopped and saved; {resume}")
+        print(f"{shown}: stopped and saved; {resume}")
         sys.exit(signals.STOPPED)
     if result:
-        print(f"{workdir}: {messages.accuracies(result)}")
+        print(f"{shown}: {messages.accuracies(result)}")
 
 
 def _set_up_process(jax_config: Any) -> None:
     """Sets what holds for the whole process: compilation cache, logs and hooks."""
-    if not jax_config.jax_compilation_cache_dir:
-        try:
-            cache = pathlib.Path.home() / ".cache" / "kdjax" / "compilation"
-            # For the user alone, since compiled programs are run from it.
-            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-            jax_config.update("jax_compilation_cache_dir", str(cache))
-        except (OSError, RuntimeError) as error:
-            console.warn(f"compiled programs are not cached: {error}")
+    compilation_cache.set_up(jax_config)
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
         logging.getLogger("absl").addFilter(messages.keep_record)
@@ -161,17 +158,21 @@ def _refuse(error: object) -> NoReturn:
     several = _FLAGS.is_parsed() and _MULTIHOST.value
     lost = several and isinstance(error, (OSError, RuntimeError))
     hint = "; if another process is gone, start them all again" * lost
-    print(f"kdjax: {messages.one_line(error)}{hint}", file=sys.stderr, flush=True)
+    console.print_error("kdjax", f"{messages.one_line(error)}{hint}")
     if several:
         # A normal exit would wait for the other processes.
         os._exit(2)
     sys.exit(2)
 
 
-if __name__ == "__main__":
+def _run() -> None:
     try:
         app.run(main, flags_parser=_parse_flags)
     except KeyboardInterrupt:
         # Before the run handles signals itself; nothing is lost.
-        print("kdjax: interrupted before the start", file=sys.stderr)
+        console.print_error("kdjax", "interrupted before the start")
         sys.exit(os.EX_TEMPFAIL)
+
+
+if __name__ == "__main__":
+    command_line.run(_run)

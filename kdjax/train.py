@@ -8,6 +8,7 @@ each with its own metrics and checkpoints.
 import pathlib
 from typing import Any
 
+import jax
 import ml_collections
 
 from kdjax import config as config_lib
@@ -52,7 +53,7 @@ def train_and_evaluate(
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
     workdir = pathlib.Path(workdir)
-    description = config_lib.check(config)
+    description = config_lib.check(config, jax.device_count())
     numerics.check_determinism(config)
     trained.refuse_imported(workdir)
     with (

@@ -300,6 +300,10 @@ BAD_VALUES = [
     ("pretrain.optimizer.lr_milestones", (-0.5,), "has -0.5, which is not in"),
     ("distill_first.epochs", -1, r"distill_first\.epochs=-1 is not at least 0"),
     ("model", "wrn_17_2", "model: no network is called 'wrn_17_2'"),
+    ("model", "resnt20", "no network is called 'resnt20'; .*; did you mean 'resnet20'"),
+    ("model", "resnet1208", "model: 'resnet1208' has depth 1208, which is more than"),
+    ("model", "wrn_10_65", "model: 'wrn_10_65' has widen 65, which is more than 64"),
+    ("model", "pyramidnet_110_2049_basic", "has alpha 2049, which is more than 2048"),
     ("teacher.model", "", r"teacher\.model: no network is called ''"),
     ("teacher.checkpoint", "", r"teacher\.checkpoint='' but methods=\['overhaul'\]"),
     ("methods.overhaul.margin", "guess", r"methods\.overhaul\.margin='guess'"),
@@ -338,6 +342,57 @@ def test_two_momenta_must_both_be_possible(momentum, delta):
         config_lib.check(config)
     config.task_weight = 0.0  # Nothing to keep apart.
     config_lib.check(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "devices", "message"),
+    [
+        ({"batch_size": 30}, 4, "batch_size=30 gives a batch of 30 images, .* the 4 d"),
+        ({"data.validation_fraction": 0.3}, 4, "last batch of 3 images, .* the 4 dev"),
+        ({"data.train_fraction": 0.001}, None, "into 1 and 999, fewer than the 10 cl"),
+        (
+            {"data.train_fraction": 0.02, "data.drop_remainder": True},
+            None,
+            "batch_size=32 is more than the 20 training images",
+        ),
+        ({"batch_size": 1}, 1, "makes batches of 1, but methods.rkd compares the"),
+        (
+            {"batch_size": 2, "methods.rkd.scope": "per_device"},
+            2,
+            "methods.rkd compares the images of a batch on each of 2 devices",
+        ),
+        (
+            {"batch_size": 2, "model": "mobilenet_v2"},
+            2,
+            "a batch of 2, which leaves the batch norm .* of model='mobilenet_v2' one",
+        ),
+        (
+            {"batch_size": 5, "teacher.model": "mobilenet_v2"},
+            1,
+            "a last batch of 1, which leaves .* teacher.model=.*data.drop_remainder=T",
+        ),
+    ],
+)
+def test_batches_that_cannot_be_shared_or_learned_from_are_rejected(
+    given, devices, message
+):
+    config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"rkd": {}})
+    config.teacher.checkpoint = "somewhere"
+    for allowed in (1, 4):
+        config_lib.check(config, allowed)
+    config.update_from_flattened_dict(given)
+    with pytest.raises(ValueError, match=message) as error:
+        config_lib.check(config, devices)
+    assert "\n" not in str(error.value)
+
+
+def test_one_image_is_a_batch_where_nothing_needs_more():
+    config = recipes.alone("mobilenet_v2,digits")
+    config.batch_size, config.batch_norm = 2, "synchronized"
+    config_lib.check(config, 2)
+    config = recipes.alone("wrn_10_1,digits")
+    config.batch_size = 1
+    config_lib.check(config, 1)
 
 
 @pytest.mark.parametrize("labeled", [["crd", "dkd"], ["jacobian"]])

@@ -12,7 +12,7 @@ from kdjax import phases, recipes, teacher, train
 from kdjax.interop import torch_import
 from kdjax.runs import summary, trained, workdirs
 from tests.interop.test_torch_import import checkpoint
-from tests.small_runs import shortcuts
+from tests.small_runs import RESULT, shortcuts
 
 NETWORK = "wrn_10_1"
 
@@ -119,7 +119,7 @@ def test_a_run_that_is_not_finished_is_refused(ten, tmp_path):
     (tmp_path / "run" / trained.SOURCE).unlink()
     with pytest.raises(ValueError, match="is not finished, and its last checkpoint"):
         train.build_experiment(starting_from(tmp_path / "run"))
-    workdirs.write_result(tmp_path / "run", {})
+    workdirs.write_result(tmp_path / "run", RESULT)
     train.build_experiment(starting_from(tmp_path / "run"))
 
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import types
 
 import jax
 import numpy as np
@@ -344,19 +343,6 @@ def test_a_home_is_expanded_and_a_url_rejected(command, tmp_path, monkeypatch):
     status, _, err = command("--workdir=gs://bucket/run")
     assert status == 2
     assert err.startswith("kdjax: gs://bucket/run is a URL")
-
-
-def test_a_home_that_is_not_writable_is_a_warning(monkeypatch, capsys):
-    monkeypatch.setenv("HOME", "/proc/none")
-    config = types.SimpleNamespace(jax_compilation_cache_dir=None)
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            main.flags, "FLAGS", {"verbosity": types.SimpleNamespace(present=1)}
-        )
-        main._FLAGS(["test"])
-        main._set_up_process(config)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("kdjax: warning: compiled programs are not cached: ")
 
 
 def test_without_a_work_directory_one_is_asked_for(command):

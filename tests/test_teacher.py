@@ -9,7 +9,7 @@ from kdjax.data import normalization
 from kdjax.data.normalization import Normalization
 from kdjax.evaluate import Evaluation
 from kdjax.evaluate import __main__ as evaluate_command
-from kdjax.runs import summary
+from kdjax.runs import summary, workdirs
 from tests import small_runs
 
 #: Shape of a digit.
@@ -114,7 +114,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path):
 
 
 def test_a_run_without_a_checkpoint_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"model": "wrn_10_1"}))
+    workdirs.create(tmp_path, recipes.alone("wrn_10_1,digits"))
     with pytest.raises(ValueError, match="holds no checkpoint yet"):
         teacher.load(settings(tmp_path).teacher, 10, IMAGE, normalization=NORMALIZATION)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

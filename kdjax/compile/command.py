@@ -13,6 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from absl import app, flags
 from ml_collections import config_flags
 
+from kdjax import command_line
 from kdjax.runs import config_files, console, messages
 
 # Apart from absl's own flags, so that importing this module adds none to others.
@@ -107,4 +108,4 @@ def _refuse(error: object) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    command_line.run(lambda: app.run(main, flags_parser=_parse_flags))

@@ -8,11 +8,11 @@ Prints those of the training images, in units of pixels 0..255, as overrides of
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 
 import numpy as np
 
+from kdjax import command_line
 from kdjax import config as config_lib
 from kdjax.data import datasets, flags
 from kdjax.data.normalization import Normalization
@@ -71,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 
+from kdjax.command_line import escaped
 from kdjax.runs import console
 
 _NAMED = 5  # Names in a message; the others are counted.
@@ -16,7 +17,8 @@ def setting(data_dir: str | os.PathLike[str]) -> str:
 def some(names: Sequence[str]) -> str:
     """Joins the first few names and counts the others."""
     more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    shown = ", ".join(map(escaped, names[:_NAMED]))
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def other_size(where: str, size: tuple[int, int], others: tuple[int, int]) -> str:

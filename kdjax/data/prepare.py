@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
+from kdjax import command_line, home
 from kdjax.data import messages
 from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
 from kdjax.data.sources import tfds_source
@@ -129,7 +130,7 @@ def _read_cifar(path: str, published: cifar.Published) -> cifar.Archive:
 def _prepare_from_archive(name: str, archive: str, data_dir: str) -> None:
     """Reads and checks the full archive before anything is written."""
     read_archive, make_builder = _FROM_ARCHIVE[name]
-    content = read_archive(os.path.expanduser(archive))
+    content = read_archive(str(home.expanded(archive)))
     try:
         builder = make_builder(
             archive=content, data_dir=data_dir, file_format="array_record"
@@ -177,4 +178,4 @@ def _describe(builder: tfds.core.DatasetBuilder) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -7,10 +7,11 @@ of its images then takes the place of one of the most frequent class.
 from collections.abc import Sequence
 from typing import TypeVar
 
+import ml_collections
 import numpy as np
 
 from kdjax.data import messages
-from kdjax.data.split import LazySplit, Split
+from kdjax.data.split import Description, LazySplit, Split
 
 _AnySplit = TypeVar("_AnySplit", Split, LazySplit)
 
@@ -76,6 +77,26 @@ def hold_out(
             f" have only one: {messages.some(names)}"
         )
     return split.select(_sorted(train, single)), split.select(np.sort(held_out))
+
+
+def num_train(config: ml_collections.ConfigDict, description: Description) -> int:
+    """Returns the number of images to train on; reads none.
+
+    Args:
+      config: the `data` part of a configuration.
+      description: of the data set.
+
+    Raises:
+      ValueError: as `stratified` and `hold_out`.
+    """
+    total, classes = description.num_train_images, description.num_classes
+    if config.test_fraction:
+        total -= _size("test_fraction", config.test_fraction, total, classes)
+    if config.train_fraction != 1:
+        total = _size("train_fraction", config.train_fraction, total, classes)
+    if fraction := config.validation_fraction:
+        total -= _size("validation_fraction", fraction, total, classes)
+    return total
 
 
 def _size(field: str, fraction: float, total: int, num_classes: int) -> int:

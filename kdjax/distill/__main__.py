@@ -12,14 +12,13 @@ that it rejects and why. docs/methods.md has more, and the published figures.
 
 import argparse
 import inspect
-import sys
 import textwrap
 from collections.abc import Sequence
 
 import jax
 import tabulate
 
-from kdjax import distill
+from kdjax import command_line, distill
 from kdjax.distill import compatibility
 
 #: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.
@@ -176,4 +175,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

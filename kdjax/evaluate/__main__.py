@@ -18,12 +18,13 @@ evaluated in float32, whatever the run's dtype. Nothing is written but the file 
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from kdjax import command_line
+from kdjax.command_line import escaped
 from kdjax.data import datasets
 from kdjax.evaluate import (
     corruptions,
@@ -78,7 +79,7 @@ def evaluate(flags: argparse.Namespace) -> str:
     network = f"the {run.config['model']} after step {run.step}"
     count = len(lines) - 1
     wrote = f"{count:,} prediction{'s are' if count > 1 else ' is'} in "
-    wrote += str(flags.predictions)
+    wrote += escaped(str(flags.predictions))
     if not found.labeled:
         return wrote if flags.predictions else predictions.as_text(lines)
     corrupted = []
@@ -86,7 +87,7 @@ def evaluate(flags: argparse.Namespace) -> str:
         corrupted = [robustness.table(run, found, flags.corruptions, **settings)]
     agreement = _agreement(run, found, scores, settings)
     text = report.text(scores, label, found.class_names, agreement)
-    parts = [f"{flags.workdir}: {network} on {found.what}", text]
+    parts = [f"{escaped(str(flags.workdir))}: {network} on {found.what}", text]
     return "\n\n".join(parts + corrupted + [wrote] * bool(flags.predictions))
 
 
@@ -170,4 +171,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

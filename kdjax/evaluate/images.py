@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kdjax import home
 from kdjax.data import datasets
 from kdjax.data.split import LazySplit
 from kdjax.runs import run_data, trained
@@ -65,7 +66,7 @@ def find(
     """
     if unlabeled is not None and (split or data_dir):
         raise ValueError("--images excludes --data_dir and --split")
-    if unlabeled is not None and not pathlib.Path(unlabeled).expanduser().exists():
+    if unlabeled is not None and not home.expanded(unlabeled).exists():
         raise FileNotFoundError(f"--images={unlabeled!r} does not exist")
     in_folder = _has_classes(run, data_dir)
     data = run_data.find(
@@ -95,7 +96,7 @@ def _has_classes(run: trained.TrainedModel, data_dir: str | None) -> bool:
         return False
     from kdjax.data.sources import folder_layout  # Needs Pillow.
 
-    folder = pathlib.Path(data_dir).expanduser()
+    folder = home.expanded(data_dir)
     if not folder.is_dir():
         raise FileNotFoundError(f"--data_dir={data_dir!r} is not a folder")
     found = set(folder_layout.class_folders(folder))
@@ -127,7 +128,7 @@ def _of_classes(data: RunData, run: trained.TrainedModel, folder: str) -> Images
 
     note, names = "", data.class_names
     if names is None:
-        names = folder_layout.class_folders(pathlib.Path(folder).expanduser())
+        names = folder_layout.class_folders(home.expanded(folder))
         note = "; the network's class names are not known: it has those in sorted order"
         if len(names) != run.num_classes:
             raise ValueError(

@@ -6,6 +6,7 @@ import numpy as np
 import tabulate
 from scipy import special
 
+from kdjax.command_line import escaped
 from kdjax.evaluate import figures
 
 #: Most classes of which all are listed, and the number that are listed of more.
@@ -75,7 +76,7 @@ def _classes(
         shown, title = present[order][:WORST_CLASSES], "worst classes"
     rows = [
         (
-            class_names[k],
+            escaped(class_names[k]),
             total[k],
             f"{correct[k] / total[k]:.2%}" if total[k] else _DASH,
         )
@@ -91,7 +92,10 @@ def _confusions(
     found = figures.confusions(prediction, label, len(class_names), CONFUSIONS)
     if not found:
         return "No image is classified wrongly."
-    rows = [(class_names[true], class_names[other], n) for true, other, n in found]
+    rows = [
+        (escaped(class_names[true]), escaped(class_names[other]), number)
+        for true, other, number in found
+    ]
     head = ("most confused: class", "predicted", "images")
     return _table(head, rows, ("left", "left", "right"))
 

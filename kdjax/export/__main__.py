@@ -39,7 +39,6 @@ and measured in the same way, for comparison, and not kept.
 
 import argparse
 import os
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +48,8 @@ import jax
 import numpy as np
 import tabulate
 
+from kdjax import command_line
+from kdjax.command_line import escaped
 from kdjax.data.messages import some
 from kdjax.export import checked, formats, latency
 from kdjax.export.checked import Sample, Settings
@@ -96,8 +97,9 @@ def export(flags: argparse.Namespace) -> str:
     _add_accuracy(columns, result, student.step)
     which = "a" if flags.step.isdecimal() else f"the {flags.step}"
     head = (
-        f"{out}: the student after step {student.step}, {which} checkpoint of a run "
-        f"that {'is finished' if result else 'has no result yet'}\n\n{_table(columns)}"
+        f"{escaped(str(out))}: the student after step {student.step}, {which} "
+        f"checkpoint of a run that {'is finished' if result else 'has no result yet'}"
+        f"\n\n{_table(columns)}"
     )
     height, width, _ = sample.image.shape[1:]
     takes = f"It takes images of {width}x{height}"
@@ -230,4 +232,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

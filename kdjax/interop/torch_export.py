@@ -12,12 +12,12 @@ import argparse
 import json
 import os
 import pathlib
-import sys
 from collections.abc import Sequence
 
 import safetensors.numpy
 
-from kdjax import models
+from kdjax import command_line, models
+from kdjax.command_line import escaped
 from kdjax.interop import torch_layout
 from kdjax.runs import console, inputs, inventory, trained
 
@@ -66,8 +66,8 @@ def export(
     safetensors.numpy.save_file(state_dict, partial, metadata)
     os.replace(partial, out)
     return (
-        f"{out} holds the {run.config['model']} of step {run.step}, in layout "
-        f"{layout!r}, {out.stat().st_size:,} bytes"
+        f"{escaped(str(out))} holds the {run.config['model']} of step {run.step}, in "
+        f"layout {layout!r}, {out.stat().st_size:,} bytes"
     )
 
 
@@ -93,4 +93,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

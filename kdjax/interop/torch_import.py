@@ -13,10 +13,8 @@ student's may be normalized otherwise. docs/weights.md says more.
 
 import argparse
 import hashlib
-import json
 import pathlib
 import shutil
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,9 +23,10 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
+from kdjax import command_line, json_files, models, recipes
 from kdjax import config as config_lib
-from kdjax import models, recipes
 from kdjax import step as step_lib
+from kdjax.command_line import escaped
 from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.evaluate import Evaluator
@@ -205,7 +204,12 @@ def _normalization(args: argparse.Namespace) -> Normalization:
             f"{args.checkpoint} does not say how its images were normalized: give "
             "--normalization or --mean_std"
         )
-    return Normalization(*(tuple(json.loads(found[name])) for name in ("mean", "std")))
+    text = f'{{"mean": {found["mean"]}, "std": {found["std"]}}}'
+    try:
+        stored = json_files.parse(text, {"mean": [float], "std": [float]})
+    except ValueError as error:
+        raise ValueError(f"{args.checkpoint}: its metadata: {error}") from None
+    return Normalization(tuple(stored["mean"]), tuple(stored["std"]))
 
 
 def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
@@ -243,8 +247,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     accuracy = found.get("test_accuracy")
     print(
-        f"{args.out} holds a {args.model} of {found['parameters']:,} parameters, from "
-        f"{args.checkpoint} in layout {found['layout']!r}"
+        f"{escaped(str(args.out))} holds a {args.model} of {found['parameters']:,} "
+        f"parameters, from {escaped(str(args.checkpoint))} in layout "
+        f"{found['layout']!r}"
         + f" at key {found['key']!r}" * bool(found["key"])
         + f", for {found['classes']} classes"
         + (f"; test accuracy {accuracy:.2%}" if accuracy is not None else "")
@@ -253,4 +258,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

@@ -7,6 +7,7 @@ A name that ends in `@64` or `@224` means the form of a network made for images 
 height and width; without a suffix it is the one for 32x32.
 """
 
+import difflib
 from typing import Any, ClassVar, Protocol
 
 import flax.linen as nn
@@ -60,6 +61,9 @@ class Family(Protocol):
         Args:
           name: without the suffix of the size.
           image_size: height and width of the images that it is made for.
+
+        Raises:
+          ValueError: if the network would be senselessly large.
         """
 
     def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:
@@ -95,6 +99,8 @@ STANDARD: tuple[str, ...] = tuple(
 #: Height and width of the images that a network is made for, by suffix of the name.
 _IMAGE_SIZES = {"": 32, "@64": 64, "@224": 224}
 
+_LONGEST_NAME = 64
+
 
 def image_size(name: str) -> int | None:
     """Returns height and width of the images a network is made for, by its name.
@@ -119,13 +125,20 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
       **kwargs: `dtype` of the computation, `axis_name` of synchronized batch norms.
 
     Raises:
-      ValueError: if no family knows the name.
+      ValueError: if no family knows the name, or the network would be senselessly
+        large.
     """
+    if len(name) > _LONGEST_NAME:
+        raise ValueError(f"no network is called {name[:_LONGEST_NAME]!r}...")
     base, size = name.partition("@")[0], image_size(name)
     for family in _FAMILIES if size else ():
         if (settings := family.parse(base, size)) is not None:
             return family(num_classes=num_classes, **settings, **kwargs)
-    raise ValueError(f"no network is called {name!r}; known are {'; '.join(known())}")
+    close = difflib.get_close_matches(name, STANDARD, 1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(
+        f"no network is called {name!r}; known are {'; '.join(known())}{hint}"
+    )
 
 
 def margin_batch_norms(name: str) -> tuple[tuple[str, ...], ...]:

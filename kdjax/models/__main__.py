@@ -12,12 +12,11 @@ the overhaul method come from batch norms (bn), or have to be measured (data).
 """
 
 import argparse
-import os
 import sys
 import textwrap
 from collections.abc import Sequence
 
-from kdjax import models
+from kdjax import command_line, models
 from kdjax.models import cost
 
 #: Classes of the data set that images of a size come from.
@@ -99,10 +98,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        status = main()
-        sys.stdout.flush()
-    except BrokenPipeError:  # As of `| head`; what is left cannot be shown.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    sys.exit(status)
+    command_line.run(main)

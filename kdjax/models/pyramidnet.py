@@ -17,7 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.models import layers
+from kdjax.models import layers, limits
 from kdjax.models.features import Features
 
 #: Blocks by the depth of a published network.
@@ -129,6 +129,7 @@ class PyramidNet(nn.Module):
         blocks, rest = divmod(depth - 2, _CONVOLUTIONS[kind])
         if blocks < 1 or rest:
             return None
+        limits.check(name, depth, alpha=alpha)
         return {"blocks": blocks, "alpha": alpha, "bottleneck": kind == "bottleneck"}
 
     def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:

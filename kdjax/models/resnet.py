@@ -33,7 +33,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.models import layers
+from kdjax.models import layers, limits
 from kdjax.models.features import Features
 
 #: Stem and groups by what follows the depth 6n+2 in the name and the size of the
@@ -189,6 +189,7 @@ class ResNet(nn.Module):
             }
         if (variant, image_size) not in _LAYOUTS or depth < 8 or (depth - 2) % 6:
             return None
+        limits.check(name, depth)
         stem, widths = _LAYOUTS[variant, image_size]
         return {
             "blocks": ((depth - 2) // 6,) * len(widths),

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax.models import layers
+from kdjax.models import layers, limits
 from kdjax.models.features import Features
 
 
@@ -85,6 +85,7 @@ class WideResNet(nn.Module):
         depth, widen = map(int, match.groups())
         if image_size > 64 or depth < 10 or (depth - 4) % 6 or widen < 1:
             return None
+        limits.check(name, depth, widen=widen)
         return {"depth": depth, "widen": widen, "stem_stride": image_size // 32}
 
     def margin_batch_norms(self) -> tuple[tuple[str, ...], ...]:

@@ -13,8 +13,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from kdjax import json_files
 from kdjax.runs import manifest, multihost
-from kdjax.runs.inventory import LAST, NOT_EVALUATED, Inventory, accuracy_of
+from kdjax.runs.inventory import LAST, NOT_EVALUATED, STATE, Inventory, accuracy_of
 
 #: Name of the folder within a work directory.
 FOLDER = "checkpoints"
@@ -111,7 +112,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(multihost.to_global(state)),
-                    metadata=ocp.args.JsonSave(metadata),
+                    metadata=ocp.args.JsonSave({**metadata, "step": step}),
                 ),
                 metrics={"accuracy": accuracy},
             )
@@ -213,12 +214,16 @@ class Checkpoints:
 
     def _read(self, step: int, abstract: Any) -> Any:
         checkpointer = ocp.Checkpointer(ocp.StandardCheckpointHandler())
-        return checkpointer.restore(
-            self._folder / str(step) / "state", args=ocp.args.StandardRestore(abstract)
+        found = checkpointer.restore(
+            self._folder / str(step) / STATE, args=ocp.args.StandardRestore(abstract)
         )
+        get = found.get if isinstance(found, dict) else vars(found).get
+        if (stored := get("step")) is not None:
+            _check_step(step, int(stored.addressable_data(0)))
+        return found
 
     def _read_as_saved(self, step: int) -> Any:
-        state = self._folder / str(step) / "state"
+        state = self._folder / str(step) / STATE
         device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
@@ -227,8 +232,14 @@ class Checkpoints:
         return self._read(step, abstract)
 
     def _read_metadata(self, step: int) -> dict[str, Any]:
-        checkpointer = ocp.Checkpointer(ocp.JsonCheckpointHandler())
-        return checkpointer.restore(self._folder / str(step) / "metadata")
+        file = self._folder / str(step) / "metadata" / "metadata"
+        try:
+            metadata = json_files.parse(file.read_bytes(), json_files.METADATA)
+        except ValueError as error:
+            raise ValueError(f"metadata is damaged: {error}") from None
+        # Older ones do not tell their step.
+        _check_step(step, metadata.get("step", step))
+        return metadata
 
     def _skip_unless_readable(self, step: int, error: Exception) -> None:
         try:
@@ -276,6 +287,12 @@ class Checkpoints:
         return OSError(f"{self._folder}: saving failed: {_reason(error)}; {kept}")
 
 
+def _check_step(folder: int, stored: int) -> None:
+    """Raises a ValueError if a checkpoint was copied to the folder of another step."""
+    if stored != folder:
+        raise ValueError(f"it is of step {stored}")
+
+
 def _reason(error: BaseException) -> str:
     """Shortens an error message to one line, the operating system's if it has one.
 
@@ -291,4 +308,5 @@ def _reason(error: BaseException) -> str:
                 return text
         chain = chain.__cause__ or chain.__context__
     line = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {line[:200]}"
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{line[:200]}"

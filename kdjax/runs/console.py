@@ -9,22 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+from kdjax.command_line import escaped
+
 _CLEAR_LINE = "\r\x1b[K"
 
 #: Held while a thread writes.
 _LOCK = threading.Lock()
-
-
-def escaped(text: str) -> str:
-    """Returns a text on one line, without characters that a terminal would act on.
-
-    Names of files and classes may hold any; they are written as in a Python string.
-    """
-    return "".join(
-        # A surrogate stands for a byte of a file name that is not UTF-8.
-        char if char.isprintable() else ascii(char)[1:-1]
-        for char in text
-    )
 
 
 def say(text: str) -> None:
@@ -38,7 +28,7 @@ def say(text: str) -> None:
 def print_error(command: str, error: object) -> None:
     """Prints an error or a notice of a command, on one line."""
     message = escaped(" ".join(str(error).split()))
-    print(f"{command}: {message}", file=sys.stderr)
+    _write(f"{command}: {message}\n")
 
 
 def warn(text: str) -> None:
@@ -76,7 +66,8 @@ def progress(text: str) -> Iterator[None]:
 
 
 def _write(text: str) -> None:
-    with _LOCK:
+    # A run goes on when the terminal is gone, or what its output goes to is full.
+    with _LOCK, contextlib.suppress(OSError):
         sys.stderr.write(text)
         sys.stderr.flush()
 

@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from kdjax import json_files
 from kdjax.data import datasets
 from kdjax.data.split import Description
 from kdjax.runs import workdirs
@@ -65,7 +66,7 @@ def check(
     Raises:
       ValueError: names the class, the split or the teacher that differs.
     """
-    before = workdirs.read_json(workdir / NAME)
+    before = json_files.read(workdir / NAME, json_files.INPUTS)
     if before is None or config.checkpoint.allow_config_change:
         return
     for key in before:
@@ -79,7 +80,8 @@ def check(
 
 def class_names(workdir: pathlib.Path) -> tuple[str, ...] | None:
     """Returns the names of a trained network's classes; None if they are not known."""
-    stored = workdirs.read_json(workdirs.folder(workdir) / NAME) or {}
+    path = workdirs.folder(workdir) / NAME
+    stored = json_files.read(path, json_files.INPUTS) or {}
     return tuple(stored.get("class_names", ())) or None
 
 

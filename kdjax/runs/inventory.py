@@ -1,12 +1,13 @@
 """The checkpoints in a folder, and which of them are complete."""
 
 import functools
-import json
 import os
 import pathlib
 import re
 from collections.abc import Mapping
 
+from kdjax import json_files
+from kdjax.data.messages import some
 from kdjax.runs import console, manifest
 
 #: Names of checkpoints.
@@ -14,6 +15,12 @@ LAST, BEST = "last", "best"
 
 #: Name of a checkpoint's folder.
 _STEP = r"0|[1-9][0-9]{0,9}"
+
+#: The arrays in that folder.
+STATE = "state"
+
+#: What is left of half-written and of damaged checkpoints.
+_LEFT = r".+\.(damaged(\.\d+)?|orbax-checkpoint-tmp.*)"
 
 #: Accuracy of a checkpoint without an evaluation, below that of all others.
 NOT_EVALUATED = -1.0
@@ -40,15 +47,27 @@ class Inventory:
 
     def steps(self) -> list[int]:
         """Returns the steps of all checkpoints under their final names, ascending."""
-        if not self._folder.is_dir():
-            return []
-        # Not "007" or digits of other scripts, which Orbax does not write.
-        names = (path.name for path in self._folder.iterdir() if path.is_dir())
-        return sorted(int(name) for name in names if re.fullmatch(_STEP, name))
+        return sorted(int(path.name) for path in self._entries() if _is_step(path))
+
+    def strange(self) -> list[str]:
+        """Returns the names of what is no checkpoint, whole or not."""
+        return sorted(
+            path.name
+            for path in self._entries()
+            if not _is_step(path) and not re.fullmatch(_LEFT, path.name)
+        )
+
+    def _entries(self) -> list[pathlib.Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
     def verify(self, step: int) -> str | None:
         """Returns what is wrong with a checkpoint; None if it is complete."""
-        return self._unreadable.get(step) or manifest.verify(self._folder / str(step))
+        if step in self._unreadable:
+            return self._unreadable[step]
+        folder = self._folder / str(step)
+        if not (folder / STATE).is_dir():
+            return f"it holds no {STATE}"
+        return manifest.verify(folder)
 
     @functools.cached_property
     def newest(self) -> int | None:
@@ -59,6 +78,10 @@ class Inventory:
         Raises:
           ValueError: if there are checkpoints and all are damaged.
         """
+        if strange := self.strange():
+            _warn_once(
+                f"{self._folder}: passing over {some(strange)}, which is no checkpoint"
+            )
         damaged = {}
         for step in reversed(self.steps()):
             reason = self.verify(step)
@@ -110,11 +133,10 @@ class Inventory:
         """Returns the accuracy of a checkpoint; None if it was not evaluated."""
         file = self._folder / str(step) / "metrics" / "metrics"
         try:
-            accuracy = accuracy_of(json.loads(file.read_text()))
-        except (OSError, ValueError, AttributeError, RecursionError):
+            metrics = json_files.read(file, json_files.ACCURACY)
+        except (OSError, ValueError):
             return None
-        if isinstance(accuracy, bool) or not isinstance(accuracy, int | float):
-            return None
+        accuracy = accuracy_of(metrics or {})
         return None if accuracy == NOT_EVALUATED else accuracy
 
     def skip(self, step: int, reason: str) -> None:
@@ -123,15 +145,24 @@ class Inventory:
         self.__dict__.pop("newest", None)
 
     def quarantine(self) -> None:
-        """Renames damaged checkpoints to `STEP.damaged`, and says so on stderr."""
-        for step in self.steps():
-            if self.verify(step) is None:
-                continue
-            folder, number = self._folder / str(step), 0
-            while (new := folder.with_name(_damaged_name(step, number))).exists():
+        """Renames damaged checkpoints to `STEP.damaged`, and says so on stderr.
+
+        Also what Orbax would take for a checkpoint of a later step: it would not save
+        another one.
+        """
+        damaged = [str(step) for step in self.steps() if self.verify(step) is not None]
+        numbers = [name for name in self.strange() if name.isdecimal()]
+        for name in [*damaged, *numbers]:
+            folder, number = self._folder / name, 0
+            while (new := folder.with_name(_damaged_name(name, number))).exists():
                 number += 1
             os.rename(folder, new)
             console.warn(f"renamed {folder} to {new.name}")
+
+
+def _is_step(path: pathlib.Path) -> bool:
+    # Not "007" or digits of other scripts, which Orbax does not write.
+    return re.fullmatch(_STEP, path.name) is not None and path.is_dir()
 
 
 @functools.cache
@@ -139,5 +170,5 @@ def _warn_once(message: str) -> None:
     console.warn(message)
 
 
-def _damaged_name(step: int, number: int) -> str:
-    return f"{step}.damaged" + f".{number}" * bool(number)
+def _damaged_name(name: str, number: int) -> str:
+    return f"{name}.damaged" + f".{number}" * bool(number)

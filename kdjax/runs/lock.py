@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import filelock
 
+from kdjax import json_files
+
 #: The locked file. It and the next are removed when a run ends normally.
 NAME = "run.lock"
 
@@ -63,8 +65,10 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
 
 def _holder(workdir: pathlib.Path) -> str:
     try:
-        holder = json.loads((workdir / HOLDER).read_text())
-        return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        holder = json_files.read(workdir / HOLDER, json_files.HOLDER)
+    except (OSError, ValueError):
+        holder = None
+    if holder is None:
         # It has locked the directory but not written its name yet.
         return "another process"
+    return f"process {holder['pid']} on {holder['host']}"

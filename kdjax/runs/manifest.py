@@ -9,6 +9,8 @@ import pathlib
 import zlib
 from collections.abc import Collection
 
+from kdjax import json_files
+
 _NAME = "files.json"
 _CHUNK_BYTES = 1 << 20
 
@@ -39,22 +41,17 @@ def verify(folder: pathlib.Path) -> str | None:
     Returns:
       The first difference, as text. None if there is none, or no manifest.
     """
-    if not (folder / _NAME).exists():
-        return None
     try:
-        manifest = json.loads((folder / _NAME).read_text())
-        files = {name: (x["bytes"], x["crc32"]) for name, x in manifest.items()}
-    except (ValueError, RecursionError):
-        return f"{_NAME} is truncated"
-    except (AttributeError, KeyError, TypeError):
-        return f"{_NAME} lists no sizes and checksums"
-    for name, (size, checksum) in files.items():
+        files = json_files.read(folder / _NAME, json_files.MANIFEST)
+    except ValueError as error:
+        return str(error).removeprefix(f"{folder}/")
+    for name, stored in (files or {}).items():
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if (found := path.stat().st_size) != size:
-            return f"{name} has {found} bytes of {size}"
-        if _checksum(path) != checksum:
+        if (found := path.stat().st_size) != stored["bytes"]:
+            return f"{name} has {found} bytes of {stored['bytes']}"
+        if _checksum(path) != stored["crc32"]:
             return f"{name} has another checksum"
     return None
 

@@ -129,10 +129,12 @@ def accuracies(result: Mapping[str, Any]) -> str:
     Args:
       result: what `result.json` holds.
     """
-    best, accuracy = "best", result["best_test_accuracy"]
-    if accuracy is None:
-        best, accuracy = "best validation accuracy", result["best_validation_accuracy"]
-    return (
+    last = (
         f"test accuracy {result['final_test_accuracy']:.2%} at the last step "
-        f"{result['final_step']}, {best} {accuracy:.2%} at step {result['best_step']}"
+        f"{result['final_step']}"
     )
+    splits = {"best": "test", "best validation accuracy": "validation"}
+    for best, split in splits.items():
+        if (accuracy := result.get(f"best_{split}_accuracy")) is not None:
+            return f"{last}, {best} {accuracy:.2%} at step {result['best_step']}"
+    return last

@@ -56,7 +56,8 @@ def stop_at_once(message: str) -> Iterator[None]:
     """
 
     def stop(_signum: int, _frame) -> None:
-        print(message, flush=True)
+        with contextlib.suppress(OSError):  # Whoever closed it need not be told.
+            print(message, flush=True)
         if multihost.is_multihost():
             # A normal exit would wait for the other processes.
             os._exit(STOPPED)

@@ -10,6 +10,7 @@ import ml_collections
 
 from kdjax import config as config_lib
 from kdjax import distill, models
+from kdjax.command_line import escaped
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
@@ -32,7 +33,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       ValueError: if the run could not start.
       FileNotFoundError: if the data set is not prepared.
     """
-    data = config_lib.check(config)
+    data = config_lib.check(config, jax.device_count())
     trained.check_present(config)
     datasets.fingerprint(config.data)  # Also tells whether the data set is there.
     if workdir is not None:
@@ -134,5 +135,8 @@ def _network(
 def _line(label: str, *parts: str) -> str:
     label = f"  {label:<9}"
     return textwrap.fill(
-        ", ".join(parts), 80, initial_indent=label, subsequent_indent=" " * len(label)
+        ", ".join(map(escaped, parts)),
+        80,
+        initial_indent=label,
+        subsequent_indent=" " * len(label),
     )

@@ -15,28 +15,13 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import distill
-from kdjax.field import shown
+from kdjax import distill, home, json_files
 from kdjax.fields import FIELDS
 from kdjax.runs import console, lock
 
 CONFIG = "config.json"
 RESULT = "result.json"
 _PARTIAL = ".tmp"
-
-#: Types of the values that are read back, by file and key; old runs may lack some.
-SCHEMA: Mapping[str, Mapping[str, type]] = {
-    CONFIG: {
-        "model": str,
-        "epochs": int,
-        "data": dict,
-        "teacher": dict,
-        "methods": dict,
-    },
-    RESULT: {"config": dict, "final_step": int, "versions": dict},
-    "inputs.json": {"class_names": list, "images": dict},
-}
-_KINDS = {str: "text", int: "an integer", dict: "an object", list: "a list"}
 
 #: Ends the message of a run that is not resumed since something differs.
 ALLOW_CHANGE = "checkpoint.allow_config_change=True resumes nevertheless"
@@ -49,11 +34,12 @@ def folder(path: str | pathlib.Path) -> pathlib.Path:
     """Expands "~" in the path of a work directory.
 
     Raises:
-      ValueError: if it is a URL, as of a bucket: Python would create a local folder.
+      ValueError: if it is a URL, as of a bucket: Python would create a local folder; or
+        there is no such home.
     """
     if re.match(r"\w{2,}:/", str(path)):
         raise ValueError(f"{path} is a URL: work directories are local folders")
-    return pathlib.Path(path).expanduser()
+    return home.expanded(path)
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -62,38 +48,17 @@ def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def read_config(workdir: pathlib.Path) -> dict[str, Any] | None:
-    """Reads the configuration of a work directory; None if it has none."""
-    return read_json(workdir / CONFIG)
+    """Reads the configuration of a work directory; None if it has none.
+
+    Raises:
+      ValueError: if it is damaged, as in `read_result`.
+    """
+    return json_files.read(workdir / CONFIG, json_files.CONFIG)
 
 
 def read_result(workdir: pathlib.Path) -> dict[str, Any] | None:
     """Reads the result of a finished run; None if it is not finished."""
-    return read_json(workdir / RESULT)
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """Reads a JSON file; None if there is none.
-
-    Raises:
-      ValueError: if it is damaged: no JSON, no object, or without a key that every
-        such file has, or with another type of value there.
-    """
-    if not path.exists():
-        return None
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-    except RecursionError:
-        raise ValueError(f"{path} is damaged: it is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it holds no JSON object")
-    for key, kind in SCHEMA.get(path.name, {}).items():
-        if key in value and not isinstance(value[key], kind):
-            raise ValueError(
-                f"{path} is damaged: {key}={shown(value[key])} is not {_KINDS[kind]}"
-            )
-    return value
+    return json_files.read(workdir / RESULT, json_files.RESULT)
 
 
 def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:

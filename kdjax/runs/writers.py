@@ -15,6 +15,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from kdjax import json_files
 from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.runs import console, multihost
 
@@ -79,15 +80,21 @@ class MetricsFile:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the records of a metrics file, without a truncated last line."""
+    """Reads the records of a metrics file, without a truncated last line.
+
+    Other damaged lines are left out, too, and one line on stderr counts them.
+    """
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines():
+    lines = path.read_bytes().split(b"\n")
+    records, damaged = [], []
+    for number, line in enumerate(lines[:-1], start=1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            records.append(json_files.parse(line, json_files.METRICS))
+        except ValueError as error:
+            damaged.append(f"line {number}: {error}")
+    if damaged:
+        console.warn(f"{path}: left out {len(damaged)} damaged lines; {damaged[0]}")
     return records
 
 

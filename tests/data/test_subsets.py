@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import model_selection
 
+from kdjax import config as config_lib
 from kdjax.data import subsets
-from kdjax.data.split import Split
+from kdjax.data.split import Description, Split
 
 
 def labeled(*counts):
@@ -47,6 +48,21 @@ def test_the_images_are_those_of_scikit_learn_where_no_class_is_missing(
     assert numbers(subsets.stratified(split, fraction, "abc")) == sorted(part)
     train, held_out = subsets.hold_out(split, fraction, "abc")
     assert (numbers(train), numbers(held_out)) == (sorted(rest), sorted(part))
+
+
+def test_the_number_of_training_images_is_known_without_reading_them():
+    split = labeled(40, 80, 20)
+    config = config_lib.default().data
+    description = Description(3, (1, 1, 3), 200, 140, tuple("abc"))
+    assert subsets.num_train(config, description) == 140
+    config.test_fraction, config.train_fraction = 0.2, 0.7
+    config.validation_fraction = 0.3
+    train, _ = subsets.hold_out(split, 0.2, "abc")
+    train, _ = subsets.hold_out(subsets.stratified(train, 0.7, "abc"), 0.3, "abc")
+    assert subsets.num_train(config, description) == train.num_examples == 55
+    config.train_fraction = 0.01
+    with pytest.raises(ValueError, match=r"train_fraction=0\.01 divides 112 images"):
+        subsets.num_train(config, description)
 
 
 @pytest.mark.parametrize(

@@ -42,3 +42,11 @@ def test_no_errors_and_no_teacher():
     text = report.text(one_hot([0, 1], 2), np.array([0, 1]), "ab", "it is gone")
     assert "No image is classified wrongly." in text
     assert text.endswith("The agreement with the teacher is not known: it is gone")
+
+
+def test_names_are_escaped():
+    logits = np.eye(2)[[0, 1, 0]]
+    names = ("a\x1b[31m\nb", "c")
+    text = report.text(logits, np.asarray([0, 1, 1]), names, None)
+    assert "\x1b" not in text
+    assert text.count("a\\x1b[31m\\nb") == 2

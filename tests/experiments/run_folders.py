@@ -39,6 +39,8 @@ def write_run(
         "methods": methods or {},
         "data": {
             "name": data,
+            "mean": [127.5] * 3,
+            "std": [127.5] * 3,
             "train_fraction": 0.2,
             "validation_fraction": validation,
         },

@@ -8,6 +8,7 @@ import pytest
 from experiments import compare
 from kdjax import distill, recipes
 from kdjax.runs import trained, workdirs
+from tests import small_runs
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 HERE = os.path.relpath(ROOT / "configs")
@@ -67,7 +68,7 @@ def test_a_finished_run_or_an_import_is_a_teacher(tmp_path, file):
     message = f"teacher={tmp_path} is neither a finished run nor an import"
     with pytest.raises(ValueError, match=message):
         plan(teacher=tmp_path)
-    workdirs.write_json(tmp_path / file, {})
+    workdirs.write_json(tmp_path / file, small_runs.RESULT)
     given = plan(teacher=tmp_path)
     assert folders(given)[0] == "students/wrn_10_1/seed_0"
     assert given[-1].teacher == tmp_path

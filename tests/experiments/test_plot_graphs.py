@@ -55,7 +55,7 @@ def run(tmp_path_factory):
     workdirs.create(teacher, recipes.alone("wrn_10_1,digits"))
     knowledge = init("wrn_10_1", seed=1)
     save(teacher, 1, {name: {"student": tree} for name, tree in knowledge.items()})
-    workdirs.write_result(teacher, {})
+    workdirs.write_result(teacher, small_runs.RESULT)
     assert train.train_and_evaluate(config, workdir)["final_step"] == STEPS
     return workdir
 

@@ -196,3 +196,17 @@ def test_kept_tables_are_made_of_the_kept_records():
         text = report.markdown(blocks, unfinished, "")
         page = (file.parent / "table.md").read_text(encoding="utf-8")
         assert text.split("- Made by")[0] == page.split("- Made by")[0]
+
+
+def test_names_and_notes_are_escaped(tmp_path, capsys):
+    write_pair(tmp_path / "runs")
+    for number, path in enumerate(sorted((tmp_path / "runs").rglob("config.json"))):
+        (path.parent / "note.txt").write_text(f"\x1b[31mred|{number % 2}\nline")
+    write_run(tmp_path / "runs/digits/a\x1b[31m\nb", 0.1, seed=3, finished=False)
+    status, out, _ = commands.run(report.main, capsys, f"--runs={tmp_path / 'runs'}")
+    assert status == 0
+    page = (tmp_path / "runs/table.md").read_text()
+    for text in (out, page):
+        assert "\x1b" not in text
+        assert "\\x1b[31mred|" in text
+        assert "digits/a\\x1b[31m\\nb (step" in text

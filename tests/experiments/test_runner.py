@@ -1,12 +1,13 @@
-import json
 import types
 
 from experiments import compare, runner, schedule
+from kdjax.runs import workdirs
+from tests import small_runs
 
 
 def finished(cell, seconds):
     cell.workdir.mkdir(parents=True, exist_ok=True)
-    (cell.workdir / "result.json").write_text(json.dumps({"wall_s": seconds}))
+    workdirs.write_result(cell.workdir, small_runs.RESULT | {"wall_s": seconds})
 
 
 class Processes:

@@ -107,6 +107,26 @@ def test_without_a_manifest_reading_finds_the_damage(workdir, capsys):
     assert "step 3 is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["9", "9" * 30])
+@pytest.mark.parametrize("known", [True, False])
+def test_a_copy_under_another_step_is_passed_over_and_blocks_no_save(
+    workdir, name, known, capsys
+):
+    """Orbax saves nothing before the latest step that it finds."""
+    folder = workdir / "checkpoints"
+    shutil.copytree(folder / "3", folder / name)
+    if not known:
+        # A checkpoint that is older than manifests, and than a step in its metadata.
+        (folder / name / "files.json").unlink()
+        (folder / name / "metadata" / "metadata").write_text("{}")
+    with Checkpoints(workdir) as checkpoints:
+        restored, _ = checkpoints.restore(state(0))
+        assert restored["step"] == 3
+        checkpoints.save(4, state(4), {})
+    assert Checkpoints(workdir).latest_step == 4
+    assert "9.damaged" in capsys.readouterr().err
+
+
 def test_if_all_checkpoints_are_damaged_each_is_explained_and_nothing_moved(workdir):
     for step in "123":
         DAMAGES["index empty"](workdir / "checkpoints" / step)

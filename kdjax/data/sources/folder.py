@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from kdjax import home
 from kdjax.data.augment import crop_resize
 from kdjax.data.messages import note, other_size, setting, some
 from kdjax.data.sources import folder_layout
@@ -107,7 +108,7 @@ def open_labeled(
     Raises:
       ValueError: in one line, for folders of other names, or files that cannot be used.
     """
-    root = pathlib.Path(folder).expanduser()
+    root = home.expanded(folder)
     return _good(root, *folder_layout.list_labeled(root, class_names), bad_images)
 
 
@@ -122,7 +123,7 @@ def open_unlabeled(path: str, bad_images: str = "error") -> FolderSource:
       FileNotFoundError: if there is neither.
       ValueError: in one line, for files that cannot be used.
     """
-    root = pathlib.Path(path).expanduser()
+    root = home.expanded(path)
     return _good(root, *folder_layout.list_unlabeled(root), bad_images)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kdjax import home
 from kdjax.data.messages import setting, some
 from kdjax.data.sources.folder_files import FolderSource
 
@@ -135,7 +136,7 @@ def _find_root(data_dir: str) -> pathlib.Path:
             "data.data_dir is not set: data.name='folder' needs the folder that holds"
             " train/ and test/ or val/"
         )
-    return pathlib.Path(data_dir).expanduser()
+    return home.expanded(data_dir)
 
 
 def _train_folder(root: pathlib.Path, test_fraction: float) -> str:

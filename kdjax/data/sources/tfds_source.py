@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from kdjax import home
 from kdjax.data.archives import tiny_imagenet
 from kdjax.data.augment import crop_resize
 from kdjax.data.sources import decode
@@ -177,7 +178,7 @@ def find_builder(name: str, data_dir: str | None) -> tfds.core.DatasetBuilder:
         fails, or if it is prepared in a file format without random access.
     """
     if data_dir is not None:
-        data_dir = os.path.expanduser(data_dir)
+        data_dir = str(home.expanded(data_dir))
     try:
         if name == "tiny_imagenet":  # TFDS does not have it.
             builder = tiny_imagenet.TinyImagenet(data_dir=data_dir)
