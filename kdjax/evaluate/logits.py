@@ -10,6 +10,7 @@ from kdjax import models
 from kdjax import step as step_lib
 from kdjax.data import pipeline
 from kdjax.data.split import LazySplit
+from kdjax.forward import forward
 from kdjax.runs.trained import TrainedModel, check_shapes
 
 
@@ -49,12 +50,14 @@ def compute(
         mesh=Mesh(np.asarray(devices), (step_lib.DEVICES,)),
     )
 
-    def forward(variables, replicated, sharded):
+    def logits_of(variables, replicated, sharded):
         batch = batches.make_batch(replicated, sharded)
         outputs, _ = forward(network, variables, batch.image, train=False)
         return outputs.logits.astype(jnp.float32), batch.label
 
-    step = step_lib.data_parallel(forward, devices, in_axes=(None, None, 0), out_axes=0)
+    step = step_lib.data_parallel(
+        logits_of, devices, in_axes=(None, None, 0), out_axes=0
+    )
     variables = jax.device_put(run.variables, step_lib.replicated(devices))
     found = [jax.device_get(step(variables, *batch)) for batch in batches]
     logits, label = (
