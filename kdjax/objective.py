@@ -15,7 +15,7 @@ import optax
 from kdjax import rngs
 from kdjax.data.augment import mixup
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill import Inputs, Method, Outputs
+from kdjax.distill import Inputs, Method, Outputs, declared
 from kdjax.distill.gradients import SUM
 from kdjax.forward import student_outputs, teacher_outputs
 
@@ -226,9 +226,11 @@ def _losses(
         found, stats[name] = method.loss(
             _variables(learned, step.batch_stats, name),
             step.frozen.precomputed[name],
-            student,
-            step.teacher,
-            _inputs(step, name),
+            declared.outputs(method, name, student),
+            step.teacher and declared.outputs(method, name, step.teacher),
+            declared.inputs(
+                method, name, _inputs(step, name), mixed=step.batch.mixed is not None
+            ),
         )
         loss += _weight(method, step.epoch) * _total(found)
         terms |= _named(name, found)
@@ -260,7 +262,7 @@ def pretraining_objective(
                 found, stats[name] = method.pretrain_loss(
                     _variables(learned, batch_stats, name),
                     rngs.fold_in_name(key, name),
-                    outputs,
+                    declared.outputs(method, name, outputs),
                 )
                 loss += _total(found)
                 terms |= _named(name, found)

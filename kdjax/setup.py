@@ -1,6 +1,7 @@
 """Builds data, networks, methods and the teacher from a config."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -17,7 +18,7 @@ from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import Normalization
 from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import LazySplit, Split
-from kdjax.distill import Method, Outputs, compatibility
+from kdjax.distill import Method, Outputs, compatibility, declared
 from kdjax.evaluate import Evaluator
 from kdjax.runs import console
 from kdjax.teacher import LoadedTeacher
@@ -222,19 +223,28 @@ def precompute(
     """
     if teacher is None:
         return {name: {} for name in methods}
-    view = distill.Teacher(
-        name=config.teacher.model,
-        variables=teacher.variables,
-        outputs=lambda: teacher_lib.outputs_on(
+
+    def outputs(name: str) -> Iterator[Outputs]:
+        for found in teacher_lib.outputs_on(
             teacher,
             data.train if images is None else images,
             config.data,
             batch_size=config.batch_size,
             train=config.teacher.batch_norm == "batch",
-        ),
-        label=lambda: data.train.label,
-    )
-    return {name: method.precompute(view) for name, method in methods.items()}
+        ):
+            yield declared.outputs(methods[name], name, found)
+
+    return {
+        name: method.precompute(
+            distill.Teacher(
+                name=config.teacher.model,
+                variables=teacher.variables,
+                outputs=functools.partial(outputs, name),
+                label=lambda: data.train.label,
+            )
+        )
+        for name, method in methods.items()
+    }
 
 
 def output_shapes(experiment: Experiment) -> tuple[Outputs, Outputs | None]:

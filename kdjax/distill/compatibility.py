@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import models
+from kdjax.distill import declared
 from kdjax.distill.method import Method, Outputs
 from kdjax.forward import classifier_of
 
@@ -53,7 +54,8 @@ def check(
     if teacher_outputs and not teacher_logits:
         teacher_outputs = teacher_outputs._replace(logits=None)
     key = jax.eval_shape(lambda: jax.random.key(0))
-    for method in methods.values():
+    for name, method in methods.items():
+        taught = teacher_outputs and declared.outputs(method, name, teacher_outputs)
         if method.needs_teacher:
             method.check_teacher(teacher)
         if method.needs_classifier:
@@ -61,11 +63,9 @@ def check(
                 method, {teacher: teacher_outputs, student: student_outputs}
             )
         if method.pretrains:
-            jax.eval_shape(
-                lambda key, m=method: m.pretrain_init(key, teacher_outputs), key
-            )
+            jax.eval_shape(lambda key, m=method, t=taught: m.pretrain_init(key, t), key)
         jax.eval_shape(
-            lambda key, m=method: m.init(key, student_outputs, teacher_outputs), key
+            lambda key, m=method, t=taught: m.init(key, student_outputs, t), key
         )
 
 

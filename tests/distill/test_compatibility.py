@@ -192,8 +192,9 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
 
     # GPUs and TPUs have every operation of it.
     traced.lower(lowering_platforms=("cuda", "tpu"))
-    own, _, _, gradients = traced.lower().compile()(*given)
+    own, _, _, (summed, by_rule) = traced.lower().compile()(*given)
     assert all(np.all(np.isfinite(value)) for value in own.values())
+    gradients = summed, *by_rule.values()
     for leaf in jax.tree.leaves(gradients):
         assert np.all(np.isfinite(leaf))
     # What is clipped to the gradient of the task is added to the rest after it.
