@@ -7,6 +7,8 @@ from typing import Any
 
 from scipy import stats
 
+from kdjax.command_line import escaped
+
 from . import charts, pairs, published, summary
 
 _STYLE = """
@@ -66,9 +68,8 @@ def page(blocks: Sequence[pairs.Block], unfinished: Iterable[str], command: str)
 
 
 def _text(value: object) -> str:
-    """Escapes a text for HTML; control characters are shown as in a Python string."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
-    return html.escape(shown)
+    """Escapes a text for HTML, and characters that are not printable."""
+    return html.escape(escaped(str(value)))
 
 
 def _block(block: pairs.Block) -> list[str]:

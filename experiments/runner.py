@@ -31,6 +31,7 @@ class Cell:
       workdir: folder of the run.
       seed: of the run.
       teacher: work directory of the teacher, or None.
+      overrides: flags of this run.
     """
 
     name: str
@@ -38,9 +39,14 @@ class Cell:
     workdir: pathlib.Path
     seed: int
     teacher: pathlib.Path | None = None
+    overrides: tuple[str, ...] = ()
 
     def command(self, overrides: Sequence[str]) -> list[str]:
-        """Returns the command of the run as a shell would split it."""
+        """Returns the command of the run as a shell would split it.
+
+        Args:
+          overrides: flags of all runs, before its own.
+        """
         teacher = (
             [f"--config.teacher.checkpoint={self.teacher}"] if self.teacher else []
         )
@@ -51,6 +57,7 @@ class Cell:
             f"--config.seed={self.seed}",
             *teacher,
             *overrides,
+            *self.overrides,
         ]
 
     @property

@@ -12,8 +12,9 @@ import json
 import math
 import pathlib
 import re
-import sys
 from collections.abc import Iterable, Iterator
+
+from kdjax import command_line
 
 from . import compiled, report, summary
 
@@ -151,4 +152,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

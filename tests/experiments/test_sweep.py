@@ -1,0 +1,104 @@
+import json
+import pathlib
+import types
+
+import pytest
+
+from experiments import compare, runner, sweep
+
+from .run_folders import RKD, write_run
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Stands in for the processes: a run's accuracy is its weight / 10."""
+    commands = []
+
+    def start(command, env):
+        del env
+        commands.append(command)
+        flags = dict(part[2:].partition("=")[::2] for part in command if "=" in part)
+        weight = float(flags.get("config.methods.rkd.weight", 1))
+        write_run(
+            pathlib.Path(flags["workdir"]),
+            weight / 10,
+            seed=int(flags["config.seed"]),
+            methods=RKD,
+            teacher="wrn_16_2",
+            epochs=int(flags.get("config.epochs", 3)),
+            validation=float(flags.get("config.data.validation_fraction", 0)),
+        )
+        return types.SimpleNamespace(wait=lambda: 0, poll=lambda: 0)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    monkeypatch.setattr(compare, "check", lambda *_: None)
+    return commands
+
+
+def flags(out, *more):
+    return [
+        "--config=configs/distill.py:rkd,wrn_16_2-wrn_10_1,digits",
+        "--over=methods.rkd.weight=uniform:1:9",
+        f"--out={out}",
+        *more,
+    ]
+
+
+def test_the_best_on_validation_images_is_trained_on_all(tmp_path, started, capsys):
+    assert sweep.main(flags(tmp_path, "--trials=5", "--search=grid")) == 0
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    best = content["trials"][0]
+    assert best["values"] == {"methods.rkd.weight": "9"}
+    # Of the validation part, where runs are a tenth lower.
+    assert best["validation_accuracy"] == pytest.approx(81)
+    assert [t["values"]["methods.rkd.weight"] for t in content["trials"]] == [
+        *("9", "7", "5", "3", "1")
+    ]
+    assert content["test_accuracy"] == {
+        "best": pytest.approx([90] * 3),
+        "own": pytest.approx([10] * 3),
+    }
+    fraction = "--config.data.validation_fraction=0.2"
+    held_out = [fraction in command for command in started]
+    assert held_out == [True] * 5 + [False] * 6
+    printed = capsys.readouterr().out
+    assert "90.00 ± 0.00" in printed
+    assert "5 trials of 1 seed, grid" in printed
+    assert (tmp_path / "sweep.png").stat().st_size > 0
+    # The same command again has nothing to do.
+    assert sweep.main(flags(tmp_path, "--trials=5", "--search=grid")) == 0
+    assert len(started) == 11
+
+
+def test_halving_gives_the_best_more_epochs(tmp_path, started):
+    arguments = flags(tmp_path, "--trials=9", "--search=halving", "--epochs=9")
+    assert sweep.main(arguments) == 0
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    assert [t["epochs"] for t in content["trials"]] == [9] + [3] * 3 + [1] * 9
+    by_weight = sorted(
+        content["trials"][4:], key=lambda t: -float(t["values"]["methods.rkd.weight"])
+    )
+    assert {t["trial"] for t in content["trials"][1:4]} == {
+        t["trial"] for t in by_weight[:3]
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--trials=2", "--search=halving"], "--search=halving needs --epochs"),
+        (
+            ["--trials=2", "--over=methods.rkd.weight=log:1:2"],
+            "--over names methods.rkd.weight twice",
+        ),
+        (
+            ["--trials=2", "--validation_fraction=1"],
+            "--validation_fraction=1.0 is not between 0 and 1",
+        ),
+        (["--trials=1", "--search=grid"], "the smallest grid has 2 trials"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_is_refused(tmp_path, capsys, more, message):
+    assert sweep.main(flags(tmp_path, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
