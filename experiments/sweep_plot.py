@@ -39,6 +39,7 @@ def draw(records: Sequence[dict[str, Any]], file: pathlib.Path) -> None:
                 markersize=14 if best else 6,
                 alpha=1.0 if record["rung"] == last else 0.35,
                 markeredgewidth=0,
+                zorder=3 if best else 2,
             )
         axis.set_xlabel(field)
         axis.grid(color="#E6E6E6", linewidth=0.8)
