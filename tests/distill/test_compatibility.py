@@ -169,7 +169,7 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
             jnp.zeros((), jnp.int32),
         )
         own = {k: v for k, v in found.values.items() if k.startswith(f"{name}/")}
-        gradients = [found.summed, *found.by_rule.values()]
+        gradients = found.summed, found.by_rule
         stats = {k: v for k, v in found.batch_stats.items() if k != "student"}
         return own, stats, found.values, gradients
 

@@ -6,6 +6,7 @@ prints the table of field, value and answer. The values come from the field tabl
 new field is covered the day it is added.
 """
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -17,15 +18,13 @@ from ml_collections import config_flags
 
 from kdjax import config as config_lib
 from kdjax import distill, recipes
+from kdjax.distill.logit_method import LogitMethod
 from kdjax.field import Field
 from kdjax.fields import FIELDS
 from kdjax.runs import messages
 
 #: What a refusal starts with that is none.
 TRACEBACK = "TRACEBACK "
-
-#: Hyperparameters of every method.
-_INHERITED = ("weight", "warm_up", "gradient_combination")
 
 _NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "0.5", "1", "2", str(2**63))
 _NUMBERS += ("1" + "0" * 400, "True")
@@ -80,13 +79,14 @@ def values(name: str, entry: Field) -> tuple[str, ...]:
 def hyperparameters() -> dict[str, Field]:
     """Returns the hyperparameters of every method as fields, by dotted name.
 
-    Those that all methods inherit are there once.
+    Those that methods inherit from `Method` or `LogitMethod` are there once.
     """
+    inherited = {field.name for field in dataclasses.fields(LogitMethod)}
     return {
         f"methods.{method}.{name}": Field(default=default, doc="")
         for method in distill.METHODS
         for name, default in distill.hyperparameters(method).items()
-        if method == "kd" or name not in _INHERITED
+        if method == "kd" or name not in inherited
     }
 
 
