@@ -350,7 +350,8 @@ def unbroken_phases(tmp_path_factory, teacher):
 
 def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
-    plan = phases_lib.plan(train.build_experiment(config))
+    experiment = train.build_experiment(config)
+    plan = phases_lib.plan(experiment)
     orders = {tuple(np.asarray(p.pipeline.plan.order(0)).tolist()) for p in plan}
     assert len(orders) == len(plan) == 3
     # And counts its own steps.
@@ -365,6 +366,17 @@ def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     for phase in plan:
         phases_lib.build_step(phase)
     assert counted == [(3, 6)] * 3
+    # And computes its batches in parts.
+    parts = []
+    monkeypatch.setattr(
+        phases_lib.accumulate, "in_parts", lambda _, number: parts.append(number)
+    )
+    experiment.config.accumulate = 2
+    phases_lib.plan(experiment)
+    assert parts == [2] * 3
+    experiment.config.accumulate = 3
+    with pytest.raises(ValueError, match="not divisible by accumulate=3 on 4 devices"):
+        phases_lib.plan(experiment)
 
 
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):
