@@ -295,6 +295,13 @@ FIELDS: dict[str, Field] = {
         doc="Parts in which each device computes its share of a batch, one after the"
         " other, in less memory; their gradients are averaged.",
     ),
+    "ema_decay": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Decay of a moving average of the network's weights and running statistics,"
+        " which is evaluated, loaded and exported in its place; 0 for none.",
+    ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),
     **_TRAINING_OPTIMIZER,
