@@ -133,6 +133,12 @@ FIELDS: dict[str, Field] = {
     "task_weight": Field(
         default=1.0, least=0, doc="Weight of the cross-entropy in the loss."
     ),
+    "label_smoothing": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Part of the cross-entropy's target that all classes share.",
+    ),
     "teacher.model": Field(default="", doc="Network of the teacher."),
     "teacher.checkpoint": Field(
         default="",

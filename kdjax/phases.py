@@ -181,6 +181,7 @@ def _student_objective(
         methods,
         teacher_train=experiment.config.teacher.batch_norm == "batch",
         task_weight=task_weight,
+        label_smoothing=experiment.config.label_smoothing,
     )
 
 

@@ -391,9 +391,15 @@ def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     monkeypatch.setattr(
         phases_lib.accumulate, "in_parts", lambda _, number: parts.append(number)
     )
-    experiment.config.accumulate = 2
+    smoothing = []
+    monkeypatch.setattr(
+        phases_lib.objective,
+        "student_objective",
+        lambda *_, label_smoothing, **__: smoothing.append(label_smoothing),
+    )
+    experiment.config.accumulate, experiment.config.label_smoothing = 2, 0.1
     phases_lib.plan(experiment)
-    assert parts == [2] * 3
+    assert (parts, smoothing) == ([2] * 3, [0.1] * 2)
     experiment.config.accumulate = 3
     with pytest.raises(ValueError, match="not divisible by accumulate=3 on 4 devices"):
         phases_lib.plan(experiment)
