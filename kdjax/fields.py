@@ -133,6 +133,12 @@ FIELDS: dict[str, Field] = {
     "task_weight": Field(
         default=1.0, least=0, doc="Weight of the cross-entropy in the loss."
     ),
+    "label_smoothing": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Part of the cross-entropy's target that all classes share.",
+    ),
     "teacher.model": Field(default="", doc="Network of the teacher."),
     "teacher.checkpoint": Field(
         default="",
@@ -294,6 +300,13 @@ FIELDS: dict[str, Field] = {
         most=2**16,
         doc="Parts in which each device computes its share of a batch, one after the"
         " other, in less memory; their gradients are averaged.",
+    ),
+    "ema_decay": Field(
+        default=0.0,
+        least=0,
+        below=1,
+        doc="Decay of a moving average of the network's weights and running statistics,"
+        " which is evaluated, loaded and exported in its place; 0 for none.",
     ),
     "epochs": Field(default=200, least=1, doc="Of the training proper."),
     **_optimizer("optimizer", (0.5, 0.75)),

@@ -20,7 +20,7 @@ from kdjax.runs import workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.runs.log import RunLog
 from kdjax.setup import Experiment
-from kdjax.train_state import TrainState, student_variables
+from kdjax.train_state import TrainState, evaluated_variables
 
 
 class PhaseRun:
@@ -173,7 +173,7 @@ class PhaseRun:
 
     def _evaluate(self, evaluate: Evaluator, step: int, *, at_end: bool) -> float:
         """Evaluates and logs; returns the accuracy that ranks checkpoints."""
-        variables = student_variables(self.state)
+        variables = evaluated_variables(self.state)
         metrics = evaluate(variables).metrics
         self._log.evaluated(self._experiment.data.eval_name, step, metrics)
         if at_end and self._experiment.data.eval_name != "test":

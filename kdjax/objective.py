@@ -10,10 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
-from kdjax import rngs
-from kdjax.data.augment import mixup
+from kdjax import rngs, task
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs, declared
 from kdjax.distill.gradients import SUM
@@ -89,6 +87,7 @@ def student_objective(
     *,
     teacher_train: bool,
     task_weight: float = 1.0,
+    label_smoothing: float = 0.0,
 ) -> Objective:
     """Builds the student's objective: cross-entropy and the methods' terms.
 
@@ -106,54 +105,66 @@ def student_objective(
       teacher_train: the teacher's batch norms use the statistics of the batch.
       task_weight: weight of the cross-entropy. With 0 there is no task gradient to
         meet, and all gradients are added up.
+      label_smoothing: of the cross-entropy, see `task.cross_entropy`.
     """
     by_rule = _by_rule(methods, task_weight)
     adds = by_rule.pop(SUM, {})
+    answer = functools.partial(_answer, student, teacher, methods, teacher_train)
+
+    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
+        outputs, pull_back, student_stats, taught = answer(
+            params["student"], batch_stats["student"], frozen.teacher, batch
+        )
+        step = _Step(
+            *(batch_stats, frozen, taught, batch, key, epoch, progress),
+            label_smoothing,
+        )
+        gradients = functools.partial(
+            _gradients, outputs, pull_back, params["methods"], step=step
+        )
+        summed, loss, terms, stats = gradients(adds, task_weight=task_weight)
+        others = {}
+        for rule, group in by_rule.items():
+            others[rule], more, more_terms, more_stats = gradients(group)
+            loss, terms, stats = loss + more, terms | more_terms, stats | more_stats
+        stats = {"student": student_stats, **_updated(batch_stats, stats)}
+        terms = {"accuracy": task.accuracy(outputs.logits, batch), **terms}
+        return Gradients(summed, others, loss, stats, terms)
+
+    return objective
+
+
+def _answer(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    methods: Mapping[str, Method],
+    teacher_train: bool,
+    params: Any,
+    batch_stats: Any,
+    teacher_variables: Any,
+    batch: Batch,
+) -> tuple[Outputs, Callable, Any, Outputs | None]:
+    """Applies both networks, with what methods need of them.
+
+    Returns:
+      The student's outputs; the function from their gradient to that of its parameters;
+      its new running statistics; and the teacher's outputs, None without a teacher.
+    """
     input_gradient, classifier = (
         any(getattr(method, need) for method in methods.values())
         for need in ("needs_input_gradient", "needs_classifier")
     )
-
-    def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
-        asked = {
-            "label": batch.label if input_gradient else None,
-            "classifier": classifier,
-        }
-        outputs, pull_back, student_stats = jax.vjp(
-            functools.partial(
-                student_outputs,
-                student,
-                batch_stats["student"],
-                batch.image,
-                **asked,
-            ),
-            params["student"],
-            has_aux=True,
-        )
-        taught = None
-        if teacher is not None and methods:
-            taught = teacher_outputs(
-                teacher, frozen.teacher, batch.image, train=teacher_train, **asked
-            )
-        step = _Step(batch_stats, frozen, taught, batch, key, epoch, progress)
-        gradients = functools.partial(
-            _gradients, outputs, pull_back, params["methods"], step=step
-        )
-        summed, loss, terms, method_stats = gradients(adds, task_weight=task_weight)
-        others = {}
-        for rule, group in by_rule.items():
-            others[rule], more, more_terms, more_stats = gradients(group)
-            loss, terms = loss + more, terms | more_terms
-            method_stats |= more_stats
-        return Gradients(
-            summed,
-            others,
-            loss,
-            {"student": student_stats, **_updated(batch_stats, method_stats)},
-            {"accuracy": _accuracy(outputs.logits, batch), **terms},
-        )
-
-    return objective
+    asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
+    apply = functools.partial(
+        student_outputs, student, batch_stats, batch.image, **asked
+    )
+    outputs, pull_back, stats = jax.vjp(apply, params, has_aux=True)
+    if teacher is None or not methods:
+        return outputs, pull_back, stats, None
+    taught = teacher_outputs(
+        teacher, teacher_variables, batch.image, train=teacher_train, **asked
+    )
+    return outputs, pull_back, stats, taught
 
 
 def _by_rule(
@@ -177,6 +188,7 @@ class _Step(NamedTuple):
     key: jax.Array
     epoch: jax.Array
     progress: jax.Array | float
+    label_smoothing: float
 
 
 def _gradients(
@@ -220,7 +232,9 @@ def _losses(
     """
     loss, terms, stats = jnp.zeros((), student.logits.dtype), {}, {}
     if task_weight is not None:
-        terms["cross_entropy"] = _cross_entropy(student.logits, step.batch)
+        terms["cross_entropy"] = task.cross_entropy(
+            student.logits, step.batch, label_smoothing=step.label_smoothing
+        )
         loss += task_weight * jnp.mean(terms["cross_entropy"])
     for name, method in methods.items():
         found, stats[name] = method.loss(
@@ -275,20 +289,6 @@ def pretraining_objective(
         return Gradients({"methods": gradient}, {}, loss, stats, terms)
 
     return objective
-
-
-def _cross_entropy(logits: jax.Array, batch: Batch) -> jax.Array:
-    """Returns the cross-entropy of each example, [B], a mixture for mixed images."""
-    of_label = functools.partial(
-        optax.softmax_cross_entropy_with_integer_labels, logits
-    )
-    return mixup.mixed_loss(of_label, batch.label, batch.mixed)
-
-
-def _accuracy(logits: jax.Array, batch: Batch) -> jax.Array:
-    """Returns whether each example is classified right, [B], mixed likewise."""
-    is_predicted = functools.partial(jnp.equal, jnp.argmax(logits, -1))
-    return mixup.mixed_loss(is_predicted, batch.label, batch.mixed)
 
 
 def _inputs(step: _Step, name: str) -> Inputs:

@@ -16,6 +16,7 @@ import optax
 
 from kdjax import (
     accumulate,
+    average,
     dispatch,
     initial_weights,
     objective,
@@ -62,6 +63,7 @@ class Phase(NamedTuple):
       pipeline: batches of the training split, in an order of this phase.
       epochs: length of the phase.
       seed: of the run.
+      ema_decay: of the student's moving average; 0 for none.
       steps_per_dispatch: see `dispatch.steps_per_dispatch`.
       skip_params_without_gradient: see `step.make_train_step`.
     """
@@ -74,6 +76,7 @@ class Phase(NamedTuple):
     pipeline: TrainBatches
     epochs: int
     seed: int
+    ema_decay: float = 0.0
     steps_per_dispatch: int = 1
     skip_params_without_gradient: bool = False
 
@@ -124,6 +127,7 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
                 experiment, task_methods, task_weight=config.task_weight
             ),
             init=init_student,
+            ema_decay=config.ema_decay,
             apart=config.task_weight > 0
             and any(map(gradients.kept_apart, task_methods.values())),
         )
@@ -177,6 +181,7 @@ def _student_objective(
         methods,
         teacher_train=experiment.config.teacher.batch_norm == "batch",
         task_weight=task_weight,
+        label_smoothing=experiment.config.label_smoothing,
     )
 
 
@@ -195,7 +200,9 @@ def initial_state(
       recompile.
     """
     start = phase.init(previous)
-    state = train_state.create(start.student, start.learned, phase.optimizer)
+    state = train_state.create(
+        start.student, start.learned, phase.optimizer, average=phase.ema_decay > 0
+    )
     return jax.device_put((state, start.frozen), step_lib.replicated(jax.devices()))
 
 
@@ -228,6 +235,8 @@ def build_step(
         skip_params_without_gradient=phase.skip_params_without_gradient,
         axis_name=step_lib.DEVICES,
     )
+    if phase.ema_decay:
+        train_step = average.follow(train_step, phase.ema_decay)
 
     def make_batch_and_step(state, frozen, replicated, sharded):
         batch = phase.pipeline.make_batch(replicated, sharded, state.step)

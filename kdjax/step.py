@@ -57,12 +57,10 @@ def make_train_step(
         return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
     def train_step(state: TrainState, frozen: Frozen, batch: Batch):
-        key = rngs.key(seed, stream, state.step)
         epoch = state.step // steps_per_epoch
         progress = state.step.astype(jnp.float32) / total_steps
-        found = objective(
-            state.params, state.batch_stats, frozen, batch, key, epoch, progress
-        )
+        when = rngs.key(seed, stream, state.step), epoch, progress
+        found = objective(state.params, state.batch_stats, frozen, batch, *when)
         metrics = {name: jnp.mean(value) for name, value in found.values.items()}
         metrics["loss"] = found.loss
         # States of methods are the same on all devices, and no averages.
@@ -73,22 +71,15 @@ def make_train_step(
         )
         gradient, apart = gradients.combine(gradient, by_rule, epoch=epoch)
         metrics["gradient_norm"] = optax.tree.norm(_whole(gradient, apart))
-        params = state.params
+        visible = state.params
         if skip_params_without_gradient:
-            params = _zero_without_gradient(params, gradient)
+            visible = _zero_without_gradient(visible, gradient)
         updates, opt_state = optimizer.update(
-            gradient,
-            state.opt_state,
-            params,
-            **({} if apart is None else {"distillation": apart}),
+            gradient, state.opt_state, visible, **_kept_apart(apart)
         )
-        state = state.replace(
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            batch_stats=running | states,
-            opt_state=opt_state,
-        )
-        return state, metrics
+        params = optax.apply_updates(state.params, updates)
+        step, stats = state.step + 1, running | states
+        return TrainState(step, params, stats, opt_state), metrics
 
     return train_step
 
@@ -106,6 +97,11 @@ def _whole(gradient: Any, apart: Any | None) -> Any:
     if apart is None:
         return gradient
     return gradient | {"student": optax.tree.add(gradient["student"], apart)}
+
+
+def _kept_apart(apart: Any | None) -> dict[str, Any]:
+    """Returns the argument that only an optimizer with two momenta takes."""
+    return {} if apart is None else {"distillation": apart}
 
 
 def data_parallel(

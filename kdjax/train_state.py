@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+#: Where `batch_stats` has the moving average.
+AVERAGE = "average"
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -19,8 +22,9 @@ class TrainState:
       step: updates made so far, int32.
       params: `student`, and under `methods` what each method learns, float32; without
         `student` while the methods pretrain on the teacher alone.
-      batch_stats: running statistics in the same layout, and under `method_state` what
-        some methods keep between steps, which is the same on all devices.
+      batch_stats: running statistics in the same layout; under `method_state` what some
+        methods keep between steps, which is the same on all devices; and under
+        `average` the moving average of the student's variables, if there is one.
       opt_state: the optimizer's state.
     """
 
@@ -34,6 +38,8 @@ def create(
     student: Mapping[str, Any] | None,
     learned: Mapping[str, Mapping[str, Any]],
     optimizer: optax.GradientTransformation,
+    *,
+    average: bool = False,
 ) -> TrainState:
     """Returns the state before the first step.
 
@@ -41,6 +47,7 @@ def create(
       student: variables of the student; None if it does not take part.
       learned: variables of each method; a missing collection is an empty one.
       optimizer: of all parameters.
+      average: whether there is a moving average of the student, which starts from it.
     """
     params, batch_stats = (
         {"methods": {name: v.get(collection, {}) for name, v in learned.items()}}
@@ -50,6 +57,10 @@ def create(
     states = {n: v["method_state"] for n, v in learned.items() if "method_state" in v}
     if states:
         batch_stats["method_state"] = states
+    if average:
+        own = {"params": params["student"], "batch_stats": batch_stats["student"]}
+        # Not the same arrays, whose memory a step reuses.
+        batch_stats[AVERAGE] = jax.tree.map(jnp.copy, own)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -64,3 +75,8 @@ def student_variables(state: TrainState) -> dict[str, Any]:
         "params": state.params["student"],
         "batch_stats": state.batch_stats["student"],
     }
+
+
+def evaluated_variables(state: TrainState) -> dict[str, Any]:
+    """Returns the moving average if there is one, else the student."""
+    return state.batch_stats.get(AVERAGE) or student_variables(state)

@@ -13,7 +13,7 @@ from kdjax import phases as phases_lib
 from kdjax import recipes, train
 from kdjax.data.sources import digits
 from kdjax.evaluate import Evaluator
-from kdjax.runs import signals, workdirs
+from kdjax.runs import signals, trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.train_state import TrainState
 
@@ -231,7 +231,7 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
 def validated(teacher):
     """Returns a run of 4 steps in 2 epochs: 72 images, 24 to validate on.
 
-    Its optimizer has two momenta, and sees the batches in parts.
+    Its optimizer has two momenta, and a moving average of the student is evaluated.
     """
     return tiny(
         {"kd": {"gradient_combination": "dot"}},
@@ -239,7 +239,7 @@ def validated(teacher):
             "teacher.checkpoint": str(teacher),
             "data.validation_fraction": 0.25,
             "batch_size": 36,
-            "accumulate": 3,
+            "ema_decay": 0.9,
             "evaluate_every_epochs": 1,
         },
     )
@@ -247,11 +247,15 @@ def validated(teacher):
 
 @contextlib.contextmanager
 def evaluations():
-    """Lists how many images each evaluation within it looked at."""
+    """Lists how many images each evaluation within it looked at.
+
+    `Evaluator.seen` are the variables that the last one evaluated.
+    """
     found, evaluate = [], Evaluator.__call__
 
     def listed(evaluator, variables):
         found.append(evaluator._split.num_examples)
+        Evaluator.seen = jax.device_get(variables)
         return evaluate(evaluator, variables)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -265,6 +269,8 @@ def unbroken_validated(tmp_path_factory, teacher):
     workdir = tmp_path_factory.mktemp("validated")
     with evaluations() as found:
         train.train_and_evaluate(validated(teacher), workdir)
+    state = final_state(workdir)
+    assert_bitwise_equal(Evaluator.seen, state["batch_stats"]["average"])
     return workdir, found
 
 
@@ -333,6 +339,20 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
         assert result[name] == unbroken[name], name
 
 
+def test_the_moving_average_is_loaded_in_place_of_the_student(unbroken_validated):
+    workdir, _ = unbroken_validated
+    state = final_state(workdir)
+    loaded = trained.load(workdir).variables
+    assert_bitwise_equal(loaded, state["batch_stats"]["average"])
+    for collection in ("params", "batch_stats"):
+        for own, averaged in zip(
+            jax.tree.leaves(state[collection]["student"]),
+            jax.tree.leaves(loaded[collection]),
+            strict=True,
+        ):
+            assert not np.array_equal(own, averaged)
+
+
 #: Of the routes and gradients those that compile fastest.
 MHGD = {"mhgd": {"heads": 2, "algorithm": "gram", "gradient": "projection"}}
 #: Two epochs of three full batches in every phase.
@@ -350,7 +370,8 @@ def unbroken_phases(tmp_path_factory, teacher):
 
 def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     config = tiny(MHGD, **{"teacher.checkpoint": str(teacher), **PHASES})
-    plan = phases_lib.plan(train.build_experiment(config))
+    experiment = train.build_experiment(config)
+    plan = phases_lib.plan(experiment)
     orders = {tuple(np.asarray(p.pipeline.plan.order(0)).tolist()) for p in plan}
     assert len(orders) == len(plan) == 3
     # And counts its own steps.
@@ -365,6 +386,23 @@ def test_every_phase_shuffles_in_an_order_of_its_own(teacher, monkeypatch):
     for phase in plan:
         phases_lib.build_step(phase)
     assert counted == [(3, 6)] * 3
+    # And computes its batches in parts.
+    parts = []
+    monkeypatch.setattr(
+        phases_lib.accumulate, "in_parts", lambda _, number: parts.append(number)
+    )
+    smoothing = []
+    monkeypatch.setattr(
+        phases_lib.objective,
+        "student_objective",
+        lambda *_, label_smoothing, **__: smoothing.append(label_smoothing),
+    )
+    experiment.config.accumulate, experiment.config.label_smoothing = 2, 0.1
+    phases_lib.plan(experiment)
+    assert (parts, smoothing) == ([2] * 3, [0.1] * 2)
+    experiment.config.accumulate = 3
+    with pytest.raises(ValueError, match="not divisible by accumulate=3 on 4 devices"):
+        phases_lib.plan(experiment)
 
 
 def test_every_phase_has_its_own_metrics_and_checkpoints(unbroken_phases):

@@ -15,6 +15,7 @@ from kdjax import distill
 from kdjax.runs import checkpoint, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.runs.inventory import LAST, Inventory
+from kdjax.train_state import AVERAGE
 
 #: File in the work directory of an imported network that says where it came from.
 SOURCE = "source.json"
@@ -29,7 +30,8 @@ class TrainedModel(NamedTuple):
     Attributes:
       config: of the run, as in `config.json`.
       step: of its checkpoint, 0 of an imported network.
-      variables: collections `params` and `batch_stats`, NumPy arrays on the host.
+      variables: collections `params` and `batch_stats`, NumPy arrays on the host; of
+        the moving average if the run has one.
     """
 
     config: dict[str, Any]
@@ -77,11 +79,11 @@ def load(
         raise ValueError(f"{where}: {error}") from None
     if not saved:
         raise ValueError(f"{where} holds no checkpoint yet: train the network first")
-    variables = {
-        collection: jax.device_get(saved[collection]["student"])
+    variables = saved["batch_stats"].get(AVERAGE) or {
+        collection: saved[collection]["student"]
         for collection in ("params", "batch_stats")
     }
-    return TrainedModel(config, int(saved.get("step", 0)), variables)
+    return TrainedModel(config, int(saved.get("step", 0)), jax.device_get(variables))
 
 
 def check_present(config: ml_collections.ConfigDict) -> None:
