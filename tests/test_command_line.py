@@ -1,5 +1,6 @@
 """Commands whose output is closed, full, or holds what a terminal would act on."""
 
+import os
 import subprocess
 import sys
 
@@ -19,13 +20,14 @@ command_line.run(main)
 """
 
 
-def run(redirected, status=0, **environment):
+def run(redirected, status=0, before="", **environment):
     """Runs the program in a shell that redirects its streams."""
-    program = PROGRAM.format(status=status)
+    program = before + PROGRAM.format(status=status)
     return subprocess.run(
         ["bash", "-c", f'"$0" -c "$1" {redirected}', sys.executable, program],
         capture_output=True,
-        env=environment or None,
+        # Where Python does not buffer, nothing is left to be written at the end.
+        env={**os.environ, "PYTHONUNBUFFERED": "", **environment},
     )
 
 
@@ -36,7 +38,7 @@ def test_what_a_terminal_would_act_on_is_escaped():
 
 
 def test_letters_that_the_encoding_lacks_are_escaped():
-    done = run("", PYTHONIOENCODING="ascii", PYTHONPATH=":".join(sys.path))
+    done = run("", PYTHONIOENCODING="ascii")
     assert done.stdout == b"one\ntwo \\x1b[31m    tab \\xe9 \\udcff\n"
 
 
@@ -47,7 +49,10 @@ def test_closed_streams_change_nothing(closed):
 
 
 def test_a_reader_that_has_seen_enough_changes_nothing():
-    done = run("| true; exit ${PIPESTATUS[0]}")
+    """Python itself would fail to write the rest at its end, with status 120."""
+    done = run(
+        "| sleep 0; exit ${PIPESTATUS[0]}", before="import time; time.sleep(0.3)"
+    )
     assert (done.returncode, done.stderr) == (0, b"")
 
 

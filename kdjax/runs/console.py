@@ -37,6 +37,15 @@ def warn(text: str) -> None:
 
 
 @contextlib.contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Adds a path to the error of a failed write, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
 def progress(text: str) -> Iterator[None]:
     """Shows what the command is doing, and for how many seconds, until it is done.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import filelock
 
 from kdjax import json_files
+from kdjax.runs import console
 
 #: The locked file. It and the next are removed when a run ends normally.
 NAME = "run.lock"
@@ -38,7 +39,8 @@ def acquire(workdir: pathlib.Path) -> Iterator[None]:
     holder = {"pid": os.getpid(), "host": socket.gethostname()}
     with _locked(workdir):
         try:
-            (workdir / HOLDER).write_text(json.dumps(holder))
+            with console.naming(workdir / HOLDER):
+                (workdir / HOLDER).write_text(json.dumps(holder))
             yield
         finally:
             (workdir / HOLDER).unlink(missing_ok=True)

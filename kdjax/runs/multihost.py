@@ -5,6 +5,8 @@ state; the first process writes the files.
 """
 
 import itertools
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,11 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kdjax.runs import console
+
+#: Seconds in which all processes must have started.
+_START_S = 300
 
 #: Seconds without a heartbeat after which a process counts as dead.
 _HEARTBEAT_S = 30
@@ -25,10 +32,59 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         two, from the environment of a cluster that `jax.distributed` supports.
       processes: number of processes.
       process: index of this one, from 0.
+
+    Raises:
+      ValueError: if the arguments fit no such group, or nobody answers at the address,
+        for which JAX would end the process.
     """
+    if coordinator is not None:
+        _check(coordinator, processes, process)
+        if process:
+            with console.progress(f"kdjax: waiting for process 0 at {coordinator}"):
+                _wait_for(coordinator)
     jax.distributed.initialize(
-        coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT_S
+        coordinator,
+        processes,
+        process,
+        initialization_timeout=_START_S,
+        heartbeat_timeout_seconds=_HEARTBEAT_S,
     )
+
+
+def _check(coordinator: str, processes: int | None, process: int | None) -> None:
+    """Rejects an address, a number or an index that cannot be."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and int(port) < 2**16):
+        raise ValueError(f"--coordinator={coordinator!r} is not of the form HOST:PORT")
+    if processes is None or process is None:
+        raise ValueError("--coordinator needs --processes and --process, too")
+    if not 0 <= process < processes:
+        raise ValueError(
+            f"--process={process} is no index among --processes={processes}, from 0"
+        )
+
+
+def _wait_for(coordinator: str, seconds: float = _START_S) -> None:
+    """Waits until somebody listens at an address.
+
+    Raises:
+      ValueError: if the host is not known, or nobody does in time.
+    """
+    host, _, port = coordinator.rpartition(":")
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except socket.gaierror as error:
+            reason = error.strerror
+            break
+        except OSError as error:
+            reason = f"{error.strerror or error} for {seconds:g} s"
+        if time.monotonic() > end:
+            break
+        time.sleep(min(1.0, seconds))
+    raise ValueError(f"--coordinator={coordinator}: no process 0 there: {reason}")
 
 
 def is_multihost() -> bool:

@@ -179,7 +179,7 @@ def write_result(workdir: pathlib.Path, result: dict[str, Any]) -> None:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file atomically."""
     temporary = path.with_suffix(_PARTIAL)
-    with temporary.open("w") as file:
+    with console.naming(path), temporary.open("w") as file:
         file.write(json.dumps(value, indent=2) + "\n")
         file.flush()
         # Otherwise a power failure could leave the name without the content.

@@ -1,13 +1,12 @@
 """Writers of a run's metrics: a JSON-lines file, TensorBoard, the terminal."""
 
-import contextlib
 import json
 import math
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import tqdm
@@ -33,15 +32,6 @@ _SHORTEST_BAR = 8
 _REDRAW_S = 0.1
 
 
-@contextlib.contextmanager
-def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Adds a path to the error of a failed write, as on a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
 class MetricsFile:
     """`metrics.jsonl`: one JSON object per line, in the order of the steps.
 
@@ -61,7 +51,7 @@ class MetricsFile:
         kept = [record for record in kept if record["step"] <= resume_step]
         # Replaced atomically, so that a kill in between loses no line.
         temporary = path.with_suffix(".tmp")
-        with _naming(path):
+        with console.naming(path):
             workdir.mkdir(parents=True, exist_ok=True)
             temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
             os.replace(temporary, path)
@@ -69,13 +59,13 @@ class MetricsFile:
 
     def write(self, record: dict[str, Any]) -> None:
         """Appends a record and flushes it, so that a kill does not lose it."""
-        with _naming(self._path):
+        with console.naming(self._path):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
 
     def close(self) -> None:
         """Closes the file."""
-        with _naming(self._path):
+        with console.naming(self._path):
             self._file.close()
 
 
@@ -110,7 +100,7 @@ class TensorBoard:
         """
         self._folder = workdir / TENSORBOARD
         purge_step = 0 if resume_step is None else resume_step + 1
-        with _naming(self._folder):
+        with console.naming(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             # Without tensorboardX's thread, which would hide a failed write.
             self._writer = EventsWriter(str(self._folder / "events"))
@@ -120,7 +110,7 @@ class TensorBoard:
 
     def write(self, record: dict[str, Any]) -> None:
         """Writes the numbers of a record under `<split>/<name>`."""
-        with _naming(self._folder):
+        with console.naming(self._folder):
             for name, value in record.items():
                 if name not in ("step", "epoch", "split"):
                     curve = summary.scalar(f"{record['split']}/{name}", value)
@@ -129,7 +119,7 @@ class TensorBoard:
 
     def close(self) -> None:
         """Closes the file."""
-        with _naming(self._folder):
+        with console.naming(self._folder):
             self._writer.close()
 
     def _write_event(self, step: int, **content) -> None:

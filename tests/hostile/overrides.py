@@ -2,8 +2,8 @@
 
     python -m tests.hostile.overrides
 
-prints the table of field, value and answer. The values come from the field table, so a
-new field is covered the day it is added.
+prints the table of field, value, answer, status and seconds. The values come from the
+field table, so a new field is covered the day it is added.
 """
 
 import dataclasses
@@ -156,9 +156,10 @@ def summary(found: list[Answer]) -> str:
 def main() -> None:
     """Prints the table."""
     found = list(answers())
-    for field, value, refusal, *_ in found:
+    for field, value, refusal, seconds, _ in found:
         shown = value if len(value) < 40 else f"{value[:37]}..."
-        print(f"{field}\t{shown!r}\t{refusal or 'accepted'}")
+        status = 2 if refusal else 0
+        print(f"{field}\t{shown!r}\t{refusal or 'accepted'}\t{status}\t{seconds:.2f} s")
     print(summary(found))
 
 

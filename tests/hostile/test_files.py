@@ -69,6 +69,15 @@ def test_every_schema_has_an_example_of_all_its_keys():
         assert len(damages(name)) >= len(files.CONTENTS) - 1 + len(schema)
 
 
+def test_true_is_no_number_and_a_number_not_infinite():
+    for value in ("true", "1e999", "NaN", "null", '"1"'):
+        with pytest.raises(ValueError, match="a="):
+            json_files.parse(f'{{"a": {value}}}', {"a": float})
+    assert json_files.parse('{"a": 1}', {"a": float}) == {"a": 1}
+    with pytest.raises(ValueError, match="a=True is not an integer"):
+        json_files.parse('{"a": true}', {"a": int})
+
+
 @pytest.mark.parametrize("name", files.SCHEMAS)
 def test_a_damage_is_one_line_that_names_file_and_key(tmp_path, name):
     path = tmp_path / name.replace("/", "_")

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import time
 
 import pytest
+
+from kdjax.runs import multihost
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -108,3 +111,28 @@ def test_two_processes_train_as_one_and_survive(tmp_path):
     assert not (broken / "result.json").exists()
     assert statuses(start_pair(broken, epochs)) == [0, 0]
     assert records(broken) == records(two)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost", 2, 1), "--coordinator='localhost' is not of the form HOST:PORT"),
+        (("localhost:99999", 2, 1), "is not of the form HOST:PORT"),
+        (("localhost:1", None, 1), "--coordinator needs --processes and --process"),
+        (("localhost:1", 2, 2), "--process=2 is no index among --processes=2, from 0"),
+    ],
+)
+def test_a_group_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        multihost.join(*arguments)
+
+
+def test_a_process_0_that_is_not_there_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        address = f"localhost:{taken.getsockname()[1]}"
+        # Bound, and nobody listens.
+        with pytest.raises(ValueError, match="no process 0 there: Connection refused"):
+            multihost._wait_for(address, seconds=0.01)
+        taken.listen()
+        multihost._wait_for(address, seconds=0.01)
