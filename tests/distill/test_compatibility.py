@@ -1,5 +1,6 @@
 """Every method on pairs of every family, abstractly, and one real gradient of each."""
 
+import functools
 import pathlib
 
 import jax
@@ -74,6 +75,20 @@ def test_a_network_without_a_classifier_is_refused_to_a_method_that_reads_it(
     )
 
 
+class TracedOnce:
+    """A network whose passes are traced for the first method, and then kept."""
+
+    def __init__(self, network):
+        self._train = jax.jit(
+            functools.partial(network.apply, train=True, mutable=["batch_stats"])
+        )
+        self._eval = jax.jit(functools.partial(network.apply, train=False))
+
+    def apply(self, variables, image, *, train, mutable=()):
+        del mutable
+        return (self._train if train else self._eval)(variables, image)
+
+
 @pytest.fixture(scope="module")
 def networks():
     """Two networks, their variables, drawn with numpy, and a batch."""
@@ -91,7 +106,7 @@ def networks():
     teacher = jax.jit(lambda x: forward(built[1], variables[1], x, train=False)[0])(
         batch.image
     )
-    return built, variables, outputs, teacher, batch
+    return list(map(TracedOnce, built)), variables, outputs, teacher, batch
 
 
 def drawn(network, image):
