@@ -99,6 +99,11 @@ def check_values(config: ml_collections.ConfigDict) -> None:
         if problem := entry.problem(values[path]):
             raise ValueError(f"{path}={shown(values[path])} {problem}")
     _check_units(config)
+    if config.early_stop_epochs and not config.data.validation_fraction:
+        raise ValueError(
+            f"early_stop_epochs={config.early_stop_epochs} but data.validation_fraction"
+            "=0: there is no validation part to decide by"
+        )
     optim.check(config.optimizer, config.epochs)
     if config.distill_first.epochs and not config.methods:
         raise ValueError(

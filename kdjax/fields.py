@@ -301,6 +301,12 @@ FIELDS: dict[str, Field] = {
         doc="Parts in which each device computes its share of a batch, one after the"
         " other, in less memory; their gradients are averaged.",
     ),
+    "early_stop_epochs": Field(
+        default=0,
+        least=0,
+        doc="Epochs after the best accuracy on the validation part with which the"
+        " training ends; 0 for all `epochs`.",
+    ),
     "ema_decay": Field(
         default=0.0,
         least=0,

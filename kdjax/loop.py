@@ -68,6 +68,10 @@ class PhaseRun:
             workdirs.warn_of_changes(folder, self._metadata, self._made_with)
             # Counts the wall time of earlier processes too.
             self._started -= self._metadata["wall_s"]
+        # Number of updates after which the phase is over.
+        self._end = phase.total_steps
+        if self._metadata.get("ended_early"):
+            self._end = resume_step
         # A comparison names its runs.
         name = os.environ.get("KDJAX_RUN_NAME", config.model)
         self._log = RunLog(
@@ -134,8 +138,7 @@ class PhaseRun:
         # Metrics of the newest steps, which may still be running.
         pending: step_lib.Metrics | None = None
         while True:
-            at_end = step == total_steps
-            evaluation_due = at_end or step % evaluate_every == 0
+            evaluation_due = step == self._end or step % evaluate_every == 0
             save_due = evaluation_due or (save_every and step % save_every == 0)
             stop = stop_requested()
             if step > first and (save_due or stop):
@@ -146,10 +149,10 @@ class PhaseRun:
                 self._log.pause(step)
                 accuracy = None
                 if evaluation_due and evaluate:
-                    accuracy = self._evaluate(evaluate, step, at_end=at_end)
+                    accuracy = self._evaluate(evaluate, step)
                 self._save(step, accuracy)
-            if at_end or stop:
-                return at_end
+            if step == self._end or stop:
+                return step == self._end
             steps = dispatch.next_steps(
                 step, per_dispatch, plan, evaluate_every, save_every, last=total_steps
             )
@@ -171,21 +174,35 @@ class PhaseRun:
             teacher_prediction=teacher and teacher.prediction,
         )
 
-    def _evaluate(self, evaluate: Evaluator, step: int, *, at_end: bool) -> float:
-        """Evaluates and logs; returns the accuracy that ranks checkpoints."""
+    def _evaluate(self, evaluate: Evaluator, step: int) -> float:
+        """Evaluates and logs; decides on an early end.
+
+        Returns:
+          The accuracy that ranks checkpoints.
+        """
         variables = evaluated_variables(self.state)
         metrics = evaluate(variables).metrics
         self._log.evaluated(self._experiment.data.eval_name, step, metrics)
-        if at_end and self._experiment.data.eval_name != "test":
+        if self._is_overdue(step):
+            self._end = step
+        if step == self._end and self._experiment.data.eval_name != "test":
             for split, values in evaluate_on_test(self._experiment, variables).items():
                 self._log.evaluated(split, step, values)
         return metrics["accuracy"]
+
+    def _is_overdue(self, step: int) -> bool:
+        """Tells whether the best evaluation is too long ago."""
+        if not (patience := self._experiment.config.early_stop_epochs):
+            return False
+        best = self._log.evaluations[self._experiment.data.eval_name]["best"]["step"]
+        return step - best >= patience * self._phase.pipeline.plan.steps_per_epoch
 
     def _save(self, step: int, accuracy: float | None) -> None:
         """Starts saving the state with what a resumed run needs to know."""
         self._metadata = {
             "wall_s": time.monotonic() - self._started,
             "images": self._experiment.data.num_images,
+            "ended_early": step == self._end < self._phase.total_steps,
             "log": self._log.state,
             **self._made_with,
         }
@@ -195,7 +212,7 @@ class PhaseRun:
         """Sums up the finished phase."""
         params = self.state.params
         return Outcome(
-            steps=self._phase.total_steps,
+            steps=self._end,
             wall_s=self._metadata["wall_s"],
             images_per_s=self._log.images_per_s,
             evaluations=self._log.evaluations,

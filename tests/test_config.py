@@ -311,6 +311,7 @@ BAD_VALUES = [
     ("methods.overhaul.weight", -1.0, r"methods\.overhaul\.weight=-1\.0 is not"),
     ("methods.overhaul.warm_up", -1, r"methods\.overhaul\.warm_up=-1 is"),
     ("methods.overhaul.gradient_combination", "dott", "is none of .*mean 'dot'"),
+    ("early_stop_epochs", 3, "early_stop_epochs=3 but data.validation_fraction=0"),
     ("optimizer.momentum_delta", 1.0, r"optimizer\.momentum_delta=1\.0 is not in"),
 ]
 

@@ -339,6 +339,34 @@ def test_a_broken_run_with_a_validation_part_ends_the_same(
         assert result[name] == unbroken[name], name
 
 
+def test_a_training_ends_early_and_stays_ended(tmp_path, monkeypatch):
+    """One epoch after the best accuracy; then killed before the result."""
+    fields = {"data.validation_fraction": 0.25, "batch_size": 36, "epochs": 9}
+    config = tiny(**fields, evaluate_every_epochs=1, early_stop_epochs=1)
+    evaluate, accuracies = Evaluator.__call__, [0.5, 0.6, 0.4]
+
+    def scripted(evaluator, variables):
+        found = evaluate(evaluator, variables)
+        if evaluator._split.num_examples == 24:
+            found.metrics["accuracy"] = accuracies.pop(0)
+        return found
+
+    def fail(*_):
+        raise OSError("full")
+
+    monkeypatch.setattr(Evaluator, "__call__", scripted)
+    with monkeypatch.context() as patch:
+        patch.setattr(workdirs, "write_result", fail)
+        with pytest.raises(OSError, match="full"):
+            train.train_and_evaluate(config, tmp_path)
+    result = train.train_and_evaluate(config, tmp_path)
+    assert accuracies == []
+    assert result["final_step"] == result["phases"]["train"]["steps"] == 6
+    assert (result["best_step"], result["best_validation_accuracy"]) == (4, 0.6)
+    found = [(r["split"], r["step"]) for r in records(tmp_path)]
+    assert found[-2:] == [("validation", 6), ("test", 6)]
+
+
 def test_the_moving_average_is_loaded_in_place_of_the_student(unbroken_validated):
     workdir, _ = unbroken_validated
     state = final_state(workdir)
