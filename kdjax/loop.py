@@ -65,9 +65,11 @@ class PhaseRun:
         self._metadata: dict[str, Any] = {}
         if (resume_step := self._checkpoints.latest_step) is not None:
             self.state, self._metadata = self._checkpoints.restore(self.state)
+            # An earlier one, if the newest could not be read.
+            resume_step = self._checkpoints.latest_step
             workdirs.warn_of_changes(folder, self._metadata, self._made_with)
             # Counts the wall time of earlier processes too.
-            self._started -= self._metadata["wall_s"]
+            self._started -= self._metadata.get("wall_s", 0.0)
         # Number of updates after which the phase is over.
         self._end = phase.total_steps
         if self._metadata.get("ended_early"):
@@ -274,14 +276,15 @@ def check_resumable(
     for phase in plan:
         folder = folder_of(phase, workdir)
         checkpoints = Checkpoints(folder)
-        if (step := checkpoints.latest_step) is None:
+        if checkpoints.latest_step is None:
             continue
-        if step > phase.total_steps:
+        # Passes over what cannot be read, or is of another step than its folder says.
+        metadata = checkpoints.read_metadata()
+        if (step := checkpoints.latest_step) > phase.total_steps:
             raise ValueError(
                 f"{folder}: its checkpoint is of step {step}, beyond the last step, "
                 f"{phase.total_steps}, of epochs={phase.epochs}"
             )
-        metadata = checkpoints.read_metadata()
         before = metadata.get("images", images)
         if before != images:
             raise ValueError(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -209,7 +210,11 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
         train.train_and_evaluate(changed(epochs=1), tmp_path)
     with pytest.raises(ValueError, match="with batch_size=40, and batch_size=20"):
         train.train_and_evaluate(changed(batch_size=20), tmp_path)
+    # A copy under a step beyond the end is passed over.
+    shutil.copytree(tmp_path / "checkpoints/4", tmp_path / "checkpoints/9999")
     before = train.train_and_evaluate(tiny(), tmp_path)
+    steps = [r["step"] for r in records(tmp_path) if r["split"] == "train"]
+    assert steps == sorted(set(steps))
     with pytest.raises(ValueError, match=r"epochs=1 is less than the 2 epochs that wo"):
         train.train_and_evaluate(changed(epochs=1), tmp_path)
     with pytest.raises(ValueError, match=r"epochs was 2 and is 3; checkpoint\.allow"):

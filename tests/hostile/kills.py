@@ -59,7 +59,7 @@ SCENARIOS = {
     "OFD": Scenario(f"configs/overhaul.py:{PAIR}", ("--config.epochs=120",), True),
     "MHGD": Scenario(
         f"configs/mhgd.py:{PAIR}",
-        ("--config.pretrain.epochs=60", "--config.epochs=60"),
+        ("--config.pretrain.epochs=12", "--config.epochs=100"),
         True,
     ),
     "CRD": Scenario(f"configs/distill.py:crd,{PAIR}", ("--config.epochs=120",), True),
