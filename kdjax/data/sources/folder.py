@@ -272,10 +272,10 @@ def _report_bad(
         return
     total = len(lines) + good
     files = f"{len(lines)} of {total} files cannot be used: {some(lines)}"
-    suffixes = folder_layout.SUFFIXES
-    if not all(name.lower().endswith(suffixes) for found in bad for name in found):
-        files += f"; image files end in {', '.join(suffixes)}"
     if bad_images == "error":
+        suffixes = folder_layout.SUFFIXES
+        if not all(name.lower().endswith(suffixes) for found in bad for name in found):
+            files += f"; image files end in {', '.join(suffixes)}"
         raise ValueError(
             f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
         )
