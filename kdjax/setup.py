@@ -17,7 +17,7 @@ from kdjax import teacher as teacher_lib
 from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import Normalization
 from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
-from kdjax.data.split import LazySplit, Split
+from kdjax.data.split import Description, LazySplit, Split
 from kdjax.distill import Method, Outputs, compatibility, declared
 from kdjax.evaluate import Evaluator
 from kdjax.runs import console
@@ -84,14 +84,20 @@ def device_mesh() -> Mesh:
     return Mesh(np.asarray(jax.devices()), (step_lib.DEVICES,))
 
 
-def load_data(config: ml_collections.ConfigDict) -> Data:
+def load_data(
+    config: ml_collections.ConfigDict, description: Description | None = None
+) -> Data:
     """Loads the splits and puts training and evaluation data where they are used.
+
+    Args:
+      config: of the run.
+      description: of the data set, if it is known.
 
     Raises:
       ValueError: if the splits cannot be cut into batches as the config asks.
       FileNotFoundError: if the data set is not prepared.
     """
-    loaded = datasets.load(config.data)
+    loaded = datasets.load(config.data, description)
     splits = {
         "train": loaded.train,
         "validation": loaded.validation,

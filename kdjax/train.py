@@ -14,6 +14,7 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax import loop, numerics, results, setup
 from kdjax import phases as phases_lib
+from kdjax.data.split import Description
 from kdjax.phases import Phase
 from kdjax.results import Outcome
 from kdjax.runs import (
@@ -66,7 +67,7 @@ def train_and_evaluate(
         summary.announce(config, description, workdir)
         data = inputs.of_data(config.data, description)
         inputs.check(workdir, config, data)
-        experiment = build_experiment(config)
+        experiment = build_experiment(config, description)
         teacher = inputs.of_teacher(experiment.teacher and experiment.teacher.variables)
         inputs.check(workdir, config, teacher)
         phases = phases_lib.plan(experiment)
@@ -85,15 +86,21 @@ def train_and_evaluate(
         return result
 
 
-def build_experiment(config: ml_collections.ConfigDict) -> Experiment:
+def build_experiment(
+    config: ml_collections.ConfigDict, description: Description | None = None
+) -> Experiment:
     """Loads data and teacher, builds networks and methods.
+
+    Args:
+      config: of the run.
+      description: of the data set, if it is known.
 
     Raises:
       ValueError: if what the config names does not fit together.
       FileNotFoundError: if the data set is not prepared.
     """
     with console.progress(f"reading {config.data.name}"):
-        data = setup.load_data(config)
+        data = setup.load_data(config, description)
     student = setup.build_student(config, data)
     weights = setup.load_initial_weights(config, data, student)
     methods = setup.build_methods(config, data)

@@ -4,6 +4,8 @@ import pathlib
 import re
 import sys
 
+import pytest
+
 from kdjax import recipes, train
 from kdjax.data import datasets
 
@@ -33,10 +35,14 @@ def test_the_untidy_folder_is_read_as_the_page_says(tmp_path, monkeypatch, capsy
     config = recipes.alone("wrn_10_1,cifar100").data
     config.name, config.data_dir, config.image_size = "folder", "insects", 16
     found = datasets.describe(config)
-    assert found.class_names == ("ants", "bees", "wasps")
-    data = datasets.load(config)
-    assert (data.train.num_examples, data.test.num_examples) == (180, 60)
-    said = " ".join(capsys.readouterr().err.split())
+    assert found.class_names == ("Ants", "Käfer", "moths", "wasps")
     page = " ".join((EXAMPLES.parent / "own_images.md").read_text().split())
-    assert said
-    assert said in page
+    with pytest.raises(ValueError, match="4 of 248 files") as error:
+        datasets.load(config)
+    assert str(error.value) in page
+    config.bad_images = "skip"
+    data = datasets.load(config)
+    assert (data.train.num_examples, data.test.num_examples) == (184, 60)
+    test, *_, without_test = capsys.readouterr().err.splitlines()
+    assert test in page
+    assert without_test in page

@@ -105,7 +105,9 @@ def describe(config: ml_collections.ConfigDict) -> Description:
     )
 
 
-def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
+def fingerprint(
+    config: ml_collections.ConfigDict, description: Description
+) -> dict[str, str]:
     """Returns what tells a data set from another one, wherever the two lie.
 
     No image is read: the files of a folder are known by their names and sizes, a
@@ -113,6 +115,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
 
     Args:
       config: the `data` part of a configuration.
+      description: of the data set.
 
     Returns:
       Digests and counts, by the splits "train" and "test".
@@ -121,7 +124,7 @@ def fingerprint(config: ml_collections.ConfigDict) -> dict[str, str]:
       As `describe`.
     """
     if config.name == "folder":
-        return _source("folder").fingerprint(config.data_dir, config.test_fraction)
+        return _source("folder").fingerprint(description.layout)
     if config.name == "digits":
         return dict.fromkeys(("train", "test"), "scikit-learn's digits")
     return _source("tfds_source").fingerprint(
@@ -195,18 +198,24 @@ def choose_pipeline(
     return "in_memory" if fits else "streaming"
 
 
-def load(config: ml_collections.ConfigDict) -> Data:
-    """Loads or opens a data set; arguments and errors as for `describe`.
+def load(
+    config: ml_collections.ConfigDict, description: Description | None = None
+) -> Data:
+    """Loads or opens a data set; raises as `describe`.
 
     `test_fraction` is applied first, then `train_fraction`, then `validation_fraction`.
     All are stratified and the same in every run.
+
+    Args:
+      config: the `data` part of a configuration.
+      description: what `describe` returned for it, if it was called before.
     """
-    description = describe(config)
+    description = description or describe(config)
     names = description.class_names
     if choose_pipeline(config, description) == "in_memory":
-        splits, skipped = _load_in_memory(config)
+        splits, skipped = _load_in_memory(config, description)
     else:
-        splits, skipped = _open(config, description.image_shape)
+        splits, skipped = _open(config, description)
     train, test = splits["train"], splits.get("test")
     if test is None:
         train, test = subsets.hold_out(
@@ -257,12 +266,16 @@ def _device_bytes(memory: float | None) -> float:
 
 
 def _load_in_memory(
-    config: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict, description: Description
 ) -> tuple[dict[str, Split], dict[str, int]]:
     """Decodes everything; returns the splits and the number of skipped files."""
     if config.name == "folder":
         return _source("folder").load(
-            config.data_dir, config.image_size, config.bad_images, config.test_fraction
+            config.data_dir,
+            config.image_size,
+            config.bad_images,
+            config.test_fraction,
+            description.layout,
         )
     if config.name == "digits":
         splits = _source("digits").load()
@@ -277,13 +290,13 @@ def _load_in_memory(
 
 
 def _open(
-    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+    config: ml_collections.ConfigDict, description: Description
 ) -> tuple[dict[str, LazySplit], dict[str, int]]:
     """Opens everything; returns the splits and the number of skipped files."""
     skipped = {"train": 0, "test": 0}
     if config.name == "folder":
         sources, skipped = _source("folder").open_sources(
-            config.data_dir, config.bad_images, config.test_fraction
+            config.data_dir, config.bad_images, config.test_fraction, description.layout
         )
     elif config.name == "digits":
         splits = _source("digits").load()
@@ -295,7 +308,7 @@ def _open(
     # Crops of random size, or of a part of each image, are resized anyhow.
     one_size = not config.image_size and not _streaming_fields(config)
     splits = {
-        name: LazySplit(source, range(len(source)), image_shape, one_size)
+        name: LazySplit(source, range(len(source)), description.image_shape, one_size)
         for name, source in sources.items()
     }
     return splits, skipped

@@ -21,6 +21,12 @@ def some(names: Sequence[str]) -> str:
     return shown + (f" and {more} more" if more > 0 else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns a number and a noun, in the plural unless the number is 1."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending * (number != 1)}"
+
+
 def other_size(where: str, size: tuple[int, int], others: tuple[int, int]) -> str:
     """Says that an image has another width and height than the others."""
     found, expected = (f"{width}x{height}" for width, height in (size, others))

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +27,8 @@ class Description(NamedTuple):
       num_images: in the training and test splits together.
       num_train_images: in the training split, before a part is held out of it.
       class_names: K names in the order of the labels.
+      layout: of a folder of images, a `folder_layout.Layout`, so that its files are
+        listed once; None for other data sets.
     """
 
     num_classes: int
@@ -34,6 +36,7 @@ class Description(NamedTuple):
     num_images: int
     num_train_images: int
     class_names: tuple[str, ...]
+    layout: Any = None
 
 
 class Split(NamedTuple):

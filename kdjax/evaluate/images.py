@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from kdjax import home
 from kdjax.data import datasets
+from kdjax.data.messages import counted
 from kdjax.data.split import LazySplit
 from kdjax.runs import run_data, trained
 from kdjax.runs.run_data import RunData
@@ -118,7 +119,8 @@ def _of_run(data: RunData, split: str) -> Images:
             f"--split={split} but data.validation_fraction={config.validation_fraction}"
             ": the run held out no validation images"
         )
-    what = f"{found.num_examples:,} {split} images of {config.name}"
+    name = config.data_dir if config.name == "folder" else config.name
+    what = f"{counted(found.num_examples, f'{split} image')} of {name}"
     return Images(found, data, data.class_names, True, what)
 
 
@@ -137,7 +139,7 @@ def _of_classes(data: RunData, run: trained.TrainedModel, folder: str) -> Images
             )
     opened = source.open_labeled(folder, names, data.config.bad_images)
     split = LazySplit(opened, range(len(opened)), data.image_shape())
-    what = f"{len(opened):,} images in {folder}{note}"
+    what = f"{counted(len(opened), 'image')} in {folder}{note}"
     return Images(split, data, names, True, what)
 
 
@@ -147,4 +149,5 @@ def _of_files(data: RunData, run: trained.TrainedModel, path: str) -> Images:
     opened = source.open_unlabeled(path, data.config.bad_images)
     split = LazySplit(opened, range(len(opened)), data.image_shape())
     names = data.class_names or tuple(map(str, range(run.num_classes)))
-    return Images(split, data, names, False, f"{len(opened):,} images in {path}")
+    what = f"{counted(len(opened), 'image')} in {path}"
+    return Images(split, data, names, False, what)

@@ -40,6 +40,7 @@ and measured in the same way, for comparison, and not kept.
 import argparse
 import os
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ import tabulate
 
 from kdjax import command_line
 from kdjax.command_line import escaped
-from kdjax.data.messages import some
+from kdjax.data.messages import counted, some
 from kdjax.export import checked, formats, latency
 from kdjax.export.checked import Sample, Settings
 from kdjax.export.program import INPUTS
@@ -106,17 +107,17 @@ def export(flags: argparse.Namespace) -> str:
     if data.class_names is not None:
         takes += f"; its classes, in order, are {some(data.class_names)}"
     conditions = _conditions(settings, sample, runtime)
-    return "\n".join([head, "", f"{takes}.", conditions, *filter(None, notes)])
+    below = (textwrap.fill(text, 80) for text in (f"{takes}.", conditions))
+    return "\n".join([head, "", *below, *filter(None, notes)])
 
 
 def _conditions(settings: Settings, sample: Sample, runtime: str) -> str:
     """Says how the programs were written and measured."""
-    size = settings.batch_size or 1
-    images = f"{size} image{'s' if size > 1 else ''}"
+    images = counted(settings.batch_size or 1, "image")
     return (
         f"Batch norms are {'folded' if settings.folded else 'kept'}. Latency is "
-        f"the median of {latency.CALLS} calls with {images} [quartiles]\n"
-        f"by {runtime} on {latency.processor()}. The largest difference of\n"
+        f"the median of {latency.CALLS} calls with {images} [quartiles] "
+        f"by {runtime} on {latency.processor()}. The largest difference of "
         f"logits from Flax's, on {sample}, is relative to the "
         f"largest logit; {checked.TOLERANCE:.0e} is allowed."
     )

@@ -29,6 +29,7 @@ from kdjax import step as step_lib
 from kdjax.command_line import escaped
 from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
+from kdjax.data.split import Description
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout, torch_match
 from kdjax.runs import console, inputs, trained, workdirs
@@ -68,8 +69,9 @@ def import_checkpoint(
       OSError: if a file cannot be read or written.
     """
     workdirs.check_empty(workdir)
+    description = None
     if config.data.name:
-        config_lib.check_network(config)
+        description = config_lib.check_network(config)
     else:
         config_lib.check_values(config)
         if evaluate:
@@ -79,7 +81,7 @@ def import_checkpoint(
         match = torch_match.find(config.model, file, key)
     except ValueError as error:
         raise ValueError(f"{checkpoint}: {error}") from None
-    _check_classes(checkpoint, match.num_classes, config)
+    _check_classes(checkpoint, match.num_classes, config, description)
     network = models.build(config.model, match.num_classes)
     variables = torch_layout.from_state_dict(network, match.state_dict)
     variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
@@ -91,9 +93,10 @@ def import_checkpoint(
         "key": str(match.place),
     }
     if evaluate:
-        source["test_accuracy"] = _test_accuracy(network, variables, config)
-
-    _write(workdir, config, source, variables)
+        source["test_accuracy"] = _test_accuracy(
+            network, variables, config, description
+        )
+    _write(workdir, config, source, variables, description)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return source | {"parameters": parameters, "classes": match.num_classes}
 
@@ -103,6 +106,7 @@ def _write(
     config: ml_collections.ConfigDict,
     source: dict[str, Any],
     variables: dict[str, Any],
+    description: Description | None,
 ) -> None:
     """Writes the work directory, which is renamed when it is complete."""
     workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -110,9 +114,8 @@ def _write(
     shutil.rmtree(partial, ignore_errors=True)
     workdirs.create(partial, config)
     workdirs.write_json(partial / trained.SOURCE, source)
-    if config.data.name:
-        names = datasets.describe(config.data).class_names
-        inputs.write(partial, {"class_names": names})
+    if description is not None:
+        inputs.write(partial, {"class_names": description.class_names})
     # As in a run, at step 0: kdjax has not trained it.
     state = {
         collection: {"student": variables[collection], "methods": {}}
@@ -124,13 +127,13 @@ def _write(
 
 
 def _check_classes(
-    checkpoint: pathlib.Path, found: int, config: ml_collections.ConfigDict
+    checkpoint: pathlib.Path,
+    found: int,
+    config: ml_collections.ConfigDict,
+    description: Description | None,
 ) -> None:
     """Rejects weights of another number of classes than the data set's."""
-    if not config.data.name:
-        return
-    wanted = datasets.describe(config.data).num_classes
-    if found != wanted:
+    if description is not None and found != (wanted := description.num_classes):
         raise ValueError(
             f"{checkpoint} has a classifier of {found} classes, and "
             f"data={config.data.name} has {wanted}: name the data set that it was "
@@ -138,10 +141,12 @@ def _check_classes(
         )
 
 
-def _test_accuracy(network, variables, config: ml_collections.ConfigDict) -> float:
+def _test_accuracy(
+    network, variables, config: ml_collections.ConfigDict, description: Description
+) -> float:
     devices = jax.devices()
     split = pipeline.eval_batches(
-        datasets.load(config.data).test,
+        datasets.load(config.data, description).test,
         config.data,
         batch_size=config.batch_size,
         mesh=Mesh(np.asarray(devices), (step_lib.DEVICES,)),

@@ -34,7 +34,7 @@ def of_data(
     """
     return {
         "class_names": list(description.class_names),
-        "images": datasets.fingerprint(config),
+        "images": datasets.fingerprint(config, description),
     }
 
 

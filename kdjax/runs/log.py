@@ -65,6 +65,8 @@ class RunLog:
         resume_state = resume_state or {"means": None, "evaluations": {}}
         self._means = metrics.RunningMeans(resume_state["means"])
         self._evaluations = copy.deepcopy(dict(resume_state["evaluations"]))
+        # For the line of an evaluation, whatever the length of an epoch.
+        self._since_evaluation = metrics.RunningMeans()
         if resume_step is not None:
             self._show_resumed(resume_step)
         self._last_refresh = self._opened = time.monotonic()
@@ -127,7 +129,8 @@ class RunLog:
 
     def _add(self, step: int, values: Mapping[str, float]) -> None:
         """Adds the metrics of a step, and writes the means if a record is due."""
-        self._means.add(values, count=self._plan.size(step - 1), step=step)
+        for means in (self._means, self._since_evaluation):
+            means.add(values, count=self._plan.size(step - 1), step=step)
         if step % self._log_every == 0 or step == self._total_steps:
             rate = float(self._schedule(step - 1))
             means = self._means.means()
@@ -153,10 +156,11 @@ class RunLog:
           step: updates made.
           found: the metrics, `accuracy` among them.
         """
-        if self._means.count:
-            # Of the steps since the last record.
+        if self._since_evaluation.count:
             rate = float(self._schedule(step - 1))
-            self._bar.show("train", {**self._means.means(), "learning_rate": rate})
+            means = self._since_evaluation.means()
+            self._bar.show("train", {**means, "learning_rate": rate})
+            self._since_evaluation.reset()
         self._write(split, step, found)
         last = {"step": step, "accuracy": found["accuracy"]}
         kept = self._evaluations.setdefault(split, {"best": last})

@@ -52,7 +52,7 @@ class RunData(NamedTuple):
         if split == "test":
             # Parts of the training images, however few there are, do not matter.
             config.train_fraction, config.validation_fraction = 1.0, 0.0
-        return getattr(datasets.load(config), split)
+        return getattr(datasets.load(config, self.description), split)
 
 
 def find(

@@ -35,7 +35,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
     """
     data = config_lib.check(config, jax.device_count())
     trained.check_present(config)
-    datasets.fingerprint(config.data)  # Also tells whether the data set is there.
+    datasets.fingerprint(config.data, data)  # Also tells whether the data set is there.
     if workdir is not None:
         trained.refuse_imported(workdir)
         workdirs.check_config(workdir, config)

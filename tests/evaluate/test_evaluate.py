@@ -198,12 +198,12 @@ def test_a_data_set_that_has_moved(alone, tmp_path, capsys):
     set_fields(alone, "data", name="folder", data_dir=str(gone), image_size=8)
     (alone / "inputs.json").unlink()
     line = refused(capsys, "--workdir", alone)
-    assert line.startswith(f"data.data_dir='{gone}': {gone} does not hold the folders")
+    assert line.startswith(f"data.data_dir='{gone}' does not exist: ")
     assert "--data_dir says where the data set is now" in line
     write_images(here, "abcdefghij", {"train": 1, "val": 2})
     status, said, _ = command(capsys, "--workdir", alone, f"--data_dir={here}")
     assert status == 0
-    assert "on 20 test images of folder" in said
+    assert f"on 20 test images of {here}" in said
     # Names that the run has stored count.
     stored = json.dumps({"class_names": list("abcdefghik")})
     (alone / "inputs.json").write_text(stored)

@@ -277,7 +277,7 @@ def test_a_network_of_an_untidy_folder_without_a_test_split(tmp_path, capfd):
     assert (data.test_fraction, data.bad_images) == (0.5, "skip")
     # And is evaluated as imported.
     assert evaluate_main([f"--workdir={tmp_path / 'out'}"]) == 0
-    assert "on 6 test images of folder" in capfd.readouterr().out
+    assert f"on 6 test images of {data_dir}" in capfd.readouterr().out
 
 
 def test_constants_in_units_of_0_to_1_are_refused(tmp_path, capfd):

@@ -89,7 +89,7 @@ def test_a_run_tells_in_lines_where_stderr_is_no_terminal(tmp_path, capsys):
             description="wrn",
             plan=plan(),
             total_steps=steps,
-            log_every=1,
+            log_every=1000,
             schedule=lambda step: 0.1,
             resume_step=resume_step,
             resume_state=state,
@@ -101,11 +101,15 @@ def test_a_run_tells_in_lines_where_stderr_is_no_terminal(tmp_path, capsys):
         log.pause(1)
         log.evaluated("test", 391, {"accuracy": 0.75})
         state = log.state
+        # Of the second epoch alone, although the last train record is older.
+        log.steps_done(392, {"loss": np.float32(0.5), "accuracy": np.float32(1)})
+        log.evaluated("test", 782, {"accuracy": 0.8})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "wrn: teacher: test 90.0%"
     assert re.fullmatch(r"wrn: first step after \d\.\d s", lines[1])
     assert lines[2] == "wrn: epoch 1/2: test 75.0%, loss 2.500, train 25.0%, lr 0.1"
-    assert len(lines) == 3
+    assert lines[3] == "wrn: epoch 2/2: test 80.0%, loss 0.500, train 100.0%, lr 0.1"
+    assert len(lines) == 4
     with open_log(391, state) as log:
         log.evaluated("test", 782, {"accuracy": 0.8})
     assert capsys.readouterr().err.splitlines() == [

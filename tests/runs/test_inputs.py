@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdjax import recipes
+from kdjax import recipes, train
 from kdjax.data import datasets
+from kdjax.data.sources import folder_layout
 from kdjax.runs import inputs
 
 
@@ -95,3 +96,23 @@ def test_another_teacher_is_refused(tmp_path, config):
 
 def test_a_run_without_the_file_is_not_checked(tmp_path, config):
     inputs.check(tmp_path, config, read_now(config))
+
+
+def test_a_training_lists_its_folder_once(config, tmp_path, monkeypatch):
+    """It is slow with millions of files, and they might change in between."""
+    listed = []
+
+    def list_layout(*arguments):
+        listed.append(arguments)
+        return original(*arguments)
+
+    original = folder_layout.list_layout
+    monkeypatch.setattr(folder_layout, "list_layout", list_layout)
+    monkeypatch.setattr(train, "run_phases", lambda *_: None)  # As if stopped.
+    config.batch_size, config.data.train_fraction = 4, 1.0
+    config.data.drop_remainder = True
+    for pipeline in ("in_memory", "streaming"):
+        config.data.pipeline = pipeline
+        assert train.train_and_evaluate(config, tmp_path / pipeline) is None
+        assert len(listed) == 1
+        listed.clear()

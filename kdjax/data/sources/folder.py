@@ -16,7 +16,7 @@ from PIL import Image
 
 from kdjax import home
 from kdjax.data.augment import crop_resize
-from kdjax.data.messages import note, other_size, setting, some
+from kdjax.data.messages import counted, note, other_size, setting, some
 from kdjax.data.sources import folder_layout
 from kdjax.data.sources.folder_files import FolderSource
 from kdjax.data.sources.folder_layout import Layout
@@ -58,6 +58,7 @@ def load(
     image_size: int = 0,
     bad_images: str = "error",
     test_fraction: float = 0.0,
+    layout: Layout | None = None,
 ) -> Loaded:
     """Decodes all images of a folder.
 
@@ -68,11 +69,12 @@ def load(
       bad_images: "error" raises for files that are no images or cannot be decoded;
         "skip" leaves them out and says so in one line on stderr.
       test_fraction: as for `describe`.
+      layout: of the folder, if it is known, for example from `describe`.
 
     Raises:
       ValueError: in one line that names the first files that cannot be used.
     """
-    layout = folder_layout.list_layout(data_dir, test_fraction)
+    layout = layout or folder_layout.list_layout(data_dir, test_fraction)
     shape = _describe(layout, image_size).image_shape
     splits, bad = {}, {}
     for split, source in layout.sources.items():
@@ -81,13 +83,16 @@ def load(
 
 
 def open_sources(
-    data_dir: str, bad_images: str = "error", test_fraction: float = 0.0
+    data_dir: str,
+    bad_images: str = "error",
+    test_fraction: float = 0.0,
+    layout: Layout | None = None,
 ) -> Loaded:
     """Opens the splits; arguments and errors as for `load`.
 
     "skip" decodes every file once; with "error" a damaged one raises when it is read.
     """
-    layout = folder_layout.list_layout(data_dir, test_fraction)
+    layout = layout or folder_layout.list_layout(data_dir, test_fraction)
     splits, bad = dict(layout.sources), {split: {} for split in layout.sources}
     if bad_images == "skip":
         for split, source in layout.sources.items():
@@ -140,9 +145,8 @@ def _good(
     return source
 
 
-def fingerprint(data_dir: str, test_fraction: float = 0.0) -> dict[str, str]:
+def fingerprint(layout: Layout) -> dict[str, str]:
     """Returns a digest of the names and sizes of the files of each split."""
-    layout = folder_layout.list_layout(data_dir, test_fraction)
     return {
         split: f"{len(source)} files, {source.digest(layout.folders[split])}"
         for split, source in layout.sources.items()
@@ -160,6 +164,7 @@ def _describe(layout: Layout, image_size: int) -> Description:
         sum(len(source) for source in layout.sources.values()),
         len(layout.sources["train"]),
         layout.class_names,
+        layout,
     )
 
 
@@ -233,14 +238,18 @@ def _report(
     bad = {split: layout.others[split] | found for split, found in bad.items()}
     good = sum(len(found.label) for found in splits.values())
     _report_bad(data_dir, bad_images, list(bad.values()), good)
-    classes = np.unique(splits["train"].label)
-    if missing := np.delete(np.asarray(layout.class_names), classes).tolist():
-        raise ValueError(
-            f"{setting(data_dir)}: train has no good images of {len(missing)} classes:"
-            f" {some(missing)}"
-        )
-    if not all(len(found.label) for found in splits.values()):
-        raise ValueError(f"{setting(data_dir)}: test has no good images")
+    for split, found in splits.items():
+        if not len(found.label):
+            raise ValueError(f"{setting(data_dir)}: {split} has no good images")
+        classes = np.unique(found.label)
+        if missing := np.delete(np.asarray(layout.class_names), classes).tolist():
+            line = (
+                f"{setting(data_dir)}: {layout.folders[split] or split} has no good "
+                f"images of {counted(len(missing), 'class')}: {some(missing)}"
+            )
+            if split == "train":
+                raise ValueError(line)
+            note(line)
     return {split: len(found) for split, found in bad.items()}
 
 
@@ -264,6 +273,9 @@ def _report_bad(
     total = len(lines) + good
     files = f"{len(lines)} of {total} files cannot be used: {some(lines)}"
     if bad_images == "error":
+        suffixes = folder_layout.SUFFIXES
+        if not all(name.lower().endswith(suffixes) for found in bad for name in found):
+            files += f"; image files end in {', '.join(suffixes)}"
         raise ValueError(
             f"{setting(data_dir)}: {files}; data.bad_images='skip' leaves them out"
         )

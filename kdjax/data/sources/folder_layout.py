@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax import home
-from kdjax.data.messages import setting, some
+from kdjax.data.messages import counted, setting, some
 from kdjax.data.sources.folder_files import FolderSource
 
-#: Extensions of image files, in any case: those of torchvision, `.jfif` and `.gif`.
-EXTENSIONS = (
+#: Suffixes of image files, in any case: those of torchvision, `.jfif` and `.gif`.
+SUFFIXES = (
     ".jpg",
     ".jpeg",
     ".jfif",
@@ -147,8 +147,11 @@ def _train_folder(root: pathlib.Path, test_fraction: float) -> str:
             return "train"
     elif test_fraction and root.is_dir() and not tests:
         return ""
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise ValueError(f"{setting(root)} {problem}")
     raise ValueError(
-        f"{setting(root)}: {root} does not hold the folders train, and"
+        f"{setting(root)} does not hold the folders train, and"
         f" {', '.join(TESTS[:-1])} or {TESTS[-1]}; {_ADVICE}"
     )
 
@@ -159,8 +162,8 @@ def _list_classes(root: pathlib.Path, train: str) -> tuple[str, ...]:
     if len(classes) < 2:
         loose = _count_loose(root / train)
         raise ValueError(
-            f"{setting(root)}: {root / train} has {len(classes)} folders"
-            + f" and {loose} images in none of them" * bool(loose)
+            f"{setting(root)}: {root / train} has {counted(len(classes), 'folder')}"
+            + f" and {counted(loose, 'image')} in none of them" * bool(loose)
             + ", expected one for each of at least 2 classes"
         )
     return tuple(classes)
@@ -179,10 +182,12 @@ def _test_folders(
         if folders.keys() & set(class_names):
             found.append(name)
         elif loose:
-            passed.append(f"{name} has {loose} images, but in no class folder")
+            passed.append(
+                f"{name} has {counted(loose, 'image')}, but in no class folder"
+            )
         elif folders:
             passed.append(
-                f"{name} has {len(folders)} classes that train does not have:"
+                f"{name} has {counted(len(folders), 'class')} that train does not have:"
                 f" {some(sorted(folders))}"
             )
         else:
@@ -222,8 +227,8 @@ def _list_split(
     folders = _folders(root, split)
     if unknown := sorted(folders.keys() - set(class_names)):
         raise ValueError(
-            f"{setting(root)}: {split} has {len(unknown)} classes that train does not"
-            f" have: {some(unknown)}"
+            f"{setting(root)}: {split} has {counted(len(unknown), 'class')} that train"
+            f" does not have: {some(unknown)}"
         )
     names, label, others = [], [], {}
     for number, class_name in enumerate(class_names):
@@ -248,8 +253,8 @@ def _check_classes(
     if missing:
         names = [class_names[number] for number in missing]
         raise ValueError(
-            f"{setting(source.root)}: {len(names)} folders in {folder} hold no images:"
-            f" {some(names)}"
+            f"{setting(source.root)}: {folder} has {counted(len(names), 'folder')}"
+            f" without images: {some(names)}"
         )
 
 
@@ -287,10 +292,9 @@ def _problem(entry: os.DirEntry) -> str:
     if not entry.is_file():
         return "is not a file"
     suffix = os.path.splitext(entry.name)[1]
-    if suffix.lower() in EXTENSIONS:
+    if suffix.lower() in SUFFIXES:
         return ""
-    found = f"is a {suffix} file" if suffix else "has no suffix"
-    return f"{found}, expected {', '.join(EXTENSIONS)}"
+    return f"is a {suffix} file" if suffix else "has no suffix"
 
 
 def _is_ignored(name: str) -> bool:
