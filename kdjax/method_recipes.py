@@ -64,8 +64,10 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
     "factor_transfer": MethodRecipe(
         by_data={"digits": {"methods.factor_transfer.weight": 200 / 16}}
     ),
-    # GzyAftermath/CAT-KD, `configs/cifar100/CAT_KD/*.yaml`.
+    # GzyAftermath/CAT-KD, `configs/cifar100/CAT_KD/*.yaml`. On the digits the default
+    # diverges.
     "cat_kd": MethodRecipe(
+        by_data={"digits": {"methods.cat_kd.weight": 1.5}},
         by_pair={
             pair: {
                 "methods.cat_kd.weight": weight,
@@ -84,7 +86,7 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
                 ("resnet32x4-shufflenet_v2", 600.0, 4, True),
                 ("wrn_40_2-shufflenet_v1", 80.0, 4, True),
             )
-        }
+        },
     ),
     # zhengli97/CTKD, `scripts/run_cifar_distill.sh` and `run_imagenet_distill.sh`.
     "ctkd": MethodRecipe(
@@ -212,7 +214,8 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
                 "methods.wkd_logits.temperature": 2.0,
                 "methods.wkd_logits.cost": "logits",
                 "methods.wkd_logits.decay_from": 0.0,
-            }
+            },
+            "digits": {"methods.wkd_logits.gamma": 60.0},
         },
         by_pair={
             "wrn_40_2-shufflenet_v1": {
