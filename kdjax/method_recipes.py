@@ -183,6 +183,21 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             }
         }
     ),
+    # shicaiwei123/SDD-CVPR2024, `configs/cifar100/sdd_dkd/*.yaml` and its scripts.
+    "sdd": MethodRecipe(
+        by_pair={
+            pair: {"methods.sdd.beta": beta, "methods.sdd.levels": levels}
+            for pair, beta, levels in (
+                ("resnet56-resnet20", 2.0, (1, 2)),
+                ("resnet110-resnet32", 2.0, (1, 2)),
+                ("resnet32x4-resnet8x4", 8.0, (1, 2)),
+                ("vgg13-vgg8", 6.0, (1, 2)),
+                ("wrn_40_2-wrn_16_2", 6.0, (1, 2)),
+                ("wrn_40_2-wrn_40_1", 6.0, (1, 2)),
+                ("vgg13-mobilenet_v2", 6.0, (1, 2, 4)),
+            )
+        }
+    ),
     # On the digits, at twice the learning rate, the published weight diverges.
     "ttm": MethodRecipe(by_data={"digits": {"methods.ttm.weight": 4.5}}),
     # JiamingLv/WKD, `configs/*/*/wkd_f.yaml` and `wkd_l.yaml`.
