@@ -32,6 +32,8 @@ class Dkd(LogitMethod):
 
     name = "dkd"
     needs_label = True
+    # NCKD is always zero for two.
+    least_classes = 3
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature, target class and others apart",
         student_transform="softmax at a temperature, target class and others apart",
@@ -50,16 +52,6 @@ class Dkd(LogitMethod):
         super().__post_init__()
         self._require_above_zero("temperature", self.temperature)
         self._require_not_negative("alpha", "beta")
-
-    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
-        """Learns nothing; rejects two classes."""
-        classes = student.logits.shape[-1]
-        if classes < 3:
-            raise ValueError(
-                f"methods.{self.name} needs 3 classes or more, not {classes}: NCKD is "
-                "always zero for two classes"
-            )
-        return {}
 
     def loss(
         self,

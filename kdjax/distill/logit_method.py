@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 
 from kdjax import losses
-from kdjax.distill.method import Method, Outputs
+from kdjax.distill.method import Method, Outputs, Variables
 
 #: What weighs an example, by the name used in `example_weight`.
 EXAMPLE_WEIGHTS = ("none", "entropy")
@@ -19,6 +19,7 @@ class LogitMethod(Method):
     Attributes:
       relational_terms: names of the terms that relate examples, which no weight of an
         example multiplies.
+      least_classes: with which the terms have a meaning.
       standardize: logits are standardized before they are divided by a temperature, as
         in Sun et al., "Logit Standardization in Knowledge Distillation" (CVPR 2024).
       example_weight: "none", or "entropy", by which EA-KD weighs examples
@@ -30,6 +31,7 @@ class LogitMethod(Method):
 
     needs_teacher_logits = True
     relational_terms: ClassVar[tuple[str, ...]] = ()
+    least_classes: ClassVar[int] = 1
 
     standardize: bool = False
     example_weight: str = "none"
@@ -38,6 +40,16 @@ class LogitMethod(Method):
     def __post_init__(self):
         self._require_choice("example_weight", EXAMPLE_WEIGHTS)
         self._require_above_zero("entropy_temperature", self.entropy_temperature)
+
+    def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
+        """Learns nothing, unless a method says otherwise; rejects too few classes."""
+        classes = student.logits.shape[-1]
+        if classes < self.least_classes:
+            raise ValueError(
+                f"methods.{self.name} needs {self.least_classes} classes or more, not "
+                f"{classes}"
+            )
+        return {}
 
     def _require_above_zero(self, field: str, value: float) -> None:
         """Raises a ValueError if a number, such as a temperature, is not positive."""

@@ -29,6 +29,7 @@ class Nkd(LogitMethod):
 
     name = "nkd"
     needs_label = True
+    least_classes = 2
     taxonomy = Taxonomy(
         teacher_transform="softmax, target class and others apart",
         student_transform="softmax, target class and others apart",

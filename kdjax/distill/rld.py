@@ -30,6 +30,7 @@ class Rld(LogitMethod):
 
     name = "rld"
     needs_label = True
+    least_classes = 2
     taxonomy = Taxonomy(
         teacher_transform="softmax, predicted class and those below the target apart",
         student_transform="softmax, target class and those below the target apart",

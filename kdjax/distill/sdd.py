@@ -40,6 +40,7 @@ class Sdd(LogitMethod):
 
     name = "sdd"
     needs_label = True
+    least_classes = 2
     needs_classifier = True
     taxonomy = Taxonomy(
         teacher_transform="classifier on regions, then as DKD or KD",
@@ -72,7 +73,7 @@ class Sdd(LogitMethod):
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Learns nothing; rejects classifiers that do not read the last map."""
         require_classified_map(self.name, student, teacher)
-        return {}
+        return super().init(key, student, teacher)
 
     def loss(
         self,

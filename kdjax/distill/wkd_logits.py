@@ -49,6 +49,7 @@ class WkdLogits(LogitMethod):
 
     name = "wkd_logits"
     needs_label = True
+    least_classes = 2
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature, target class and others apart",
         student_transform="softmax at a temperature, target class and others apart",

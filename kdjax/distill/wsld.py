@@ -27,6 +27,7 @@ class Wsld(LogitMethod):
 
     name = "wsld"
     needs_label = True
+    least_classes = 2
     taxonomy = Taxonomy(
         teacher_transform="softmax at a temperature",
         student_transform="softmax at a temperature",

@@ -2,6 +2,7 @@
 more: each is the loss of the same name.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -130,11 +131,28 @@ def test_costs_of_wkd_are_made_of_the_teachers_answers():
     assert found.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_too_few_classes_are_rejected(name):
+    """One class has no other, and for two a part of DKD is always zero."""
+    method = built(name)
+    least = method.least_classes
+    assert least == {"dkd": 3}.get(name, 2 if method.needs_label else 1)
+    for classes in range(1, 4):
+        outputs = Outputs(jnp.zeros((4, classes)), None)
+        if classes >= least:
+            assert method.init(jax.random.key(0), outputs, outputs) == {}
+            continue
+        message = rf"methods\.{name} needs {least} classes or more, not {classes}"
+        with pytest.raises(ValueError, match=message):
+            method.init(jax.random.key(0), outputs, outputs)
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
         ("kd", {"example_weight": "x"}, r"kd\.example_weight='x' is none of"),
         ("kd", {"entropy_temperature": 0.0}, r"kd\.entropy_temperature=0\.0 is not"),
+        ("dkd", {"temperature": 0.0}, r"dkd\.temperature=0\.0 is not above 0"),
         ("ttm", {"exponent": 0.0}, r"ttm\.exponent=0\.0 is not above 0"),
         ("nkd", {"temperature": 0.0}, r"nkd\.temperature=0\.0 is not above 0"),
         ("wsld", {"temperature": -1.0}, r"wsld\.temperature=-1\.0 is not above 0"),
