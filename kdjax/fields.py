@@ -118,6 +118,11 @@ FIELDS: dict[str, Field] = {
         doc='Network that is trained, for example "wrn_16_2"; `python -m kdjax.models`'
         " lists them.",
     ),
+    "model_kwargs": Field(
+        default="",
+        doc='What it drops in training, as "dropout=0.3, stochastic_depth=0.1", where'
+        " its family can.",
+    ),
     "init.checkpoint": Field(
         default="",
         doc="Work directory of a finished run, or of an import, whose network the"

@@ -113,7 +113,7 @@ def student_objective(
 
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
         outputs, pull_back, student_stats, taught = answer(
-            params["student"], batch_stats["student"], frozen.teacher, batch
+            params["student"], batch_stats["student"], frozen.teacher, batch, key
         )
         step = _Step(
             *(batch_stats, frozen, taught, batch, key, epoch, progress),
@@ -143,8 +143,11 @@ def _answer(
     batch_stats: Any,
     teacher_variables: Any,
     batch: Batch,
+    key: jax.Array,
 ) -> tuple[Outputs, Callable, Any, Outputs | None]:
     """Applies both networks, with what methods need of them.
+
+    What the student drops depends on the step and on the first example of the device.
 
     Returns:
       The student's outputs; the function from their gradient to that of its parameters;
@@ -156,7 +159,12 @@ def _answer(
     )
     asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
     apply = functools.partial(
-        student_outputs, student, batch_stats, batch.image, **asked
+        student_outputs,
+        student,
+        batch_stats,
+        batch.image,
+        key=jax.random.fold_in(rngs.fold_in_name(key, "student"), batch.index[0]),
+        **asked,
     )
     outputs, pull_back, stats = jax.vjp(apply, params, has_aux=True)
     if teacher is None or not methods:

@@ -311,6 +311,9 @@ BAD_VALUES = [
     ("methods.overhaul.weight", -1.0, r"methods\.overhaul\.weight=-1\.0 is not"),
     ("methods.overhaul.warm_up", -1, r"methods\.overhaul\.warm_up=-1 is"),
     ("methods.overhaul.gradient_combination", "dott", "is none of .*mean 'dot'"),
+    ("model_kwargs", "dropout=1.0", r"model_kwargs='dropout=1.0': dropout is not in"),
+    ("model_kwargs", "widen=2", r"'wrn_10_1' has no 'widen', but \['dropout', 'stoc"),
+    ("model_kwargs", "0.5", "model_kwargs='0.5' is not of the form name=value"),
     ("early_stop_epochs", 3, "early_stop_epochs=3 but data.validation_fraction=0"),
     ("optimizer.momentum_delta", 1.0, r"optimizer\.momentum_delta=1\.0 is not in"),
 ]
