@@ -171,11 +171,12 @@ def _check_methods(
     # nothing here.
     methods = distill.build(config.methods, num_classes=classes, num_examples=50_000)
     labeled = sorted(name for name, m in methods.items() if m.needs_label)
-    if config.data.mixup and labeled:
-        raise ValueError(
-            f"data.mixup={config.data.mixup} mixes images of two classes, but "
-            f"methods={labeled} need the one class of each"
-        )
+    for field in ("mixup", "cutmix"):
+        if (alpha := config.data[field]) and labeled:
+            raise ValueError(
+                f"data.{field}={alpha} mixes images of two classes, but "
+                f"methods={labeled} need the one class of each"
+            )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
     _check_momenta(config, methods)

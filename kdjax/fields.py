@@ -281,6 +281,18 @@ FIELDS: dict[str, Field] = {
         least=0,
         doc="Alpha of mixup, in every phase, with one lambda per batch; 0 for none.",
     ),
+    "data.cutmix": Field(
+        default=0.0,
+        least=0,
+        doc="Alpha of CutMix, in every phase, with one rectangle per batch; 0 for"
+        " none.",
+    ),
+    "data.cutmix_probability": Field(
+        default=0.5,
+        above=0,
+        most=1,
+        doc="Part of the batches that CutMix mixes; others are left to `data.mixup`.",
+    ),
     "data.mean": Field(
         default=(127.5, 127.5, 127.5),
         length=3,

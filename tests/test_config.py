@@ -405,11 +405,14 @@ def test_methods_that_need_the_label_are_rejected_with_mixup(labeled):
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", methods)
     config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
+    for field in ("mixup", "cutmix"):
+        config.data[field] = 0.5
+        message = f"data.{field}=0.5 mixes images of two classes, but methods={labeled}"
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            config_lib.check(config)
+        assert "\n" not in str(error.value)
+        config.data[field] = 0.0
     config.data.mixup = 0.5
-    message = f"data.mixup=0.5 mixes images of two classes, but methods={labeled} need"
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        config_lib.check(config)
-    assert "\n" not in str(error.value)
     for name in labeled:
         del config.methods[name]
     config_lib.check(config)
