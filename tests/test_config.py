@@ -344,6 +344,9 @@ def test_two_momenta_must_both_be_possible(momentum, delta):
     )
     with pytest.raises(ValueError, match=message):
         config_lib.check(config)
+    config.optimizer.name = "adamw"
+    with pytest.raises(ValueError, match=r"name='adamw' has no momentum for each of"):
+        config_lib.check(config)
     config.task_weight = 0.0  # Nothing to keep apart.
     config_lib.check(config)
 
