@@ -10,8 +10,9 @@ from kdjax import batch_size, distill, models, optim
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Description
 from kdjax.distill import Method, compatibility, gradients
-from kdjax.field import shown
+from kdjax.field import Field, shown
 from kdjax.fields import FIELDS
+from kdjax.keywords import keywords
 
 
 def default() -> ml_collections.ConfigDict:
@@ -165,15 +166,17 @@ def _check_methods(
     """
     classes = description.num_classes
     _check_network("model", config.model, classes)
+    _check_rates(config)
     # How many examples there are is only known once they are loaded, and decides
     # nothing here.
     methods = distill.build(config.methods, num_classes=classes, num_examples=50_000)
     labeled = sorted(name for name, m in methods.items() if m.needs_label)
-    if config.data.mixup and labeled:
-        raise ValueError(
-            f"data.mixup={config.data.mixup} mixes images of two classes, but "
-            f"methods={labeled} need the one class of each"
-        )
+    for field in ("mixup", "cutmix"):
+        if (alpha := config.data[field]) and labeled:
+            raise ValueError(
+                f"data.{field}={alpha} mixes images of two classes, but "
+                f"methods={labeled} need the one class of each"
+            )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
     _check_momenta(config, methods)
@@ -235,6 +238,21 @@ def _check_momenta(
             f"optimizer.momentum={momentum} less and plus optimizer.momentum_delta="
             f"{delta}, the momenta that methods={apart} ask for, are not in [0, 1)"
         )
+
+
+def _check_rates(config: ml_collections.ConfigDict) -> None:
+    """Rejects rates that the network does not have, or that are none."""
+    known = models.rates(config.model)
+    for name, rate in keywords("model_kwargs", config.model_kwargs).items():
+        if name not in known:
+            raise ValueError(
+                f"model_kwargs={shown(config.model_kwargs)}: model={config.model!r} "
+                f"has no {name!r}, but {list(known)}"
+            )
+        if problem := Field(default=0.0, least=0, below=1, doc="").problem(rate):
+            raise ValueError(
+                f"model_kwargs={shown(config.model_kwargs)}: {name} {problem}"
+            )
 
 
 def _check_network(path: str, name: str, num_classes: int) -> None:

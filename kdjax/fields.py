@@ -118,6 +118,11 @@ FIELDS: dict[str, Field] = {
         doc='Network that is trained, for example "wrn_16_2"; `python -m kdjax.models`'
         " lists them.",
     ),
+    "model_kwargs": Field(
+        default="",
+        doc='What it drops in training, as "dropout=0.3, stochastic_depth=0.1", where'
+        " its family can.",
+    ),
     "init.checkpoint": Field(
         default="",
         doc="Work directory of a finished run, or of an import, whose network the"
@@ -275,6 +280,18 @@ FIELDS: dict[str, Field] = {
         default=0.0,
         least=0,
         doc="Alpha of mixup, in every phase, with one lambda per batch; 0 for none.",
+    ),
+    "data.cutmix": Field(
+        default=0.0,
+        least=0,
+        doc="Alpha of CutMix, in every phase, with one rectangle per batch; 0 for"
+        " none.",
+    ),
+    "data.cutmix_probability": Field(
+        default=0.5,
+        above=0,
+        most=1,
+        doc="Part of the batches that CutMix mixes; others are left to `data.mixup`.",
     ),
     "data.mean": Field(
         default=(127.5, 127.5, 127.5),

@@ -17,6 +17,7 @@ def forward(
     *,
     train: bool,
     label: jax.Array | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[Outputs, Any]:
     """Applies a network to images.
 
@@ -27,6 +28,7 @@ def forward(
       train: batch norms use the statistics of the batch.
       label: classes whose logits are differentiated with respect to the images, [B];
         None computes no such gradient.
+      key: randomness of a network that drops something in training.
 
     Returns:
       Outputs and new `batch_stats`.
@@ -34,7 +36,7 @@ def forward(
     if label is not None:
 
         def true_logits(image):
-            outputs, stats = forward(network, variables, image, train=train)
+            outputs, stats = forward(network, variables, image, train=train, key=key)
             true = jnp.take_along_axis(outputs.logits, label[:, None], 1)
             return jnp.sum(true), (outputs, stats)
 
@@ -42,8 +44,9 @@ def forward(
         return outputs._replace(input_gradient=gradient), stats
     if not train:
         return Outputs(*network.apply(variables, image, train=False)), None
+    streams = None if key is None else {"dropout": key}
     outputs, updates = network.apply(
-        variables, image, train=True, mutable=["batch_stats"]
+        variables, image, train=True, mutable=["batch_stats"], rngs=streams
     )
     # A network without batch norms has none.
     return Outputs(*outputs), updates.get("batch_stats", {})
@@ -55,6 +58,7 @@ def student_outputs(
     image: jax.Array,
     params: Any,
     *,
+    key: jax.Array | None = None,
     label: jax.Array | None = None,
     classifier: bool = False,
 ) -> tuple[Outputs, Any]:
@@ -65,6 +69,7 @@ def student_outputs(
       batch_stats: its running statistics.
       image: [B, H, W, 3].
       params: its parameters.
+      key: see `forward`.
       label: see `forward`.
       classifier: whether the outputs hold its classifier.
 
@@ -72,7 +77,9 @@ def student_outputs(
       Outputs and new `batch_stats`.
     """
     variables = {"params": params, "batch_stats": batch_stats}
-    outputs, stats = forward(student, variables, image, train=True, label=label)
+    outputs, stats = forward(
+        student, variables, image, train=True, label=label, key=key
+    )
     if classifier:
         outputs = outputs._replace(classifier=classifier_of(params))
     return outputs, stats

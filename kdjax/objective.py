@@ -11,13 +11,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from kdjax import rngs, task
+from kdjax import method_terms, rngs, task
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs, declared
 from kdjax.distill.gradients import SUM
 from kdjax.forward import student_outputs, teacher_outputs
-
-Terms = dict[str, jax.Array]
+from kdjax.method_terms import Terms
 
 
 class Frozen(NamedTuple):
@@ -113,7 +112,7 @@ def student_objective(
 
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
         outputs, pull_back, student_stats, taught = answer(
-            params["student"], batch_stats["student"], frozen.teacher, batch
+            params["student"], batch_stats["student"], frozen.teacher, batch, key
         )
         step = _Step(
             *(batch_stats, frozen, taught, batch, key, epoch, progress),
@@ -127,7 +126,7 @@ def student_objective(
         for rule, group in by_rule.items():
             others[rule], more, more_terms, more_stats = gradients(group)
             loss, terms, stats = loss + more, terms | more_terms, stats | more_stats
-        stats = {"student": student_stats, **_updated(batch_stats, stats)}
+        stats = {"student": student_stats, **method_terms.updated(batch_stats, stats)}
         terms = {"accuracy": task.accuracy(outputs.logits, batch), **terms}
         return Gradients(summed, others, loss, stats, terms)
 
@@ -143,8 +142,11 @@ def _answer(
     batch_stats: Any,
     teacher_variables: Any,
     batch: Batch,
+    key: jax.Array,
 ) -> tuple[Outputs, Callable, Any, Outputs | None]:
     """Applies both networks, with what methods need of them.
+
+    What the student drops depends on the step and on the first example of the device.
 
     Returns:
       The student's outputs; the function from their gradient to that of its parameters;
@@ -156,7 +158,12 @@ def _answer(
     )
     asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
     apply = functools.partial(
-        student_outputs, student, batch_stats, batch.image, **asked
+        student_outputs,
+        student,
+        batch_stats,
+        batch.image,
+        key=jax.random.fold_in(rngs.fold_in_name(key, "student"), batch.index[0]),
+        **asked,
     )
     outputs, pull_back, stats = jax.vjp(apply, params, has_aux=True)
     if teacher is None or not methods:
@@ -238,7 +245,7 @@ def _losses(
         loss += task_weight * jnp.mean(terms["cross_entropy"])
     for name, method in methods.items():
         found, stats[name] = method.loss(
-            _variables(learned, step.batch_stats, name),
+            method_terms.variables(learned, step.batch_stats, name),
             step.frozen.precomputed[name],
             declared.outputs(method, name, student),
             step.teacher and declared.outputs(method, name, step.teacher),
@@ -246,8 +253,8 @@ def _losses(
                 method, name, _inputs(step, name), mixed=step.batch.mixed is not None
             ),
         )
-        loss += _weight(method, step.epoch) * _total(found)
-        terms |= _named(name, found)
+        loss += method_terms.weight(method, step.epoch) * method_terms.total(found)
+        terms |= method_terms.named(name, found)
     return loss, (terms, stats)
 
 
@@ -274,18 +281,18 @@ def pretraining_objective(
             loss, terms, stats = 0, {}, {}
             for name, method in methods.items():
                 found, stats[name] = method.pretrain_loss(
-                    _variables(learned, batch_stats, name),
+                    method_terms.variables(learned, batch_stats, name),
                     rngs.fold_in_name(key, name),
                     declared.outputs(method, name, outputs),
                 )
-                loss += _total(found)
-                terms |= _named(name, found)
+                loss += method_terms.total(found)
+                terms |= method_terms.named(name, found)
             return loss, (terms, stats)
 
         (loss, (terms, stats)), gradient = jax.value_and_grad(losses, has_aux=True)(
             params["methods"]
         )
-        stats = _updated(batch_stats, stats)
+        stats = method_terms.updated(batch_stats, stats)
         return Gradients({"methods": gradient}, {}, loss, stats, terms)
 
     return objective
@@ -295,38 +302,3 @@ def _inputs(step: _Step, name: str) -> Inputs:
     """Returns what a method sees of a step; its key depends on its name."""
     batch, key = step.batch, rngs.fold_in_name(step.key, name)
     return Inputs(batch.image, batch.label, batch.index, key, step.epoch, step.progress)
-
-
-def _variables(learned: Any, batch_stats: Any, name: str) -> dict[str, Any]:
-    """Returns a method's variables, by collection."""
-    variables = {"params": learned[name], "batch_stats": batch_stats["methods"][name]}
-    states = batch_stats.get("method_state", {})
-    return variables | ({"method_state": states[name]} if name in states else {})
-
-
-def _updated(batch_stats: Any, found: dict[str, Any]) -> dict[str, Any]:
-    """Returns what methods found, as the running statistics or states that it is."""
-    states = batch_stats.get("method_state")
-    if not states:
-        return {"methods": found}
-    return {
-        "methods": {name: {} if name in states else x for name, x in found.items()},
-        "method_state": {name: found[name] for name in states},
-    }
-
-
-def _weight(method: Method, epoch: jax.Array) -> float | jax.Array:
-    """Returns the weight of a method's terms in an epoch, counted from 0."""
-    if not method.warm_up:
-        return method.weight
-    return method.weight * jnp.minimum((epoch + 1) / method.warm_up, 1)
-
-
-def _total(terms: Terms) -> jax.Array:
-    """Returns the sum of the terms' means."""
-    return sum(jnp.mean(term) for term in terms.values())
-
-
-def _named(method: str, terms: Terms) -> Terms:
-    """Returns the terms of a method by their names in the metrics."""
-    return {f"{method}/{term}": value for term, value in terms.items()}

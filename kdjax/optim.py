@@ -1,6 +1,5 @@
 """Optimizers from a configuration."""
 
-import ast
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +13,7 @@ import optax
 from kdjax import schedules
 from kdjax.distill.gradients.dot import two_momenta
 from kdjax.field import shown
+from kdjax.keywords import keywords
 from kdjax.schedules import Length
 
 #: Parameters of a constructor in Optax that are set by fields of their own.
@@ -194,7 +194,7 @@ def _from_optax(
     """
     constructor = _constructor(config.name)
     known = inspect.signature(constructor).parameters
-    given = arguments(config.arguments)
+    given = keywords("optimizer.arguments", config.arguments)
     for name in given:
         if name in _OWN_FIELDS or name not in known:
             allowed = sorted(known.keys() - {*_OWN_FIELDS})
@@ -229,25 +229,6 @@ def _constructor(name: str) -> Callable[..., optax.GradientTransformation]:
             "as 'adamw', 'lamb', 'lion' or 'optax.contrib.muon'"
         )
     return found
-
-
-def arguments(text: str) -> dict[str, Any]:
-    """Reads "b1=0.9, nesterov=True" as keyword arguments of literals.
-
-    Raises:
-      ValueError: if the text is anything else.
-    """
-    try:
-        call = ast.parse(f"f({text})", mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            raise ValueError
-        if not all(isinstance(x.arg, str) for x in call.keywords):
-            raise ValueError
-        return {x.arg: ast.literal_eval(x.value) for x in call.keywords}
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise ValueError(
-            f"optimizer.arguments={shown(text)} is not of the form name=value, ..."
-        ) from None
 
 
 def check(config: ml_collections.ConfigDict, epochs: int) -> None:

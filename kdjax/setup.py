@@ -20,6 +20,7 @@ from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import Description, LazySplit, Split
 from kdjax.distill import Method, Outputs, compatibility, declared
 from kdjax.evaluate import Evaluator
+from kdjax.keywords import keywords
 from kdjax.runs import console
 from kdjax.teacher import LoadedTeacher
 
@@ -143,6 +144,7 @@ def build_student(config: ml_collections.ConfigDict, data: Data) -> nn.Module:
         data.num_classes,
         dtype=jnp.dtype(config.dtype),
         axis_name=_batch_norm_axis(config),
+        **keywords("model_kwargs", config.model_kwargs),
     )
 
 

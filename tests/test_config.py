@@ -311,6 +311,9 @@ BAD_VALUES = [
     ("methods.overhaul.weight", -1.0, r"methods\.overhaul\.weight=-1\.0 is not"),
     ("methods.overhaul.warm_up", -1, r"methods\.overhaul\.warm_up=-1 is"),
     ("methods.overhaul.gradient_combination", "dott", "is none of .*mean 'dot'"),
+    ("model_kwargs", "dropout=1.0", r"model_kwargs='dropout=1.0': dropout is not in"),
+    ("model_kwargs", "widen=2", r"'wrn_10_1' has no 'widen', but \['dropout', 'stoc"),
+    ("model_kwargs", "0.5", "model_kwargs='0.5' is not of the form name=value"),
     ("early_stop_epochs", 3, "early_stop_epochs=3 but data.validation_fraction=0"),
     ("optimizer.momentum_delta", 1.0, r"optimizer\.momentum_delta=1\.0 is not in"),
 ]
@@ -340,6 +343,9 @@ def test_two_momenta_must_both_be_possible(momentum, delta):
         f"momentum={momentum} less and plus .*={delta}, .* methods=..kd..* are not"
     )
     with pytest.raises(ValueError, match=message):
+        config_lib.check(config)
+    config.optimizer.name = "adamw"
+    with pytest.raises(ValueError, match=r"name='adamw' has no momentum for each of"):
         config_lib.check(config)
     config.task_weight = 0.0  # Nothing to keep apart.
     config_lib.check(config)
@@ -402,11 +408,14 @@ def test_methods_that_need_the_label_are_rejected_with_mixup(labeled):
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", methods)
     config.teacher.checkpoint = "somewhere"
     config_lib.check(config)
+    for field in ("mixup", "cutmix"):
+        config.data[field] = 0.5
+        message = f"data.{field}=0.5 mixes images of two classes, but methods={labeled}"
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            config_lib.check(config)
+        assert "\n" not in str(error.value)
+        config.data[field] = 0.0
     config.data.mixup = 0.5
-    message = f"data.mixup=0.5 mixes images of two classes, but methods={labeled} need"
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        config_lib.check(config)
-    assert "\n" not in str(error.value)
     for name in labeled:
         del config.methods[name]
     config_lib.check(config)

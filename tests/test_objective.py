@@ -219,3 +219,35 @@ def test_classifiers_reach_a_method_and_its_gradient_the_students_alone():
     )
     for leaf in jax.tree.leaves(jax.grad(lambda x: gradients(x).loss)(teacher)):
         np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
+
+
+class Dropping(nn.Module):
+    """One layer whose input is dropped in training."""
+
+    @nn.compact
+    def __call__(self, image, train):
+        kept = nn.Dropout(0.5, deterministic=not train)(image)
+        return Linear(name="linear")(kept, train)
+
+
+def test_what_the_student_drops_depends_on_step_and_device():
+    network = Dropping()
+    batch = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), batch_of(LABEL))
+    batch = batch._replace(label=jnp.asarray(LABEL), index=jnp.arange(5))
+    params = network.init(jax.random.key(0), batch.image, train=False)["params"]
+    loss = objective.student_objective(network, None, {}, teacher_train=False)
+
+    @jax.jit
+    def measure(seed, first):
+        return loss(
+            {"student": params, "methods": {}},
+            {"student": {}, "methods": {}},
+            objective.Frozen(),
+            batch._replace(index=batch.index + first),
+            jax.random.key(seed),
+            jnp.zeros((), jnp.int32),
+        ).loss
+
+    losses = [float(measure(*given)) for given in ((0, 0), (0, 0), (1, 0), (0, 5))]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3

@@ -34,6 +34,7 @@ __all__ = [
     "image_size",
     "known",
     "margin_batch_norms",
+    "rates",
 ]
 
 
@@ -47,10 +48,14 @@ class Family(Protocol):
     Attributes:
       NAMES: describes the names that the family knows, for errors and help.
       STANDARD: the names in published tables.
+      RATES: numbers in [0, 1) that a network can be built with and that change what it
+        does in training, not its variables and not what it does at inference. What it
+        drops depends on the stream `dropout` of random numbers.
     """
 
     NAMES: ClassVar[str]
     STANDARD: ClassVar[tuple[str, ...]]
+    RATES: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, num_classes: int, dtype: Any, axis_name: str | None): ...
 
@@ -122,7 +127,8 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
     Args:
       name: for example "wrn_16_2", "resnet56" or "mhgd_vgg7@64".
       num_classes: size of the logits.
-      **kwargs: `dtype` of the computation, `axis_name` of synchronized batch norms.
+      **kwargs: `dtype` of the computation, `axis_name` of synchronized batch norms,
+        and the family's `RATES`.
 
     Raises:
       ValueError: if no family knows the name, or the network would be senselessly
@@ -139,6 +145,11 @@ def build(name: str, num_classes: int, **kwargs) -> nn.Module:
     raise ValueError(
         f"no network is called {name!r}; known are {'; '.join(known())}{hint}"
     )
+
+
+def rates(name: str) -> tuple[str, ...]:
+    """Returns the `RATES` of a network's family, by the network's name."""
+    return getattr(build(name, num_classes=1), "RATES", ())
 
 
 def margin_batch_norms(name: str) -> tuple[tuple[str, ...], ...]:

@@ -1,7 +1,8 @@
 """Wide residual networks, `wrn_<depth>_<widen>`.
 
 Source: Zagoruyko and Komodakis, "Wide Residual Networks" (BMVC 2016), in the form of
-the overhaul paper's code (`models/WideResNet.py`): pre-activation blocks, no dropout.
+the overhaul paper's code (`models/WideResNet.py`): pre-activation blocks, by default
+without dropout.
 With `@64`, for 64x64 images, the stem has stride 2, as on the slides of Lee and Song,
 "Graph-based Knowledge Distillation by Multi-head Attention Network" (BMVC 2019), which
 also show dropout inside the blocks.
@@ -29,6 +30,8 @@ class Block(nn.Module):
     stride: int
     dtype: Any
     axis_name: str | None
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
@@ -38,7 +41,12 @@ class Block(nn.Module):
         activated = nn.relu(normalized)
         y = conv(self.channels, 3, self.stride, name="conv1")(activated)
         y = nn.relu(norm(name="bn2")(y))
+        y = nn.Dropout(self.dropout, deterministic=not train)(y)
         y = conv(self.channels, 3, name="conv2")(y)
+        # One draw an example.
+        y = nn.Dropout(
+            self.stochastic_depth, broadcast_dims=(1, 2, 3), deterministic=not train
+        )(y)
         if x.shape[-1] != self.channels:
             x = conv(self.channels, 1, self.stride, name="shortcut")(activated)
         return x + y, normalized
@@ -61,6 +69,11 @@ class WideResNet(nn.Module):
       stem_stride: step of the first convolution; 2 brings 64x64 images to 32x32.
       dtype: type of the computation.
       axis_name: device axis of synchronized batch norms, or None.
+      dropout: rate of the dropout between the convolutions of a block, as in the paper.
+      stochastic_depth: rate at which the last block's branch is left out, example by
+        example; those before at rates that rise linearly from 0, as in Huang et al.,
+        "Deep Networks with Stochastic Depth" (ECCV 2016). Branches are scaled up in
+        training, where the paper scales them down at inference.
     """
 
     depth: int
@@ -69,7 +82,10 @@ class WideResNet(nn.Module):
     stem_stride: int = 1
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
 
+    RATES = ("dropout", "stochastic_depth")
     NAMES = "wrn_<depth>_<widen>[@64] with depth 6n+4"
     STANDARD = (
         *("wrn_10_1", "wrn_16_1", "wrn_40_1", "wrn_16_2", "wrn_28_2", "wrn_40_2"),
@@ -112,12 +128,17 @@ class WideResNet(nn.Module):
             image
         )
         stem, pre, sums = x, [], []
+        blocks = (self.depth - 4) // 6
         for group in (1, 2, 3):
-            for block in range((self.depth - 4) // 6):
+            for block in range(blocks):
                 first = block == 0
                 x, normalized = Block(
                     16 * self.widen * 2 ** (group - 1),
                     stride=2 if first and group > 1 else 1,
+                    dropout=self.dropout,
+                    stochastic_depth=self.stochastic_depth
+                    * ((group - 1) * blocks + block + 1)
+                    / (3 * blocks),
                     name=f"group{group}_block{block}",
                     **settings,
                 )(x, train)

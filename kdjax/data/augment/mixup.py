@@ -56,13 +56,34 @@ def mix(
         return image, None
     lam_key, partner_key = jax.random.split(key)
     lam = jax.random.beta(lam_key, alpha, alpha, dtype=image.dtype)
-    partner = jax.random.permutation(partner_key, batch_size)[index_in_batch]
+    other, other_label = partners(
+        partner_key,
+        image,
+        label,
+        index_in_batch=index_in_batch,
+        batch_size=batch_size,
+        axis_name=axis_name,
+    )
+    mixed = Mixed(other_label, jax.lax.broadcast(lam, label.shape))
+    return lam * image + (1 - lam) * other, mixed
+
+
+def partners(
+    key: jax.Array,
+    image: jax.Array,
+    label: jax.Array,
+    *,
+    index_in_batch: jax.Array,
+    batch_size: int,
+    axis_name: str | None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns image and label of each example's partner; arguments as of `mix`."""
+    partner = jax.random.permutation(key, batch_size)[index_in_batch]
     gathered = image, label
     if axis_name is not None:
         gathered = jax.lax.all_gather(gathered, axis_name, tiled=True)
     other, other_label = (x[partner] for x in gathered)
-    mixed = Mixed(other_label, jax.lax.broadcast(lam, label.shape))
-    return lam * image + (1 - lam) * other, mixed
+    return other, other_label
 
 
 def mixed_loss(

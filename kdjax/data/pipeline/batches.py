@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax.data import augment, normalization, sampling
-from kdjax.data.augment import erasing, mixup
+from kdjax.data.augment import cutmix, erasing, mixup
 from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.split import LazySplit, Split
 from kdjax.runs import multihost
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
       label: class of each image, [B] int32.
       mask: 0 for the padding of the last evaluation batch, else 1, [B] float32.
       index: of each example in its split, [B] int32.
-      mixed: labels and weight of the images mixed in; None without mixup.
+      mixed: labels and weight of the images mixed in; None without.
     """
 
     image: jax.Array
@@ -171,11 +171,13 @@ class TrainBatches(abc.ABC):
             probability=config.random_erasing,
             **in_batch,
         )
-        image, mixed = mixup.mix(
+        image, mixed = cutmix.mix(
             self.plan.key("mixup", step),
             image,
             examples.label,
-            alpha=config.mixup,
+            alpha=config.cutmix,
+            probability=config.cutmix_probability,
+            mixup_alpha=config.mixup,
             axis_name=self._axis_name if self.plan.devices > 1 else None,
             **in_batch,
         )
