@@ -95,7 +95,7 @@ class PhaseRun:
         self.state, self._metadata = self._checkpoints.restore(self.state)
         workdirs.warn_of_changes(self._folder, self._metadata, self._made_with)
         # Counts the wall time of earlier processes too.
-        self._started -= self._metadata.get("wall_s", 0.0)
+        self._started -= self._metadata.setdefault("wall_s", 0.0)
         return self._checkpoints.latest_step
 
     def train(self, stop_requested: Callable[[], bool]) -> bool:
