@@ -92,6 +92,7 @@ MANIFEST: Schema = {"*": {"bytes": int, "crc32": int}}
 METADATA: Schema = {
     "step?": int,
     "wall_s?": float,
+    "ended_early?": bool,
     "images?": {"*": int},
     "config?": dict,
     "versions?": {"*": str},

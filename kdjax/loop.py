@@ -63,13 +63,7 @@ class PhaseRun:
         }
         self._started = time.monotonic()
         self._metadata: dict[str, Any] = {}
-        if (resume_step := self._checkpoints.latest_step) is not None:
-            self.state, self._metadata = self._checkpoints.restore(self.state)
-            # An earlier one, if the newest could not be read.
-            resume_step = self._checkpoints.latest_step
-            workdirs.warn_of_changes(folder, self._metadata, self._made_with)
-            # Counts the wall time of earlier processes too.
-            self._started -= self._metadata.get("wall_s", 0.0)
+        resume_step = self._restore()
         # Number of updates after which the phase is over.
         self._end = phase.total_steps
         if self._metadata.get("ended_early"):
@@ -93,6 +87,16 @@ class PhaseRun:
                 0,
                 teacher.evaluation.metrics,
             )
+
+    def _restore(self) -> int | None:
+        """Restores the newest checkpoint that can be read, and returns its step."""
+        if self._checkpoints.latest_step is None:
+            return None
+        self.state, self._metadata = self._checkpoints.restore(self.state)
+        workdirs.warn_of_changes(self._folder, self._metadata, self._made_with)
+        # Counts the wall time of earlier processes too.
+        self._started -= self._metadata.setdefault("wall_s", 0.0)
+        return self._checkpoints.latest_step
 
     def train(self, stop_requested: Callable[[], bool]) -> bool:
         """Trains to the end of the phase, or until a stop is requested.

@@ -69,7 +69,9 @@ def sample(process: int, workdir: pathlib.Path) -> Sample | None:
                 for line in (folder / "status").read_text().splitlines()
                 if ":\t" in line
             )
-            memory += int(status["VmRSS"].split()[0])
+            # Without the pages of files, which the kernel takes away as it likes.
+            for name in ("RssAnon", "RssShmem", "VmSwap"):
+                memory += int(status[name].split()[0])
             threads += int(status["Threads"])
             files += len(list((folder / "fd").iterdir()))
     except (OSError, IndexError, ValueError, KeyError):

@@ -36,6 +36,7 @@ EXAMPLES = {
     "metadata/metadata": {
         "step": 3,
         "wall_s": 1.5,
+        "ended_early": False,
         "images": {"train": 96},
         "config": {},
         "versions": {"jax": "0.1"},
