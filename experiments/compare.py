@@ -29,7 +29,7 @@ import shlex
 import sys
 from collections.abc import Collection, Sequence
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.runs import console
 
 from . import report
@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", default="cifar100", help="data set; default: cifar100")
     add("--pairs", type=names, required=True, help="teacher-student, with commas")
     add("--methods", type=names, default=[_ALONE, "overhaul"], help="with commas")
-    add("--configs", type=pathlib.Path, help="folder of your own configurations")
+    add("--configs", type=home.argument, help="folder of your own configurations")
     add("--recipe", help="recipe of all runs; default: that of each method")
     add("--seeds", type=count, default=3, help="seeds 0 to N-1 of every cell")
     add(
@@ -255,11 +255,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--teacher",
-        type=pathlib.Path,
+        type=home.argument,
         help="work directory of a finished run or of kdjax.interop.torch_import whose "
         "network teaches instead of a new one",
     )
-    add("--out", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--out", type=home.argument, required=True, help="folder of all runs")
     add("--jobs", type=count, default=1, help="runs at a time; default: 1")
     add("--dry_run", action="store_true", help="print the commands, one a line")
     add("overrides", nargs="*", help="flags of every run, after --")

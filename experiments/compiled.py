@@ -14,12 +14,11 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import tabulate
 
-from kdjax import command_line, distill, json_files
+from kdjax import command_line, distill, home, json_files
 from kdjax.runs import console
 
 #: Row by which the others are divided.
@@ -116,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--out", type=Path, required=True, help="file of records, one a line")
+    add("--out", type=home.argument, required=True, help="file of records, one a line")
     add("--methods", type=_methods, default=_methods("all"), help="default: all")
     add("--target", default="h100", help="as for kdjax.compile")
     add("--devices", type=int, help="as for kdjax.compile")

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.command_line import escaped
 from kdjax.runs import console
 
@@ -44,8 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the runs")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--runs", type=home.argument, required=True, help="folder of the runs"
+    )
+    parser.add_argument(
+        "--out", type=home.argument, required=True, help="folder to write to"
+    )
     flags = parser.parse_args(arguments)
     try:
         found, warnings = records.read(flags.runs)

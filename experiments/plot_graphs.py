@@ -26,7 +26,7 @@ import tabulate
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from kdjax import command_line, distill, phases, train
+from kdjax import command_line, distill, home, phases, train
 from kdjax import config as config_lib
 from kdjax.data import normalization
 from kdjax.forward import forward
@@ -210,8 +210,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="of the run")
-    parser.add_argument("--out", type=Path, help="folder; default: WORKDIR/graphs")
+    parser.add_argument(
+        "--workdir", type=home.argument, required=True, help="of the run"
+    )
+    parser.add_argument(
+        "--out", type=home.argument, help="folder; default: WORKDIR/graphs"
+    )
     parser.add_argument("--images", type=int, help="default: a batch, 64 at most")
     parser.add_argument("--heads", type=int, help="how many to draw; default: all")
     try:

@@ -22,7 +22,7 @@ from typing import Any
 
 import tabulate
 
-from kdjax import command_line, installation
+from kdjax import command_line, home, installation
 from kdjax.command_line import escaped
 from kdjax.runs import console
 
@@ -199,8 +199,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--runs", type=Path, help="folder of runs, or records file")
-    parser.add_argument("--out", type=Path, help="folder to write to; default: --runs")
+    parser.add_argument(
+        "--runs", type=home.argument, help="folder of runs, or records file"
+    )
+    parser.add_argument(
+        "--out", type=home.argument, help="folder to write to; default: --runs"
+    )
     parser.add_argument(
         "--html", action="store_true", help="also write a page for a browser"
     )

@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 import tabulate
 from scipy import special
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.runs import console
 
 from . import compare, published, runs, summary
@@ -240,7 +240,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=compare.count, default=5, help="seeds of a student; default: 5")
     add("--budget_minutes", type=float, help="time after which the runs save and end")
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
-    add("--out", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--out", type=home.argument, required=True, help="folder of all runs")
     add("--dry_run", action="store_true", help="print the commands, one a line")
     return parser
 

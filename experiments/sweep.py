@@ -29,7 +29,7 @@ from typing import Any
 
 import tabulate
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.runs import console
 
 from . import compare, runs, search, summary
@@ -231,9 +231,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=compare.count, default=1, help="of a trial; default: 1")
     add("--final_seeds", type=compare.count, default=3, help="default: 3")
     add("--validation_fraction", type=float, default=0.2, help="default: 0.2")
-    add("--teacher", type=pathlib.Path, help="work directory of the teacher")
+    add("--teacher", type=home.argument, help="work directory of the teacher")
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
-    add("--out", type=pathlib.Path, required=True, help="folder of all runs")
+    add("--out", type=home.argument, required=True, help="folder of all runs")
     add("overrides", nargs="*", help="flags of every run, after --")
     return parser
 

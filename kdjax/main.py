@@ -25,7 +25,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.runs import compilation_cache, config_files, console, messages
 
 # What takes seconds to import is imported where it is used, after the first line.
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> None:
             import jax
 
             from kdjax import numerics, train
-            from kdjax.runs import multihost, signals, summary, workdirs
+            from kdjax.runs import multihost, signals, summary
     except ModuleNotFoundError as error:  # Of an extra that is not installed.
         _refuse(error)
     _set_up_process(jax.config)
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
     resume = f"the same command resumes (status {signals.STOPPED})"
     workdir = _WORKDIR.value
     try:
-        workdir = workdir and workdirs.folder(workdir)
+        workdir = workdir and home.expanded(workdir)
         shown = console.escaped(str(workdir))
         if _DRY_RUN.value:
             described = summary.dry_run(_CONFIG.value, workdir)

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import loop, numerics, results, setup
+from kdjax import home, loop, numerics, results, setup
 from kdjax import phases as phases_lib
 from kdjax.data.split import Description
 from kdjax.phases import Phase
@@ -53,7 +53,7 @@ def train_and_evaluate(
         set is not prepared, before anything is written.
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = home.expanded(workdir)
     description = config_lib.check(config, jax.device_count())
     numerics.check_determinism(config)
     trained.refuse_imported(workdir)

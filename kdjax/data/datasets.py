@@ -212,10 +212,10 @@ def load(
     """
     description = description or describe(config)
     names = description.class_names
-    if choose_pipeline(config, description) == "in_memory":
-        splits, skipped = _load_in_memory(config, description)
-    else:
-        splits, skipped = _open(config, description)
+    in_memory = choose_pipeline(config, description) == "in_memory"
+    part = in_memory and _reads_part(config)
+    read = _load_in_memory if in_memory and not part else _open
+    splits, skipped = read(config, description)
     train, test = splits["train"], splits.get("test")
     if test is None:
         train, test = subsets.hold_out(
@@ -223,6 +223,9 @@ def load(
         )
     train = subsets.stratified(train, config.train_fraction, names)
     train, validation = subsets.hold_out(train, config.validation_fraction, names)
+    if part:
+        train, test = train.in_memory(), test.in_memory()
+        validation = validation and validation.in_memory()
     skipped = {"train": 0, "test": 0} | skipped
     return Data(train, test, validation, skipped, description)
 
@@ -263,6 +266,16 @@ def _device_bytes(memory: float | None) -> float:
         stats = jax.local_devices()[0].memory_stats() or {}
         memory = stats.get("bytes_limit")
     return _DEVICE_BYTES if memory is None else memory * _DEVICE_FRACTION
+
+
+def _reads_part(config: ml_collections.ConfigDict) -> bool:
+    """Tells whether no more images are read into memory than are chosen.
+
+    Which are chosen depends on all, if bad ones are left out before. Prepared data sets
+    are read faster as a whole.
+    """
+    complete = config.train_fraction == 1 or config.bad_images == "skip"
+    return config.name == "folder" and not complete
 
 
 def _load_in_memory(

@@ -156,6 +156,10 @@ class LazySplit:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             return np.stack(list(pool.map(read, indices)))
 
+    def in_memory(self) -> Split:
+        """Reads all images."""
+        return Split(self.pixels(np.arange(self.num_examples)), self.label)
+
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource:

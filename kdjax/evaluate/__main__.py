@@ -19,11 +19,10 @@ evaluated in float32, whatever the run's dtype. Nothing is written but the file 
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.command_line import escaped
 from kdjax.data import datasets
 from kdjax.evaluate import (
@@ -125,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--workdir", type=Path, required=True, help="work directory of the run")
+    add(
+        "--workdir", type=home.argument, required=True, help="work directory of the run"
+    )
     add("--step", default=inventory.LAST, help="last, best or a number; default: last")
     add("--split", choices=images.SPLITS, help="of the data set; default: test")
     add(
@@ -142,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch_size", type=int, help="images at once; default: that of the run")
     add(
         "--predictions",
-        type=Path,
+        type=home.argument,
         metavar="FILE.csv",
         help="file to write, one line an image: name, class, prediction, probability",
     )

@@ -49,7 +49,7 @@ import jax
 import numpy as np
 import tabulate
 
-from kdjax import command_line
+from kdjax import command_line, home
 from kdjax.command_line import escaped
 from kdjax.data.messages import counted, some
 from kdjax.export import checked, formats, latency
@@ -198,10 +198,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--workdir", type=Path, required=True, help="work directory of the run")
+    add(
+        "--workdir", type=home.argument, required=True, help="work directory of the run"
+    )
     add("--step", default=inventory.LAST, help="last, best or a number; default: last")
     add("--format", choices=sorted(formats.FORMATS), required=True, help="of the file")
-    add("--out", type=Path, help="file to write; default: WORKDIR/student.FORMAT")
+    add(
+        "--out",
+        type=home.argument,
+        help="file to write; default: WORKDIR/student.FORMAT",
+    )
     add(
         "--fold_batch_norm",
         choices=("true", "false"),

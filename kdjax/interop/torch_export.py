@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import safetensors.numpy
 
-from kdjax import command_line, models
+from kdjax import command_line, home, models
 from kdjax.command_line import escaped
 from kdjax.interop import torch_layout
 from kdjax.runs import console, inputs, inventory, trained
@@ -79,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--workdir", required=True, type=pathlib.Path, help="work directory of the run")
-    add("--out", required=True, type=pathlib.Path, help="file.safetensors to write")
+    add(
+        "--workdir", required=True, type=home.argument, help="work directory of the run"
+    )
+    add("--out", required=True, type=home.argument, help="file.safetensors to write")
     add("--step", default=inventory.LAST, help="last, best or a number; default: last")
     add("--layout", help="naming of the modules; default: the network's first")
     args = parser.parse_args(argv)

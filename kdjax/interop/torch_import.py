@@ -23,7 +23,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import command_line, json_files, models, recipes
+from kdjax import command_line, home, json_files, models, recipes
 from kdjax import config as config_lib
 from kdjax import step as step_lib
 from kdjax.command_line import escaped
@@ -162,9 +162,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("checkpoint", type=pathlib.Path, help=".pth, .pt or .safetensors")
+    add("checkpoint", type=home.argument, help=".pth, .pt or .safetensors")
     add("--model", required=True, help="its name in kdjax: see python -m kdjax.models")
-    add("--out", required=True, type=pathlib.Path, help="work directory to create")
+    add("--out", required=True, type=home.argument, help="work directory to create")
     add(
         "--data",
         default="cifar100",

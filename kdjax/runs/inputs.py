@@ -14,7 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from kdjax import json_files
+from kdjax import home, json_files
 from kdjax.data import datasets
 from kdjax.data.split import Description
 from kdjax.runs import workdirs
@@ -80,7 +80,7 @@ def check(
 
 def class_names(workdir: pathlib.Path) -> tuple[str, ...] | None:
     """Returns the names of a trained network's classes; None if they are not known."""
-    path = workdirs.folder(workdir) / NAME
+    path = home.expanded(workdir) / NAME
     stored = json_files.read(path, json_files.INPUTS) or {}
     return tuple(stored.get("class_names", ())) or None
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import distill
+from kdjax import distill, home
 from kdjax.runs import checkpoint, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.runs.inventory import LAST, Inventory
@@ -66,7 +66,7 @@ def load(
       ValueError: if the directory holds no run, or no such complete checkpoint.
     """
     where = f"{field}={str(workdir)!r}"
-    workdir = workdirs.folder(workdir)
+    workdir = home.expanded(workdir)
     config = workdirs.read_config(workdir)
     if config is None:
         raise ValueError(f"{where} is not the work directory of a run")
@@ -99,7 +99,7 @@ def check_present(config: ml_collections.ConfigDict) -> None:
         if not (path := config[section].checkpoint):
             continue
         where = f"{section}.checkpoint={path!r}"
-        workdir = workdirs.folder(path)
+        workdir = home.expanded(path)
         if workdirs.read_config(workdir) is None:
             raise ValueError(f"{where} is not the work directory of a run")
         if not Inventory(workdir / checkpoint.FOLDER).steps():
@@ -141,7 +141,7 @@ def load_finished(path: str, section: str, *, step: str) -> TrainedModel:
       ValueError: as `load`, or if the run is not finished.
     """
     run = load(pathlib.Path(path), f"{section}.checkpoint", step=step)
-    if not step.isdecimal() and not is_finished(workdirs.folder(path)):
+    if not step.isdecimal() and not is_finished(home.expanded(path)):
         raise ValueError(
             f"{section}.checkpoint={path!r} is not finished, and its {step} checkpoint "
             f"may still change: {section}.step={run.step} takes the one of now"

@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tomllib
@@ -15,7 +14,7 @@ import jax
 import ml_collections
 
 from kdjax import config as config_lib
-from kdjax import distill, home, json_files
+from kdjax import distill, json_files
 from kdjax.fields import FIELDS
 from kdjax.runs import console, lock
 
@@ -28,18 +27,6 @@ ALLOW_CHANGE = "checkpoint.allow_config_change=True resumes nevertheless"
 
 _PACKAGE = "kdjax"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-
-
-def folder(path: str | pathlib.Path) -> pathlib.Path:
-    """Expands "~" in the path of a work directory.
-
-    Raises:
-      ValueError: if it is a URL, as of a bucket: Python would create a local folder; or
-        there is no such home.
-    """
-    if re.match(r"\w{2,}:/", str(path)):
-        raise ValueError(f"{path} is a URL: work directories are local folders")
-    return home.expanded(path)
 
 
 def as_json(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -1,10 +1,11 @@
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from kdjax import recipes
-from kdjax.data import datasets
-from kdjax.data.sources import digits
+from kdjax.data import datasets, subsets
+from kdjax.data.sources import decode, digits
 from tests import small_runs
 
 
@@ -142,6 +143,26 @@ def test_random_crops_resize_images_of_any_size(tmp_path):
     config.update(name="folder", data_dir=str(tmp_path), train_fraction=1.0)
     config.crop = "random_resized"
     assert datasets.load(config).train.pixels(np.arange(6)).shape == (6, 8, 8, 3)
+
+
+def test_of_a_folder_no_more_images_are_read_than_are_chosen(tmp_path, monkeypatch):
+    small_runs.write_images(tmp_path, ["ants", "bees"], {"train": 10, "test": 2})
+    config = recipes.compose(data="digits").data
+    config.update(name="folder", data_dir=str(tmp_path), image_size=8)
+    config.update(train_fraction=1.0, pipeline="in_memory")
+    whole = datasets.load(config).train
+    chosen = subsets.stratified(whole, 0.6, ["ants", "bees"])
+    chosen, held_out = subsets.hold_out(chosen, 0.25, ["ants", "bees"])
+    read, load = [], decode.load
+    monkeypatch.setattr(decode, "load", lambda file: read.append(file) or load(file))
+    config.update(train_fraction=0.6, validation_fraction=0.25)
+    data = datasets.load(config)
+    assert len(read) == 12 + 4
+    for found, expected in ((data.train, chosen), (data.validation, held_out)):
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+    config.bad_images = "skip"
+    jax.tree.map(np.testing.assert_array_equal, datasets.load(config).train, chosen)
+    assert len(read) == 16 + 24
 
 
 @pytest.mark.parametrize("pipeline", ["in_memory", "streaming"])

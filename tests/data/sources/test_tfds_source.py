@@ -177,7 +177,7 @@ def test_rotated_images_need_an_image_size(turned):
 
 
 def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
-    assert tfds_source.describe("cifar100", str(prepared)) == (
+    assert tfds_source.describe("cifar100", str(prepared))[:5] == (
         100,
         (32, 32, 3),
         sum(COUNTS.values()),
@@ -185,7 +185,7 @@ def test_a_data_set_is_described_without_reading_it(prepared, tmp_path):
         tuple(make_archive().class_names["label"]),
     )
     found = tfds_source.describe("blobs", prepare_blobs(tmp_path))
-    assert found == (3, (6, 8, 3), 2, 1, ("0", "1", "2"))
+    assert found[:5] == (3, (6, 8, 3), 2, 1, ("0", "1", "2"))
 
 
 def test_a_fingerprint_has_the_version_and_the_numbers_of_examples(prepared):
