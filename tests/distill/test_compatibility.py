@@ -1,6 +1,5 @@
 """Every method on pairs of every family, abstractly, and one real gradient of each."""
 
-import functools
 import pathlib
 
 import jax
@@ -79,14 +78,10 @@ class TracedOnce:
     """A network whose passes are traced for the first method, and then kept."""
 
     def __init__(self, network):
-        self._train = jax.jit(
-            functools.partial(network.apply, train=True, mutable=["batch_stats"])
-        )
-        self._eval = jax.jit(functools.partial(network.apply, train=False))
+        self._apply = jax.jit(network.apply, static_argnames=("train", "mutable"))
 
-    def apply(self, variables, image, *, train, mutable=()):
-        del mutable
-        return (self._train if train else self._eval)(variables, image)
+    def apply(self, *given, mutable=False, **settings):
+        return self._apply(*given, mutable=mutable and tuple(mutable), **settings)
 
 
 @pytest.fixture(scope="module")
