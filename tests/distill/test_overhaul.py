@@ -166,6 +166,7 @@ def test_hyperparameters_are_the_published_defaults():
     assert hyperparameters("overhaul") == {
         "weight": 1e-3,
         "warm_up": 0,
+        "gradient_combination": "sum",
         "margin": "closed_form",
     }
     assert hyperparameters("overhaul", weight=1e-4)["weight"] == 1e-4
