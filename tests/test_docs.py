@@ -38,7 +38,7 @@ def test_the_untidy_folder_is_read_as_the_page_says(tmp_path, monkeypatch, capsy
     assert found.class_names == ("Ants", "Käfer", "moths", "wasps")
     page = " ".join((EXAMPLES.parent / "own_images.md").read_text().split())
     with pytest.raises(ValueError, match="4 of 248 files") as error:
-        datasets.load(config)
+        datasets.fingerprint(config, found)
     assert str(error.value) in page
     config.bad_images = "skip"
     data = datasets.load(config)

@@ -370,7 +370,9 @@ def test_configs_of_kdjax_are_found_from_any_folder(command, tmp_path, monkeypat
         "    return recipes.alone(f'{network},digits')\n"
     )
     outputs = []
-    for config in (STUDENT, "mine.py:wrn_10_1", mine.as_posix() + ":wrn_10_1"):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    files = "mine.py", mine.as_posix(), "~/mine.py"
+    for config in (STUDENT, *(f"{file}:wrn_10_1" for file in files)):
         status, out, _ = command("--dry_run", config=config)
         assert status == 0
         outputs.append(out)

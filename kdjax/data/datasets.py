@@ -110,7 +110,7 @@ def fingerprint(
 ) -> dict[str, str]:
     """Returns what tells a data set from another one, wherever the two lie.
 
-    No image is read: the files of a folder are known by their names and sizes, a
+    No image is decoded: the files of a folder are known by their names and sizes, a
     prepared data set by its version and number of examples.
 
     Args:
@@ -121,10 +121,10 @@ def fingerprint(
       Digests and counts, by the splits "train" and "test".
 
     Raises:
-      As `describe`.
+      As `describe`; also for files that are no images, unless they are skipped.
     """
     if config.name == "folder":
-        return _source("folder").fingerprint(description.layout)
+        return _source("folder").fingerprint(description.layout, config.bad_images)
     if config.name == "digits":
         return dict.fromkeys(("train", "test"), "scikit-learn's digits")
     return _source("tfds_source").fingerprint(

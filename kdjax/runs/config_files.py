@@ -5,7 +5,7 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-from kdjax import installation
+from kdjax import home, installation
 
 
 def with_paths(argv: Sequence[str]) -> list[str]:
@@ -24,7 +24,7 @@ def with_paths(argv: Sequence[str]) -> list[str]:
         path, colon, made_for = value.partition(":")
         if not path:
             continue
-        file = installation.find_config(path)
+        file = installation.find_config(str(home.expanded(path)))
         if not pathlib.Path(file).is_file():
             raise ValueError(
                 f"--config={path}: there is no such file; --help lists those of kdjax"

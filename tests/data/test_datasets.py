@@ -209,7 +209,7 @@ def files_of(root, test="val", **sizes):
     for split in ("train", test):
         for name, size in sizes.items():
             (root / split / name).mkdir(parents=True)
-            (root / split / name / "0.png").write_bytes(b"x" * size)
+            (root / split / name / "0.png").write_bytes(b"GIF89a" + b"x" * size)
     return root
 
 
@@ -220,7 +220,7 @@ def test_a_fingerprint_tells_folders_apart_wherever_they_lie(tmp_path):
     renamed = fingerprint(files_of(tmp_path / "c", ants=3, wasps=4))
     assert not found.items() & renamed.items()
     changed = files_of(tmp_path / "d", ants=3, bees=4)
-    (changed / "train" / "bees" / "0.png").write_bytes(b"x" * 5)
+    (changed / "train" / "bees" / "0.png").write_bytes(b"GIF89a" + b"x" * 5)
     changed = fingerprint(changed)
     assert {part for part in found if found[part] != changed[part]} == {"train"}
     exchanged = files_of(tmp_path / "e", ants=4, bees=3)

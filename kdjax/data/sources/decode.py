@@ -29,6 +29,8 @@ from kdjax.data.augment import crop_resize
 #: Formats that are opened, whatever the name of the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
+_OTHER = f"is not one of {', '.join(FORMATS)}"
+
 #: Modes of Pillow whose pixels have a well-defined color of 8 bits.
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
@@ -50,6 +52,23 @@ def read(path: str | os.PathLike[str], size: int = 0) -> np.ndarray:
     return np.asarray(crop_resize.center_crop_resize(load(path), size))
 
 
+def problem(path: str | os.PathLike[str]) -> str:
+    """Says why a file is no image, by its first bytes; "" if it may be one."""
+    try:
+        # A third of the time of `open`: there may be millions.
+        file = os.open(path, os.O_RDONLY)
+        try:
+            prefix = os.read(file, 16)
+        finally:
+            os.close(file)
+    except OSError as error:
+        return _one_line(error)
+    Image.init()
+    if any(Image.OPEN[name][1](prefix) for name in FORMATS):
+        return ""
+    return _OTHER if prefix else "is empty"
+
+
 def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     """Decodes an image file to RGB, rotated as its EXIF data say.
 
@@ -68,7 +87,7 @@ def load(file: str | os.PathLike[str] | BinaryIO) -> Image.Image:
     except MemoryError:
         raise
     except Image.UnidentifiedImageError as error:
-        raise ValueError(f"is not one of {', '.join(FORMATS)}") from error
+        raise ValueError(_OTHER) from error
     except Exception as error:  # Pillow raises many types for damaged images.
         raise ValueError(_one_line(error)) from error
 

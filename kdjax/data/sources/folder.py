@@ -145,8 +145,20 @@ def _good(
     return source
 
 
-def fingerprint(layout: Layout) -> dict[str, str]:
-    """Returns a digest of the names and sizes of the files of each split."""
+def fingerprint(layout: Layout, bad_images: str = "error") -> dict[str, str]:
+    """Returns a digest of the names and sizes of the files of each split.
+
+    Raises:
+      ValueError: if `bad_images` is "error" and there are files that are no images.
+    """
+    if bad_images == "error":
+        bad = [
+            layout.others[split] | source.problems()
+            for split, source in layout.sources.items()
+        ]
+        total = sum(map(len, [*layout.sources.values(), *layout.others.values()]))
+        good = total - sum(map(len, bad))
+        _report_bad(layout.sources["train"].root, bad_images, bad, good)
     return {
         split: f"{len(source)} files, {source.digest(layout.folders[split])}"
         for split, source in layout.sources.items()

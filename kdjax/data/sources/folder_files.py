@@ -61,6 +61,19 @@ class FolderSource:
             files.append((unicodedata.normalize("NFC", below), size))
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
+    def problems(self) -> dict[str, str]:
+        """Returns files whose first bytes are those of no image, and the reasons."""
+
+        def block(start: int) -> list[tuple[str, str]]:
+            names = self.names[start : start + _BLOCK]
+            return [(name, decode.problem(f"{self.root}/{name}")) for name in names]
+
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(block, range(0, len(self), _BLOCK))
+            return {
+                name: problem for part in found for name, problem in part if problem
+            }
+
     def select(self, indices: list[int]) -> "FolderSource":
         """Returns a subset of the files."""
         chosen = [self.names[index] for index in indices]

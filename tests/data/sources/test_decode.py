@@ -211,3 +211,21 @@ def test_missing_files_are_rejected(tmp_path):
         decode.read(tmp_path / "a.png")
     with pytest.raises(ValueError, match="Is a directory"):
         decode.read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "bmp", "gif", "tif", "ppm"])
+def test_images_are_told_by_their_first_bytes(tmp_path, suffix):
+    """Not by their names."""
+    path = tmp_path / "image"
+    with path.open("wb") as file:
+        form = Image.registered_extensions()[f".{suffix}"]
+        Image.new("RGB", (4, 4)).save(file, form)
+    assert decode.problem(path) == ""
+    path.write_bytes(path.read_bytes()[1:])
+    assert decode.problem(path).startswith("is not one of JPEG, ")
+
+
+def test_why_a_file_is_no_image(tmp_path):
+    assert "No such file" in decode.problem(tmp_path / "none.jpg")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    assert decode.problem(tmp_path / "empty.jpg") == "is empty"

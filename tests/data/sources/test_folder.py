@@ -151,6 +151,19 @@ def test_files_that_are_no_images_are_rejected_before_any_is_read(damaged):
         folder.open_sources(damaged)
 
 
+def test_files_that_only_look_like_images_are_rejected_before_any_is_read(damaged):
+    """A run asks for the fingerprint before its first step, whatever its pipeline."""
+    layout = folder.describe(damaged).layout
+    message = (
+        r": 3 of 20 files cannot be used: train/Wasps/0\.png \(is empty\), "
+        r"train/bees/notes\.txt \(is a \.txt file\), test/ants/more \(has no suffix\);"
+    )
+    with pytest.raises(ValueError, match=message):
+        folder.fingerprint(layout)
+    found = folder.fingerprint(layout, "skip")
+    assert found["train"].startswith("12 files, ")
+
+
 def test_bad_images_are_skipped_and_counted(damaged, capsys):
     sources, skipped = folder.open_sources(damaged, bad_images="skip")
     assert skipped == {"train": 2, "test": 1}
