@@ -230,7 +230,6 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
                 "methods.wkd_logits.cost": "logits",
                 "methods.wkd_logits.decay_from": 0.0,
             },
-            "digits": {"methods.wkd_logits.gamma": 60.0},
         },
         by_pair={
             "wrn_40_2-shufflenet_v1": {
