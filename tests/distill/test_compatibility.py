@@ -84,8 +84,8 @@ class TracedOnce:
         )
         self._eval = jax.jit(functools.partial(network.apply, train=False))
 
-    def apply(self, variables, image, *, train, mutable=()):
-        del mutable
+    def apply(self, variables, image, *, train, mutable=(), rngs=None):
+        del mutable, rngs  # These networks drop nothing.
         return (self._train if train else self._eval)(variables, image)
 
 
