@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from kdjax import batch_size, distill, models, optim
-from kdjax.data import datasets, sampling
+from kdjax.data import datasets, pipeline_choice, sampling
 from kdjax.data.split import Description
 from kdjax.distill import Method, compatibility, gradients
 from kdjax.field import Field, shown
@@ -79,7 +79,7 @@ def _check_network_and_methods(
 ) -> tuple[Description, Mapping[str, Method]]:
     check_values(config)
     description = datasets.describe(config.data)
-    datasets.check_pipeline(config.data, description)
+    pipeline_choice.check(config.data, description)
     return description, _check_methods(config, description)
 
 

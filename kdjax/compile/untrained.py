@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from kdjax import models, rngs, setup
 from kdjax import step as step_lib
 from kdjax.compile.targets import Target
-from kdjax.data import datasets, pipeline, subsets
+from kdjax.data import datasets, pipeline, pipeline_choice, subsets
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 from kdjax.distill import Method
@@ -49,7 +49,7 @@ def _blank_data(
     description = datasets.describe(config.data)
     train, held_out = _split(config.data, description)
     memory = target.memory * target.usable
-    if datasets.choose_pipeline(config.data, description, memory) == "in_memory":
+    if pipeline_choice.choose(config.data, description, memory) == "in_memory":
         train = _blank(train.num_examples, description)
     return Data(
         num_classes=description.num_classes,

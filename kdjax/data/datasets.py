@@ -11,7 +11,7 @@
 - `folder`, a folder of images laid out as `kdjax.data.sources.folder` describes.
 
 A data set that fits is decoded once and kept in device memory; any other one is read
-from storage during training, see `choose_pipeline`.
+from storage during training, see `pipeline_choice.choose`.
 """
 
 import importlib
@@ -20,12 +20,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import NamedTuple
 
-import jax
 import ml_collections
-import numpy as np
-from jax.experimental import multihost_utils
 
-from kdjax.data import augment, class_names, subsets
+from kdjax.data import class_names, pipeline_choice, subsets
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
 
 #: Data sets that are described without being read.
@@ -37,11 +34,6 @@ _KNOWN = {
 _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
 _TFDS = "tfds:"
-
-#: Part of a device's memory that the pixels of a data set may take by default, and the
-#: bytes on devices that do not tell their memory, such as CPUs.
-_DEVICE_FRACTION = 1 / 3
-_DEVICE_BYTES = 4 * 2**30
 
 #: Values of `data.name`, in words.
 NAMES = ("digits", *_PREPARED, _IMAGENET, "tfds:NAME", "folder")
@@ -143,61 +135,6 @@ def prepared_folder(config: ml_collections.ConfigDict) -> str:
     return re.split("[/:]", _tfds_name(config))[0]
 
 
-def check_pipeline(config: ml_collections.ConfigDict, description: Description) -> None:
-    """Checks that `data.pipeline` can do what the other fields ask for.
-
-    Args:
-      config: the `data` part of a configuration.
-      description: of the data set.
-
-    Raises:
-      ValueError: if a field needs the other pipeline, or images of another shape.
-    """
-    height, width, _ = description.image_shape
-    for field in _streaming_fields(config):
-        if config.pipeline == "in_memory":
-            raise ValueError(
-                f"data.pipeline='in_memory' but data.{field}={config[field]!r}: only"
-                " data.pipeline='streaming' crops and resizes each image"
-            )
-        if height != width:
-            raise ValueError(
-                f"data.{field}={config[field]!r} makes square images, and these have"
-                f" {width}x{height} pixels: set data.image_size"
-            )
-
-
-def choose_pipeline(
-    config: ml_collections.ConfigDict,
-    description: Description,
-    memory: float | None = None,
-) -> str:
-    """Returns the pipeline of a run: "in_memory" or "streaming".
-
-    "auto" keeps a data set in memory whose pixels take at most a third of the memory of
-    each device, or 4 GiB where the device does not report its memory.
-
-    Args:
-      config: the `data` part of a configuration.
-      description: of the data set.
-      memory: bytes of each device; None asks those of this process.
-
-    Raises:
-      ValueError: as `check_pipeline`.
-    """
-    check_pipeline(config, description)
-    if config.pipeline != "auto":
-        return config.pipeline
-    if _streaming_fields(config):
-        return "streaming"
-    height, width, _ = description.image_shape
-    fits = description.num_images * height * width * 3 <= _device_bytes(memory)
-    if jax.process_count() > 1:
-        # The memory of devices may differ between processes.
-        fits = bool(multihost_utils.broadcast_one_to_all(np.int32(fits)))
-    return "in_memory" if fits else "streaming"
-
-
 def load(
     config: ml_collections.ConfigDict, description: Description | None = None
 ) -> Data:
@@ -212,7 +149,7 @@ def load(
     """
     description = description or describe(config)
     names = description.class_names
-    in_memory = choose_pipeline(config, description) == "in_memory"
+    in_memory = pipeline_choice.choose(config, description) == "in_memory"
     part = in_memory and _reads_part(config)
     read = _load_in_memory if in_memory and not part else _open
     splits, skipped = read(config, description)
@@ -249,23 +186,6 @@ def _tfds_name(config: ml_collections.ConfigDict) -> str:
     if config.name not in _PREPARED and (name == config.name or not name):
         raise ValueError(f"data.name={config.name!r} is none of {', '.join(NAMES)}")
     return name
-
-
-def _streaming_fields(config: ml_collections.ConfigDict) -> list[str]:
-    """Returns the fields whose values only the streaming pipeline implements."""
-    crops = {
-        "crop": config.crop == augment.RANDOM_RESIZED,
-        "eval_crop": config.eval_crop != 1,
-    }
-    return [field for field, is_set in crops.items() if is_set]
-
-
-def _device_bytes(memory: float | None) -> float:
-    """Returns the bytes of pixels that may be kept on each device."""
-    if memory is None:
-        stats = jax.local_devices()[0].memory_stats() or {}
-        memory = stats.get("bytes_limit")
-    return _DEVICE_BYTES if memory is None else memory * _DEVICE_FRACTION
 
 
 def _reads_part(config: ml_collections.ConfigDict) -> bool:
@@ -319,7 +239,7 @@ def _open(
             _tfds_name(config), config.data_dir or None
         )
     # Crops of random size, or of a part of each image, are resized anyhow.
-    one_size = not config.image_size and not _streaming_fields(config)
+    one_size = not config.image_size and not pipeline_choice.streaming_fields(config)
     splits = {
         name: LazySplit(source, range(len(source)), description.image_shape, one_size)
         for name, source in sources.items()

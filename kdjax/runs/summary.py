@@ -11,7 +11,7 @@ import ml_collections
 from kdjax import config as config_lib
 from kdjax import distill, models
 from kdjax.command_line import escaped
-from kdjax.data import datasets, sampling
+from kdjax.data import datasets, pipeline_choice, sampling
 from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
 
@@ -53,7 +53,7 @@ def describe(config: ml_collections.ConfigDict, data: Description) -> Iterator[s
       data: as `config.check` returns it.
     """
     height, width, _ = data.image_shape
-    pipeline = datasets.choose_pipeline(config.data, data).replace("_", " ")
+    pipeline = pipeline_choice.choose(config.data, data).replace("_", " ")
     parts = {
         "train_fraction": "{:.3g}% of the training images",
         "validation_fraction": "{:.3g}% of them held out for validation",

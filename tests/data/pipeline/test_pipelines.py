@@ -19,7 +19,7 @@ from PIL import Image
 
 from kdjax import recipes
 from kdjax import step as step_lib
-from kdjax.data import datasets, pipeline
+from kdjax.data import datasets, pipeline, pipeline_choice
 from kdjax.data.split import ArraySource, LazySplit
 
 
@@ -240,7 +240,7 @@ def test_workers_end_with_a_training_that_is_killed(tmp_path):
 )
 def test_fields_decide_the_pipeline(fields, expected):
     config = data_config(**fields)
-    assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
+    assert pipeline_choice.choose(config, datasets.describe(config)) == expected
     stored = isinstance(datasets.load(config).train, LazySplit)
     assert stored == (expected == "streaming")
 
@@ -262,7 +262,7 @@ def test_the_memory_of_the_device_decides_the_pipeline(
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
     config = recipes.compose(data="imagenet").data
     config.crop, config.eval_crop, config.image_size = "per_image", 1.0, size
-    assert datasets.choose_pipeline(config, datasets.describe(config)) == expected
+    assert pipeline_choice.choose(config, datasets.describe(config)) == expected
 
 
 @pytest.mark.parametrize(
@@ -289,4 +289,4 @@ def test_fields_that_need_the_other_pipeline_are_rejected(fields, shape, message
     config = data_config(**fields)
     description = datasets.describe(config)._replace(image_shape=shape)
     with pytest.raises(ValueError, match=message):
-        datasets.check_pipeline(config, description)
+        pipeline_choice.check(config, description)
