@@ -24,7 +24,7 @@ def test_products_are_traced_with_the_configured_precision(
     class StoppedError(Exception):
         pass
 
-    def build(config):
+    def build(*_):
         x = jnp.ones((2, 2))
         text = jax.jit(lambda x: x @ x).lower(x).as_text()
         assert f"precision = [{precision}, {precision}]" in text

@@ -94,8 +94,9 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     "methods",
     [
         {"overhaul": {}},
-        {"kd_svd": {}},
         {"mhgd": {}},
+        # A part of what MHGD does.
+        pytest.param({"kd_svd": {}}, marks=pytest.mark.slow),
         # Those that relate the examples of a batch, all at once, and none too strong;
         # their gradients by every rule.
         {

@@ -191,6 +191,7 @@ def test_no_teacher_is_needed():
     assert distill.hyperparameters("mutual_learning", peer="resnet8") == {
         "weight": 1.0,
         "warm_up": 0,
+        "gradient_combination": "sum",
         "peer": "resnet8",
         "distance": "from_other",
     }
