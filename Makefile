@@ -36,7 +36,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 docs: $(INSTALLED)  ## the pages that are made from the code
-	$(BIN)/python -m kdjax.fields > docs/configuration.md
+	$(BIN)/python -m kdjax.config > docs/configuration.md
 	$(BIN)/python -m experiments.methods_page > docs/methods.md
 
 onnx: $(INSTALLED)  ## what kdjax.export --format=onnx needs

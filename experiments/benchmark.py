@@ -38,7 +38,8 @@ from typing import Any
 import jax
 import tabulate
 
-from kdjax import command_line, distill
+from kdjax import distill
+from kdjax.cli import command_line
 from kdjax.runs import console
 
 from .workloads import Setup, Workload, workloads

@@ -42,8 +42,9 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from kdjax import command_line, phases, train
-from kdjax import config as config_lib
+from kdjax import phases, train
+from kdjax.cli import command_line
+from kdjax.config import checks
 from kdjax.objective import Frozen
 from kdjax.phases import Phase
 from kdjax.runs import checkpoint, config_files, messages, signals, workdirs
@@ -213,7 +214,7 @@ def _last_phase(
 
     The last batch of an epoch may be smaller, which compiles the step once more.
     """
-    config_lib.check(config)
+    checks.check(config)
     experiment = train.build_experiment(config)
     state = None
     for phase in phases.plan(experiment):

@@ -35,8 +35,9 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
-from kdjax import command_line, models, phases, recipes, train
+from kdjax import models, phases, recipes, train
 from kdjax import step as step_lib
+from kdjax.cli import command_line
 from kdjax.data import augment
 from kdjax.data.pipeline.batches import Batch
 from kdjax.runs import console

@@ -29,7 +29,7 @@ import shlex
 import sys
 from collections.abc import Collection, Sequence
 
-from kdjax import command_line, home
+from kdjax.cli import command_line, home
 from kdjax.runs import console
 
 from . import report
@@ -187,7 +187,7 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
     from absl import flags
     from ml_collections import config_flags
 
-    from kdjax import config as config_lib
+    from kdjax.config import checks
     from kdjax.runs import messages
 
     # The accelerator is for the runs; nothing is computed here.
@@ -203,7 +203,7 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
         )
         try:
             values(["compare", *argv])
-            config_lib.check(holder.value)
+            checks.check(holder.value)
         except (LookupError, AttributeError, ValueError, TypeError, OSError) as error:
             reason = messages.parsing_error(error, argv)
             raise ValueError(f"{config}: {reason}") from None

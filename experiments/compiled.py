@@ -18,8 +18,9 @@ from typing import Any
 
 import tabulate
 
-from kdjax import command_line, distill, home, json_files
-from kdjax.runs import console
+from kdjax import distill
+from kdjax.cli import command_line, home
+from kdjax.runs import console, json_files
 
 #: Row by which the others are divided.
 _LEAST = "kd"

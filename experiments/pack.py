@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from kdjax import command_line, home
-from kdjax.command_line import escaped
+from kdjax.cli import command_line, home
+from kdjax.cli.command_line import escaped
 from kdjax.runs import console
 
 from . import records, runs

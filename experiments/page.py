@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy import stats
 
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
 
 from . import charts, pairs, published, summary
 

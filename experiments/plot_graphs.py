@@ -26,8 +26,9 @@ import tabulate
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from kdjax import command_line, distill, home, phases, train
-from kdjax import config as config_lib
+from kdjax import distill, phases, train
+from kdjax.cli import command_line, home
+from kdjax.config import fields
 from kdjax.data import normalization
 from kdjax.forward import forward
 from kdjax.losses import mhgd
@@ -56,7 +57,7 @@ def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
         raise ValueError(f"{where} has methods={names}, not {_METHOD}")
     if (pretrained := _newest(workdir / "pretrain")) is None:
         raise ValueError(f"{where} has no checkpoint of the phase pretrain yet")
-    config = config_lib.default()
+    config = fields.default()
     config.update(saved)
     experiment = train.build_experiment(config)
     pretrain, distillation, *task = phases.plan(experiment)

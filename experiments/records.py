@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kdjax import json_files
+from kdjax.runs import json_files
 
 FILE = "records.jsonl"
 

@@ -22,8 +22,8 @@ from typing import Any
 
 import tabulate
 
-from kdjax import command_line, home, installation
-from kdjax.command_line import escaped
+from kdjax.cli import command_line, home, installation
+from kdjax.cli.command_line import escaped
 from kdjax.runs import console
 
 from . import pairs, runs, summary

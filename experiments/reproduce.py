@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 import tabulate
 from scipy import special
 
-from kdjax import command_line, home
+from kdjax.cli import command_line, home
 from kdjax.runs import console
 
 from . import compare, published, runs, summary

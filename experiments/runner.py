@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
 
 from . import schedule
 

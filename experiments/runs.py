@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kdjax.fields import FIELDS, OF_METHODS
+from kdjax.config.fields import FIELDS, OF_METHODS
 
 from . import records
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Protocol
 
-from kdjax import json_files
+from kdjax.runs import json_files
 
 
 class TimedCell(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy import special
 
-from kdjax.fields import OF_METHODS
+from kdjax.config.fields import OF_METHODS
 
 from . import pairs, published, runs
 

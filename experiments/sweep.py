@@ -29,7 +29,7 @@ from typing import Any
 
 import tabulate
 
-from kdjax import command_line, home
+from kdjax.cli import command_line, home
 from kdjax.runs import console
 
 from . import compare, runs, search, summary

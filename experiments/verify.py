@@ -14,7 +14,7 @@ import pathlib
 import re
 from collections.abc import Iterable, Iterator
 
-from kdjax import command_line
+from kdjax.cli import command_line
 
 from . import compiled, report, summary
 

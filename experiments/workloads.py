@@ -15,7 +15,7 @@ from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import gradients
-from kdjax.distill.singular_vector_method import SingularVectorMethod
+from kdjax.distill.bases.singular_vectors import SingularVectorMethod
 from kdjax.forward import forward
 from kdjax.losses.linalg import singular_vectors
 

@@ -25,7 +25,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from kdjax import command_line, home
+from kdjax.cli import command_line, home
 from kdjax.runs import compilation_cache, config_files, console, messages
 
 # What takes seconds to import is imported where it is used, after the first line.

@@ -14,22 +14,13 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import (
-    accumulate,
-    average,
-    dispatch,
-    initial_weights,
-    objective,
-    optim,
-    rngs,
-    setup,
-    train_state,
-)
+from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.distill import Method, gradients
 from kdjax.objective import Frozen, Objective
-from kdjax.schedules import Length
+from kdjax.optim import accumulate, average
+from kdjax.optim.schedules import Length
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
-from kdjax import config as config_lib
 from kdjax import distill
+from kdjax.config import fields
 from kdjax.data import normalization
 
 Config = ml_collections.ConfigDict
@@ -236,7 +236,7 @@ def compose(recipe: str = "ofd", data: str = "cifar100") -> Config:
       ValueError: if there is no such recipe or data set.
     """
     _check_known(recipe, data)
-    config = config_lib.default()
+    config = fields.default()
     DATA[data](config)
     RECIPES[recipe](config)
     return config

@@ -14,13 +14,13 @@ from jax.sharding import Mesh
 from kdjax import distill, initial_weights, models
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
+from kdjax.config.keywords import keywords
 from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import Normalization
 from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import Description, LazySplit, Split
 from kdjax.distill import Method, Outputs, compatibility, declared
 from kdjax.evaluate import Evaluator
-from kdjax.keywords import keywords
 from kdjax.runs import console
 from kdjax.teacher import LoadedTeacher
 

@@ -11,9 +11,10 @@ from typing import Any
 import jax
 import ml_collections
 
-from kdjax import config as config_lib
-from kdjax import home, loop, numerics, results, setup
+from kdjax import loop, numerics, results, setup
 from kdjax import phases as phases_lib
+from kdjax.cli import home
+from kdjax.config import checks
 from kdjax.data.split import Description
 from kdjax.phases import Phase
 from kdjax.results import Outcome
@@ -54,7 +55,7 @@ def train_and_evaluate(
       FloatingPointError: if a loss is not finite; earlier checkpoints stay.
     """
     workdir = home.expanded(workdir)
-    description = config_lib.check(config, jax.device_count())
+    description = checks.check(config, jax.device_count())
     numerics.check_determinism(config)
     trained.refuse_imported(workdir)
     with (

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from kdjax import installation
+from kdjax.cli import installation
 
 ROOT = pathlib.Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -10,8 +10,9 @@ import types
 import ml_collections
 import pytest
 
-from kdjax import config as config_lib
-from kdjax import distill, installation, recipes, train
+from kdjax import distill, recipes, train
+from kdjax.cli import installation
+from kdjax.config import fields
 from kdjax.distill import registry
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -58,7 +59,7 @@ def check_config(argument: str, overrides: dict[str, str]) -> None:
     config = runpy.run_path(str(file))["get_config"](*[argument] * bool(argument))
     assert isinstance(config, ml_collections.ConfigDict)
     for field in overrides:
-        config_lib.field(config, field)
+        fields.value(config, field)
 
 
 def test_readme_is_short():

@@ -21,7 +21,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from kdjax import command_line
+from kdjax.cli import command_line
 from kdjax.runs import console
 
 #: In lines that the compilers print where there is no driver, or before they log.

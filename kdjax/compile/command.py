@@ -13,7 +13,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 from absl import app, flags
 from ml_collections import config_flags
 
-from kdjax import command_line
+from kdjax.cli import command_line
 from kdjax.runs import config_files, console, messages
 
 # Apart from absl's own flags, so that importing this module adds none to others.
@@ -47,16 +47,16 @@ def _compile() -> None:
     Raises:
       ValueError: if the experiment or the target is none.
     """
-    from kdjax import config as config_lib
     from kdjax import numerics
     from kdjax.compile import targets
+    from kdjax.config import checks
 
     config = _CONFIG.value
     target, shape = targets.find(_TARGET.value, _DEVICES.value)
     devices = targets.devices(target, shape)
     with config.unlocked():
         config.teacher.checkpoint = config.teacher.checkpoint or "not read"
-    config_lib.check(config)
+    checks.check(config)
     with numerics.matmul_precision(config):
         _print(config, target, devices)
 

@@ -1,5 +1,5 @@
 """Data sets, input pipelines and augmentation."""
 
-from kdjax import installation
+from kdjax.cli import installation
 
 installation.require_extra("data", needed_by=__name__)

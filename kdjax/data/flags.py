@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from kdjax.fields import FIELDS
+from kdjax.config.fields import FIELDS
 
 _HELP = {
     "data_dir": "folder of images, or of prepared data sets; default: that of TFDS",

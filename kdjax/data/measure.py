@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdjax import command_line
-from kdjax import config as config_lib
+from kdjax.cli import command_line
+from kdjax.config import fields
 from kdjax.data import datasets, flags
 from kdjax.data.normalization import Normalization
 from kdjax.data.split import LazySplit, Split
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True, help=names)
     flags.add(parser, _FLAGS)
     args = parser.parse_args(argv)
-    data = config_lib.default().data
+    data = fields.default().data
     data.name = args.name
     try:
         flags.apply(args, _FLAGS, data)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
 from kdjax.runs import console
 
 _NAMED = 5  # Names in a message; the others are counted.

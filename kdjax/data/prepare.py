@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 
-from kdjax import command_line, home
+from kdjax.cli import command_line, home
 from kdjax.data import messages
 from kdjax.data.archives import cifar, cifar_builders, tiny_imagenet
 from kdjax.data.sources import tfds_source

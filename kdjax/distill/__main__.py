@@ -18,7 +18,8 @@ from collections.abc import Sequence
 import jax
 import tabulate
 
-from kdjax import command_line, distill
+from kdjax import distill
+from kdjax.cli import command_line
 from kdjax.distill import compatibility
 
 #: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.

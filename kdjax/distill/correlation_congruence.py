@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import losses
+from kdjax.distill.bases.relational import RelationalMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules.embeddings import Embeddings
-from kdjax.distill.relational import RelationalMethod
 
 #: How the images of a batch are compared, by the name used in `relation`.
 RELATIONS = ("consecutive", "kernel")

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import losses
+from kdjax.distill.bases.singular_vectors import WIDTHS
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules.connectors import Connectors
-from kdjax.distill.singular_vector_method import WIDTHS
 from kdjax.distill.stages import StagewiseMethod
 from kdjax.losses.fsp import DISTANCES, POOLS
 

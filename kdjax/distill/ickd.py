@@ -10,7 +10,7 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.last_stage import LastStageMethod
+from kdjax.distill.bases.last_stage import LastStageMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 

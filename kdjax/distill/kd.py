@@ -8,7 +8,7 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.logit_method import LogitMethod
+from kdjax.distill.bases.logit import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 #: Factors on the divergence at temperature T, by the name used in `scale`.

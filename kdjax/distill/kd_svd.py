@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import jax
 
+from kdjax.distill.bases.singular_vectors import SingularVectorMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
-from kdjax.distill.singular_vector_method import SingularVectorMethod
 from kdjax.losses.kd_svd import vector_difference, vector_relations
 from kdjax.losses.linalg import singular_vectors
 

@@ -15,10 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kdjax.distill.bases.relational import RelationalMethod
+from kdjax.distill.bases.singular_vectors import SingularVectorMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 from kdjax.distill.modules import attention_network
-from kdjax.distill.relational import RelationalMethod
-from kdjax.distill.singular_vector_method import SingularVectorMethod
 from kdjax.losses.mhgd import SMOOTHINGS, estimation_loss, graph_divergence
 
 

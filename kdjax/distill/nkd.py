@@ -10,7 +10,7 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.logit_method import LogitMethod
+from kdjax.distill.bases.logit import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 

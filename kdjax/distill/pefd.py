@@ -11,8 +11,8 @@ import flax.linen as nn
 import jax
 
 from kdjax import losses
+from kdjax.distill.bases.projected import ProjectedMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
-from kdjax.distill.projected import ProjectedMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

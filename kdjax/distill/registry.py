@@ -5,9 +5,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from kdjax.config.field import Field, shown
 from kdjax.distill import gradients
 from kdjax.distill.method import Method
-from kdjax.field import Field, shown
 
 #: Every method by the name it has under `methods` in a configuration.
 METHODS: dict[str, type[Method]] = {}

@@ -8,8 +8,8 @@ import dataclasses
 import jax
 
 from kdjax import losses
+from kdjax.distill.bases.relational import RelationalMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
-from kdjax.distill.relational import RelationalMethod
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax import losses
-from kdjax.distill.last_stage import LastStageMethod
+from kdjax.distill.bases.last_stage import LastStageMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 

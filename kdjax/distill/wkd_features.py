@@ -10,8 +10,8 @@ import flax.linen as nn
 import jax
 
 from kdjax import losses
+from kdjax.distill.bases.last_stage import LastStageMethod
 from kdjax.distill.decay import cosine_decay
-from kdjax.distill.last_stage import LastStageMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 
 from kdjax import losses
+from kdjax.distill.bases.logit import LogitMethod
 from kdjax.distill.decay import cosine_decay
-from kdjax.distill.logit_method import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Teacher, Variables
 
 #: What of the teacher's answers tells the cost between classes.

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdjax import command_line, home
-from kdjax.command_line import escaped
+from kdjax.cli import command_line, home
+from kdjax.cli.command_line import escaped
 from kdjax.data import datasets
 from kdjax.evaluate import (
     corruptions,

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kdjax import home
+from kdjax.cli import home
 from kdjax.data import datasets
 from kdjax.data.messages import counted
 from kdjax.data.split import LazySplit

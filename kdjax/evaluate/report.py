@@ -6,7 +6,7 @@ import numpy as np
 import tabulate
 from scipy import special
 
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
 from kdjax.evaluate import figures
 
 #: Most classes of which all are listed, and the number that are listed of more.

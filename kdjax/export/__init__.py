@@ -1,5 +1,5 @@
 """Export of trained networks to programs that run without kdjax."""
 
-from kdjax import installation
+from kdjax.cli import installation
 
 installation.require_extra("export", needed_by=__name__)

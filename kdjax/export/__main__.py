@@ -49,8 +49,8 @@ import jax
 import numpy as np
 import tabulate
 
-from kdjax import command_line, home
-from kdjax.command_line import escaped
+from kdjax.cli import command_line, home
+from kdjax.cli.command_line import escaped
 from kdjax.data.messages import counted, some
 from kdjax.export import checked, formats, latency
 from kdjax.export.checked import Sample, Settings

@@ -1,5 +1,5 @@
 """Import and export of PyTorch weights."""
 
-from kdjax import installation
+from kdjax.cli import installation
 
 installation.require_extra("export", needed_by=__name__)

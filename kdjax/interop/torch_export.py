@@ -16,8 +16,9 @@ from collections.abc import Sequence
 
 import safetensors.numpy
 
-from kdjax import command_line, home, models
-from kdjax.command_line import escaped
+from kdjax import models
+from kdjax.cli import command_line, home
+from kdjax.cli.command_line import escaped
 from kdjax.interop import torch_layout
 from kdjax.runs import console, inputs, inventory, trained
 

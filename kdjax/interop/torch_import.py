@@ -23,16 +23,17 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import command_line, home, json_files, models, recipes
-from kdjax import config as config_lib
+from kdjax import models, recipes
 from kdjax import step as step_lib
-from kdjax.command_line import escaped
+from kdjax.cli import command_line, home
+from kdjax.cli.command_line import escaped
+from kdjax.config import checks, fields
 from kdjax.data import datasets, flags, pipeline
 from kdjax.data.normalization import PRESETS, Normalization
 from kdjax.data.split import Description
 from kdjax.evaluate import Evaluator
 from kdjax.interop import torch_file, torch_layout, torch_match
-from kdjax.runs import console, inputs, trained, workdirs
+from kdjax.runs import console, inputs, json_files, trained, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 
 #: Data set of a network that was trained on none of those that kdjax reads.
@@ -71,9 +72,9 @@ def import_checkpoint(
     workdirs.check_empty(workdir)
     description = None
     if config.data.name:
-        description = config_lib.check_network(config)
+        description = checks.check_network(config)
     else:
-        config_lib.check_values(config)
+        checks.check_values(config)
         if evaluate:
             raise ValueError(f"data={_UNKNOWN} has no test split to evaluate on")
     file = torch_file.read(checkpoint)
@@ -226,7 +227,7 @@ def _config(args: argparse.Namespace) -> ml_collections.ConfigDict:
     config = (
         recipes.compose(data=args.data)
         if args.data in recipes.DATA
-        else config_lib.default()
+        else fields.default()
     )
     config.model = args.model
     config.data.name = "" if args.data == _UNKNOWN else args.data

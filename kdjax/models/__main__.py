@@ -16,7 +16,8 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
-from kdjax import command_line, models
+from kdjax import models
+from kdjax.cli import command_line
 from kdjax.models import cost
 
 #: Classes of the data set that images of a size come from.

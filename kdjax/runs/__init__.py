@@ -1,5 +1,5 @@
 """Bookkeeping of a run: work directory, checkpoints, logs, signals, processes."""
 
-from kdjax import installation
+from kdjax.cli import installation
 
 installation.require_extra("train", needed_by=__name__)

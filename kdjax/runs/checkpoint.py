@@ -13,8 +13,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from kdjax import json_files
-from kdjax.runs import manifest, multihost
+from kdjax.runs import json_files, manifest, multihost
 from kdjax.runs.inventory import LAST, NOT_EVALUATED, STATE, Inventory, accuracy_of
 
 #: Name of the folder within a work directory.

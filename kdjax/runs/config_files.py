@@ -5,7 +5,7 @@ import pathlib
 import textwrap
 from collections.abc import Sequence
 
-from kdjax import home, installation
+from kdjax.cli import home, installation
 
 
 def with_paths(argv: Sequence[str]) -> list[str]:

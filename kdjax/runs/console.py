@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
 
 _CLEAR_LINE = "\r\x1b[K"
 

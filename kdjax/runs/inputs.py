@@ -14,10 +14,10 @@ import jax
 import ml_collections
 import numpy as np
 
-from kdjax import home, json_files
+from kdjax.cli import home
 from kdjax.data import datasets
 from kdjax.data.split import Description
-from kdjax.runs import workdirs
+from kdjax.runs import json_files, workdirs
 
 #: File in the work directory.
 NAME = "inputs.json"

@@ -6,9 +6,8 @@ import pathlib
 import re
 from collections.abc import Mapping
 
-from kdjax import json_files
 from kdjax.data.messages import some
-from kdjax.runs import console, manifest
+from kdjax.runs import console, json_files, manifest
 
 #: Names of checkpoints.
 LAST, BEST = "last", "best"

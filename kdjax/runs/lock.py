@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import filelock
 
-from kdjax import json_files
-from kdjax.runs import console
+from kdjax.runs import console, json_files
 
 #: The locked file. It and the next are removed when a run ends normally.
 NAME = "run.lock"

@@ -9,7 +9,7 @@ import pathlib
 import zlib
 from collections.abc import Collection
 
-from kdjax import json_files
+from kdjax.runs import json_files
 
 _NAME = "files.json"
 _CHUNK_BYTES = 1 << 20

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import jax
 import ml_collections
 
-from kdjax import config as config_lib
 from kdjax import distill, models
-from kdjax.command_line import escaped
+from kdjax.cli.command_line import escaped
+from kdjax.config import checks
 from kdjax.data import datasets, pipeline_choice, sampling
 from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
@@ -33,7 +33,7 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
       ValueError: if the run could not start.
       FileNotFoundError: if the data set is not prepared.
     """
-    data = config_lib.check(config, jax.device_count())
+    data = checks.check(config, jax.device_count())
     trained.check_present(config)
     datasets.fingerprint(config.data, data)  # Also tells whether the data set is there.
     if workdir is not None:

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from kdjax import config as config_lib
-from kdjax import distill, home
+from kdjax import distill
+from kdjax.cli import home
+from kdjax.config import fields
 from kdjax.runs import checkpoint, workdirs
 from kdjax.runs.checkpoint import Checkpoints
 from kdjax.runs.inventory import LAST, Inventory
@@ -46,7 +47,7 @@ class TrainedModel(NamedTuple):
     @property
     def data(self) -> ml_collections.ConfigDict:
         """The `data` part of the configuration, with defaults for missing fields."""
-        data = config_lib.default().data
+        data = fields.default().data
         for name, value in self.config["data"].items():
             data[name] = tuple(value) if isinstance(value, list) else value
         return data

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import ml_collections
 
-from kdjax import config as config_lib
-from kdjax import distill, json_files
-from kdjax.fields import FIELDS
-from kdjax.runs import console, lock
+from kdjax import distill
+from kdjax.config import fields
+from kdjax.config.fields import FIELDS
+from kdjax.runs import console, json_files, lock
 
 CONFIG = "config.json"
 RESULT = "result.json"
@@ -65,7 +65,7 @@ def with_defaults(saved: dict[str, Any]) -> dict[str, Any]:
             methods[name] = as_json(ml_collections.ConfigDict(known))
         except ValueError:
             methods[name] = given
-    default = as_json(config_lib.default())
+    default = as_json(fields.default())
     return {
         **flatten(default | {"methods": methods}),
         **flatten(saved | {"methods": methods}),

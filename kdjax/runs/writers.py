@@ -14,9 +14,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from kdjax import json_files
 from kdjax.data.pipeline.batch_plan import BatchPlan
-from kdjax.runs import console, multihost
+from kdjax.runs import console, json_files, multihost
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"

@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax import config as config_lib
 from kdjax import recipes
+from kdjax.config import checks
 from kdjax.data import datasets, sampling
 from kdjax.data.split import Split
 from kdjax.runs import summary, workdirs
@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_rejected(fields, message):
     config = data_config(**fields)
     config.model = "wrn_10_1"
     with pytest.raises(ValueError, match=message):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_weights_of_classes_without_images_alone_are_rejected():

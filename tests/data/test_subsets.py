@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import model_selection
 
-from kdjax import config as config_lib
+from kdjax.config import fields
 from kdjax.data import subsets
 from kdjax.data.split import Description, Split
 
@@ -52,7 +52,7 @@ def test_the_images_are_those_of_scikit_learn_where_no_class_is_missing(
 
 def test_the_number_of_training_images_is_known_without_reading_them():
     split = labeled(40, 80, 20)
-    config = config_lib.default().data
+    config = fields.default().data
     description = Description(3, (1, 1, 3), 200, 140, tuple("abc"))
     assert subsets.num_train(config, description) == 140
     config.test_fraction, config.train_fraction = 0.2, 0.7

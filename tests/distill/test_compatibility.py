@@ -9,8 +9,8 @@ import pytest
 from jax.interpreters import partial_eval
 
 from experiments import methods_page
-from kdjax import config as config_lib
 from kdjax import distill, models, objective, recipes
+from kdjax.config import checks
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
 from kdjax.distill import compatibility
@@ -222,7 +222,7 @@ def test_tables_fit_a_terminal(capsys):
 
 def test_the_page_of_methods_is_what_the_code_prints():
     """If not: make docs."""
-    page = pathlib.Path(config_lib.__file__).parent.parent / "docs/methods.md"
+    page = pathlib.Path(checks.__file__).parent.parent.parent / "docs/methods.md"
     assert page.read_text() == "\n".join(methods_page.page()) + "\n"
 
 
@@ -230,6 +230,6 @@ def test_a_method_that_cannot_join_is_rejected_when_the_config_is_read():
     config = recipes.distillation("mhgd_vgg16-mhgd_vgg7", {"overhaul": {}})
     config.teacher.checkpoint = "somewhere"
     with pytest.raises(ValueError, match=r"methods\.overhaul\.margin='measured'"):
-        config_lib.check(config)
+        checks.check(config)
     config.methods.overhaul.margin = "measured"
-    config_lib.check(config)
+    checks.check(config)

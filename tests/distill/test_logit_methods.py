@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdjax import distill, losses
-from kdjax.distill.logit_method import LogitMethod
+from kdjax.distill.bases.logit import LogitMethod
 from kdjax.distill.method import Inputs, Outputs, Teacher
 from kdjax.models import Features
 from tests.distill.logits import LABEL, terms_of

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import pack, records, runs
 from kdjax import distill
-from kdjax.fields import FIELDS
+from kdjax.config.fields import FIELDS
 from tests import commands
 from tests.experiments.run_folders import (
     OVERHAUL,

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import jax
 import ml_collections
 
-from kdjax import json_files, recipes, train
-from kdjax.runs import inventory, lock, messages
+from kdjax import recipes, train
+from kdjax.runs import inventory, json_files, lock, messages
 
 #: Contents that no run writes, whatever the file; None for no file.
 CONTENTS = {

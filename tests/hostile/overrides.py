@@ -16,11 +16,11 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from kdjax import config as config_lib
 from kdjax import distill, recipes
-from kdjax.distill.logit_method import LogitMethod
-from kdjax.field import Field
-from kdjax.fields import FIELDS
+from kdjax.config import checks, fields
+from kdjax.config.field import Field
+from kdjax.config.fields import FIELDS
+from kdjax.distill.bases.logit import LogitMethod
 from kdjax.runs import messages
 
 #: What a refusal starts with that is none.
@@ -119,8 +119,8 @@ def answer(field: str, value: str) -> Answer:
                 # What follows is a matter of networks, not of values.
                 distill.build(config.methods, num_classes=10, num_examples=50_000)
             else:
-                config_lib.check(config)
-            kept = config_lib.field(config, field)
+                checks.check(config)
+            kept = fields.value(config, field)
         except (ValueError, OSError) as error:
             refusal = messages.one_line(error)
         except Exception as error:  # A traceback of the command.

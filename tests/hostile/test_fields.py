@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kdjax.fields import FIELDS
+from kdjax.config.fields import FIELDS
 from tests.hostile import overrides
 
 #: Seconds until a refusal; a limit that a busy machine keeps, too.

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from experiments import records
-from kdjax import json_files, recipes
-from kdjax.runs import inventory, lock, manifest, workdirs, writers
+from kdjax import recipes
+from kdjax.runs import inventory, json_files, lock, manifest, workdirs, writers
 from kdjax.runs.checkpoint import Checkpoints
 from tests import small_runs
 from tests.hostile import files

@@ -307,5 +307,5 @@ def test_nothing_imports_from_above():
                 continue
             for name in names:
                 # How a command is run imports nothing.
-                known = ("kdjax.models", "kdjax.command_line")
+                known = ("kdjax.models", "kdjax.cli.command_line")
                 assert not name.startswith("kdjax") or name.startswith(known)

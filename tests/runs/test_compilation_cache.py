@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from kdjax import home
+from kdjax.cli import home
 from kdjax.runs import compilation_cache
 
 

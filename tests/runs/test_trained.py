@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import config as config_lib
 from kdjax import models, recipes
+from kdjax.config import fields
 from kdjax.runs import trained, workdirs
 
 
@@ -16,7 +16,7 @@ def test_fields_younger_than_the_run_have_their_defaults():
         del written["data"][name]
     found = trained.TrainedModel(written, 0, {}).data
     assert found == config.data
-    assert found.image_size == config_lib.default().data.image_size
+    assert found.image_size == fields.default().data.image_size
     assert found.mean == (78.0, 78.0, 78.0)
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from kdjax import home
+from kdjax.cli import home
 from kdjax.data.augment import crop_resize
 from kdjax.data.messages import counted, note, other_size, setting, some
 from kdjax.data.sources import folder_layout

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kdjax import home
+from kdjax.cli import home
 from kdjax.data.messages import counted, setting, some
 from kdjax.data.sources.folder_files import FolderSource
 

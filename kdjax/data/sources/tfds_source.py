@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from kdjax import home
+from kdjax.cli import home
 from kdjax.data.archives import tiny_imagenet
 from kdjax.data.augment import crop_resize
 from kdjax.data.sources import decode

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import average, train_state
+from kdjax import train_state
+from kdjax.optim import average
 from kdjax.train_state import evaluated_variables, student_variables
 
 

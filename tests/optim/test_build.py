@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from kdjax import optim, recipes
-from kdjax.schedules import Length
+from kdjax.optim.schedules import Length
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax import accumulate, distill, objective
+from kdjax import distill, objective
 from kdjax.data.augment.mixup import Mixed
 from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.pipeline.batches import Batch
+from kdjax.optim import accumulate
 
 SIZE, CLASSES = 8, 3
 

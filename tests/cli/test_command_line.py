@@ -9,7 +9,7 @@ import pytest
 #: Prints, and says on stderr whether its own streams are still there.
 PROGRAM = """
 import os, sys
-from kdjax import command_line
+from kdjax.cli import command_line
 def main():
     file = os.open(os.devnull, os.O_RDONLY)
     assert file > 2, "a file took the place of a closed stream"

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from kdjax import home
+from kdjax.cli import home
 
 RUN = "--workdir=run"
 COMMANDS = {

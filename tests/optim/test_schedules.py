@@ -5,8 +5,10 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax import fields, recipes, schedules
-from kdjax.schedules import Length
+from kdjax import recipes
+from kdjax.config import fields
+from kdjax.optim import schedules
+from kdjax.optim.schedules import Length
 
 #: Of the golden numbers: four epochs of five steps.
 LENGTH = Length(4, 5)

@@ -11,7 +11,7 @@ from kdjax import models
 from kdjax.data import subsets
 from kdjax.data.split import Description
 from kdjax.distill import Method
-from kdjax.distill.relational import RelationalMethod
+from kdjax.distill.bases.relational import RelationalMethod
 
 
 def check(

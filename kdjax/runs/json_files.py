@@ -12,8 +12,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdjax.field import shown
-from kdjax.fields import FIELDS
+from kdjax.config.field import shown
+from kdjax.config.fields import FIELDS
 
 Schema = Mapping[str, Any]
 

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,121 +10,15 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from kdjax import schedules
-from kdjax.distill.gradients.dot import two_momenta
-from kdjax.field import shown
-from kdjax.keywords import keywords
-from kdjax.schedules import Length
+from kdjax.config.field import shown
+from kdjax.config.keywords import keywords
+from kdjax.optim import schedules
+from kdjax.optim.schedules import Length
+from kdjax.optim.torch_sgd import sgd
+from kdjax.optim.transforms import DECAYED, clipped, scale_methods
 
 #: Parameters of a constructor in Optax that are set by fields of their own.
 _OWN_FIELDS = ("learning_rate", "weight_decay", "mask", "weight_decay_mask")
-
-
-def restart(
-    inner: optax.GradientTransformation, at_steps: Sequence[int]
-) -> optax.GradientTransformationExtraArgs:
-    """Resets the state of `inner` to zeros before the updates of the given steps.
-
-    Source: the overhaul paper's CIFAR-100 loop builds a new optimizer at each drop of
-    the learning rate, which resets its momentum.
-
-    Args:
-      inner: a transformation whose initial state is all zeros.
-      at_steps: numbers of earlier updates at which to reset it.
-    """
-    inner = optax.with_extra_args_support(inner)
-
-    def init(params):
-        return jnp.zeros((), jnp.int32), inner.init(params)
-
-    def update(updates, state, params=None, **extra):
-        count, inner_state = state
-        reset = jnp.isin(count, jnp.asarray(at_steps, jnp.int32))
-        inner_state = jax.tree.map(
-            lambda x: jnp.where(reset, jnp.zeros_like(x), x), inner_state
-        )
-        updates, inner_state = inner.update(updates, inner_state, params, **extra)
-        return updates, (count + 1, inner_state)
-
-    return optax.GradientTransformationExtraArgs(init, update)
-
-
-def sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    *,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-    restart_at: Sequence[int] = (),
-    delta: float | None = None,
-    mask: Callable[[Any], Any] | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Builds SGD as PyTorch has it: d = g + wd p, m = mu m + d, p -= lr (d + mu m).
-
-    Weight decay is coupled (it enters the momentum) and covers every parameter, batch
-    norms and biases included. Without `nesterov` the update is p -= lr m.
-
-    Args:
-      learning_rate: a number or a schedule over steps.
-      momentum: mu.
-      nesterov: look ahead.
-      weight_decay: wd.
-      restart_at: steps before which the momentum is reset to zero.
-      delta: makes two of the momentum, see `two_momenta`; None keeps one.
-      mask: tells which parameters decay; None for all.
-    """
-    if delta is None:
-        momentum_rule = optax.trace(momentum, nesterov)
-    else:
-        momentum_rule = two_momenta(momentum, delta, nesterov=nesterov)
-    return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask),
-        restart(momentum_rule, restart_at) if restart_at else momentum_rule,
-        optax.scale_by_learning_rate(learning_rate),
-    )
-
-
-def kernels(params: Any) -> Any:
-    """Tells which parameters are neither of norms nor biases, which are vectors."""
-    return jax.tree.map(lambda x: x.ndim > 1, params)
-
-
-#: Parameters that decay, by the name used in `optimizer.weight_decay_of`.
-DECAYED: Mapping[str, Callable[[Any], Any] | None] = {"all": None, "kernels": kernels}
-
-
-def clipped(
-    inner: optax.GradientTransformationExtraArgs, norm: float
-) -> optax.GradientTransformationExtraArgs:
-    """Scales gradients down whose norm over all parameters is larger.
-
-    Where a gradient is kept apart, the norm is that of the sum, and both are scaled.
-
-    Args:
-      inner: what sees the scaled gradients.
-      norm: largest norm.
-    """
-
-    def update(updates, state, params=None, **extra):
-        whole = updates
-        if "distillation" in extra:
-            student = optax.tree.add(updates["student"], extra["distillation"])
-            whole = updates | {"student": student}
-        # As PyTorch and `optax.clip_by_global_norm` for norms that are not 0.
-        share = norm / jnp.maximum(optax.tree.norm(whole), norm)
-        updates, extra = optax.tree.scale(share, (updates, extra))
-        return inner.update(updates, state, params, **extra)
-
-    return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def scale_methods(factor: float) -> optax.GradientTransformation:
-    """Scales the updates of what methods learn, and so their learning rate."""
-    return optax.stateless(
-        lambda updates, _: (
-            updates | {"methods": optax.tree.scale(factor, updates["methods"])}
-        )
-    )
 
 
 def build(

@@ -53,7 +53,7 @@ def find_config(path: str) -> str:
     """
     if pathlib.Path(path).is_file() or not path.startswith("configs/"):
         return path
-    package = pathlib.Path(__file__).parent
+    package = pathlib.Path(__file__).parent.parent
     # Inside the package in an installation, next to it in a checkout.
     for folder in (package, package.parent):
         if (folder / path).is_file():

@@ -1,4 +1,4 @@
-"""Configurations: the default one, and what is checked before anything runs."""
+"""What is checked of a configuration before anything runs."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,39 +6,14 @@ from typing import Any
 
 import ml_collections
 
-from kdjax import batch_size, distill, models, optim
+from kdjax import distill, models, optim
+from kdjax.config import batch_size
+from kdjax.config.field import Field, shown
+from kdjax.config.fields import FIELDS
+from kdjax.config.keywords import keywords
 from kdjax.data import datasets, pipeline_choice, sampling
 from kdjax.data.split import Description
 from kdjax.distill import Method, compatibility, gradients
-from kdjax.field import Field, shown
-from kdjax.fields import FIELDS
-from kdjax.keywords import keywords
-
-
-def default() -> ml_collections.ConfigDict:
-    """Returns a configuration with every field at its default.
-
-    `kdjax.fields.FIELDS` says what they mean. The terms of the distillation loss are
-    added under `methods`, by name, with their hyperparameters; without any, the network
-    is trained alone.
-    """
-    config = ml_collections.ConfigDict({"methods": ml_collections.ConfigDict()})
-    for path, entry in FIELDS.items():
-        *groups, name = path.split(".")
-        group = config
-        for part in groups:
-            if part not in group:
-                group[part] = ml_collections.ConfigDict()
-            group = group[part]
-        group[name] = entry.default
-    return config
-
-
-def field(config: ml_collections.ConfigDict, path: str) -> Any:
-    """Returns the value of a field given as "optimizer.momentum"."""
-    for name in path.split("."):
-        config = config[name]
-    return config
 
 
 def check(config: ml_collections.ConfigDict, devices: int | None = None) -> Description:

@@ -8,10 +8,11 @@ import re
 import pytest
 
 from experiments import published
-from kdjax import config as config_lib
-from kdjax import distill, fields, method_recipes, recipes, train
+from kdjax import distill, method_recipes, recipes, train
+from kdjax.config import checks, fields
+from kdjax.config.__main__ import page as page_of_fields
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 #: The pairs of the tables of MHGD.
 GRAPH_PAIRS = [
@@ -101,8 +102,8 @@ def test_every_file_is_tested():
 )
 def test_configurations_have_every_field_and_possible_values(name, argument):
     config = load(name, argument)
-    config_lib.check_values(config)
-    assert config.keys() == config_lib.default().keys()
+    checks.check_values(config)
+    assert config.keys() == fields.default().keys()
     assert bool(config.methods) == (name not in ("teacher", "student"))
     distill.build(config.methods, num_classes=10, num_examples=50_000)
     if argument is not None and argument.endswith("tiny_imagenet"):
@@ -118,7 +119,7 @@ def test_configurations_pass_the_check_of_networks_and_data(name):
     if config.methods:
         assert config.teacher.model
         config.teacher.checkpoint = "somewhere"
-    config_lib.check(config)
+    checks.check(config)
 
 
 def test_recipes_are_as_published():
@@ -134,10 +135,10 @@ def test_recipes_are_as_published():
     assert made.keys() == snapshots.keys()
     for name, config in made.items():
         found = {
-            path: json.loads(json.dumps(config_lib.field(config, path)))
+            path: json.loads(json.dumps(fields.value(config, path)))
             for path in fields.FIELDS
             if path != "model"
-            and config_lib.field(config, path) != fields.FIELDS[path].default
+            and fields.value(config, path) != fields.FIELDS[path].default
         }
         assert found == snapshots[name], name
 
@@ -164,7 +165,7 @@ def test_published_figures_have_the_settings_of_their_sources():
         ]
         config = method_recipes.of_methods("+".join(dict.fromkeys(methods)), networks)
         for path, value in figure.hyperparameters.items():
-            found = config_lib.field(config, path)
+            found = fields.value(config, path)
             # Those of a variant are given on the command line: the field is there.
             same = type(found) is type(value) if figure.variant else found == value
             assert same, (figure, path)
@@ -210,7 +211,7 @@ def test_a_data_set_is_one_function(monkeypatch):
 def test_the_page_of_fields_is_what_the_table_prints():
     """If not: make docs."""
     page = (ROOT / "docs/configuration.md").read_text()
-    assert page == "\n".join(fields.page()) + "\n"
+    assert page == "\n".join(page_of_fields()) + "\n"
 
 
 def test_a_set_that_is_not_prepared_is_rejected_with_the_command(tmp_path):
@@ -218,7 +219,7 @@ def test_a_set_that_is_not_prepared_is_rejected_with_the_command(tmp_path):
     config.data.data_dir = str(tmp_path)
     command = "python -m kdjax.data.prepare tiny_imagenet --archive=PATH"
     with pytest.raises(FileNotFoundError, match=command):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_a_small_network_for_larger_images_has_its_own_rate():
@@ -337,18 +338,18 @@ def test_two_momenta_must_both_be_possible(momentum, delta):
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"kd": {}})
     config.teacher.checkpoint = "somewhere"
     config.optimizer.momentum, config.optimizer.momentum_delta = momentum, delta
-    config_lib.check(config)
+    checks.check(config)
     config.methods.kd.gradient_combination = "dot"
     message = (
         f"momentum={momentum} less and plus .*={delta}, .* methods=..kd..* are not"
     )
     with pytest.raises(ValueError, match=message):
-        config_lib.check(config)
+        checks.check(config)
     config.optimizer.name = "adamw"
     with pytest.raises(ValueError, match=r"name='adamw' has no momentum for each of"):
-        config_lib.check(config)
+        checks.check(config)
     config.task_weight = 0.0  # Nothing to keep apart.
-    config_lib.check(config)
+    checks.check(config)
 
 
 @pytest.mark.parametrize(
@@ -386,20 +387,20 @@ def test_batches_that_cannot_be_shared_or_learned_from_are_rejected(
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", {"rkd": {}})
     config.teacher.checkpoint = "somewhere"
     for allowed in (1, 4):
-        config_lib.check(config, allowed)
+        checks.check(config, allowed)
     config.update_from_flattened_dict(given)
     with pytest.raises(ValueError, match=message) as error:
-        config_lib.check(config, devices)
+        checks.check(config, devices)
     assert "\n" not in str(error.value)
 
 
 def test_one_image_is_a_batch_where_nothing_needs_more():
     config = recipes.alone("mobilenet_v2,digits")
     config.batch_size, config.batch_norm = 2, "synchronized"
-    config_lib.check(config, 2)
+    checks.check(config, 2)
     config = recipes.alone("wrn_10_1,digits")
     config.batch_size = 1
-    config_lib.check(config, 1)
+    checks.check(config, 1)
 
 
 @pytest.mark.parametrize("labeled", [["crd", "dkd"], ["jacobian"]])
@@ -407,18 +408,18 @@ def test_methods_that_need_the_label_are_rejected_with_mixup(labeled):
     methods = {name: {} for name in [*labeled, "overhaul", "rkd"]}
     config = recipes.distillation("wrn_10_1-wrn_10_1,digits", methods)
     config.teacher.checkpoint = "somewhere"
-    config_lib.check(config)
+    checks.check(config)
     for field in ("mixup", "cutmix"):
         config.data[field] = 0.5
         message = f"data.{field}=0.5 mixes images of two classes, but methods={labeled}"
         with pytest.raises(ValueError, match=re.escape(message)) as error:
-            config_lib.check(config)
+            checks.check(config)
         assert "\n" not in str(error.value)
         config.data[field] = 0.0
     config.data.mixup = 0.5
     for name in labeled:
         del config.methods[name]
-    config_lib.check(config)
+    checks.check(config)
 
 
 def test_a_field_that_there_is_not_is_rejected():
@@ -426,11 +427,11 @@ def test_a_field_that_there_is_not_is_rejected():
     config = recipes.alone("wrn_10_1,digits")
     config.optimizer.learning_rates = 0.1
     with pytest.raises(ValueError, match=r"did you mean optimizer\.learning_rate\?"):
-        config_lib.check(config)
+        checks.check(config)
     del config.optimizer["learning_rates"]
     del config.optimizer["momentum"]
     with pytest.raises(ValueError, match=r"optimizer\.momentum: the conf.* lacks"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_a_value_of_another_type_is_rejected():
@@ -438,15 +439,15 @@ def test_a_value_of_another_type_is_rejected():
     with config.ignore_type():
         config.epochs = "40"
     with pytest.raises(ValueError, match="epochs='40' is not an integer"):
-        config_lib.check(config)
+        checks.check(config)
 
 
 def test_a_loss_that_is_always_zero_is_rejected():
     config = recipes.alone("wrn_10_1,digits")
     config.task_weight = 0.0
     with pytest.raises(ValueError, match="task_weight=0 but there are no methods"):
-        config_lib.check(config)
+        checks.check(config)
     config = load("distill", "fsp,wrn_16_2-wrn_10_1,digits")
     config.task_weight = 0.0
     with pytest.raises(ValueError, match=r"distill_first\.epochs=30 leaves the task"):
-        config_lib.check(config)
+        checks.check(config)

@@ -3,7 +3,7 @@
 import ast
 from typing import Any
 
-from kdjax.field import shown
+from kdjax.config.field import shown
 
 
 def keywords(field: str, text: str) -> dict[str, Any]:

@@ -1,13 +1,15 @@
 """The fields of a configuration: one table of defaults, meanings and allowed values.
 
-`kdjax.config` makes the default configuration and the checks from it, `kdjax.runs` and
-`experiments` what two runs must have in common, and `python -m kdjax.fields` the page
+From it come the default configuration here, the checks in `kdjax.config.checks`, what
+two runs must have in common in `kdjax.runs` and `experiments`, and the page
 docs/configuration.md.
 """
 
-from collections.abc import Iterator
+from typing import Any
 
-from kdjax.field import Field
+import ml_collections
+
+from kdjax.config.field import Field
 
 #: Which checkpoint of a work directory is loaded.
 _STEP = Field(
@@ -421,39 +423,26 @@ FIELDS: dict[str, Field] = {
 OF_METHODS = ("methods", "teacher", "pretrain", "distill_first")
 
 
-def page() -> Iterator[str]:
-    """Yields the lines of docs/configuration.md."""
-    yield from (
-        "# Configuration",
-        "",
-        "Made by `make docs` (`python -m kdjax.fields`) from the table in"
-        " `kdjax/fields.py`.",
-        "",
-        "Any field is set on the command line, as in"
-        " `--config.optimizer.learning_rate=0.05`. The values here are the defaults;"
-        " the recipes in `kdjax/recipes.py` and the files in `configs/` fill them in.",
-        "",
-        "A work directory is only resumed with the configuration that it was started"
-        " with, but for the fields marked *resume*. Runs that differ in nothing but the"
-        " fields marked *repeat* count as repeats of one experiment in"
-        " `experiments.report`.",
-        "",
-        "| Field | Default | Allowed | Meaning | |",
-        "|---|---|---|---|---|",
-    )
-    for name, field in FIELDS.items():
-        marks = ["*resume*"] * field.resume_may_differ
-        marks += ["*repeat*"] * (not field.in_recipe)
-        default = f"{field.default!r}".replace("'", '"')
-        yield (
-            f"| `{name}` | `{default}` | {field.allowed or field.type} | {field.doc} |"
-            f" {' '.join(marks)} |"
-        )
-    yield from (
-        "| `methods.NAME.*` | | | Hyperparameters of the distillation methods:"
-        " [methods.md](methods.md). | |",
-    )
+def default() -> ml_collections.ConfigDict:
+    """Returns a configuration with every field at its default.
+
+    The terms of the distillation loss are added under `methods`, by name, with their
+    hyperparameters; without any, the network is trained alone.
+    """
+    config = ml_collections.ConfigDict({"methods": ml_collections.ConfigDict()})
+    for path, entry in FIELDS.items():
+        *groups, name = path.split(".")
+        group = config
+        for part in groups:
+            if part not in group:
+                group[part] = ml_collections.ConfigDict()
+            group = group[part]
+        group[name] = entry.default
+    return config
 
 
-if __name__ == "__main__":
-    print("\n".join(page()))
+def value(config: ml_collections.ConfigDict, path: str) -> Any:
+    """Returns the value of a field given as "optimizer.momentum"."""
+    for name in path.split("."):
+        config = config[name]
+    return config

@@ -1,0 +1,1 @@
+"""What all commands share: their ends, their output, paths and optional packages."""

@@ -1,0 +1,1 @@
+"""The fields of a configuration, and what is checked of their values."""

@@ -1,0 +1,1 @@
+"""What several methods have in common; each method names its bases."""

@@ -1,0 +1,51 @@
+"""What stands around any optimizer: decayed parameters, clipping and factors."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def kernels(params: Any) -> Any:
+    """Tells which parameters are neither of norms nor biases, which are vectors."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+#: Parameters that decay, by the name used in `optimizer.weight_decay_of`.
+DECAYED: Mapping[str, Callable[[Any], Any] | None] = {"all": None, "kernels": kernels}
+
+
+def clipped(
+    inner: optax.GradientTransformationExtraArgs, norm: float
+) -> optax.GradientTransformationExtraArgs:
+    """Scales gradients down whose norm over all parameters is larger.
+
+    Where a gradient is kept apart, the norm is that of the sum, and both are scaled.
+
+    Args:
+      inner: what sees the scaled gradients.
+      norm: largest norm.
+    """
+
+    def update(updates, state, params=None, **extra):
+        whole = updates
+        if "distillation" in extra:
+            student = optax.tree.add(updates["student"], extra["distillation"])
+            whole = updates | {"student": student}
+        # As PyTorch and `optax.clip_by_global_norm` for norms that are not 0.
+        share = norm / jnp.maximum(optax.tree.norm(whole), norm)
+        updates, extra = optax.tree.scale(share, (updates, extra))
+        return inner.update(updates, state, params, **extra)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def scale_methods(factor: float) -> optax.GradientTransformation:
+    """Scales the updates of what methods learn, and so their learning rate."""
+    return optax.stateless(
+        lambda updates, _: (
+            updates | {"methods": optax.tree.scale(factor, updates["methods"])}
+        )
+    )
