@@ -107,9 +107,7 @@ def select_by_products(
     """
     batch, height, width, _ = image.shape
     rows, columns = (
-        jax.nn.one_hot(
-            jnp.broadcast_to(index, (batch, size)), size, dtype=jnp.bfloat16
-        )
+        jax.nn.one_hot(jnp.broadcast_to(index, (batch, size)), size, dtype=jnp.bfloat16)
         for index, size in ((row, height), (column, width))
     )
     selected = jnp.einsum("bhi,biwc->bhwc", rows, image.astype(jnp.bfloat16))
