@@ -198,6 +198,8 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             )
         }
     ),
+    # DefangChen/SimKD, `scripts/run_distill.sh`: the maps alone.
+    "simkd": MethodRecipe(fields={"task_weight": 0.0}),
     # On the digits, at twice the learning rate, the published weight diverges.
     "ttm": MethodRecipe(by_data={"digits": {"methods.ttm.weight": 4.5}}),
     # JiamingLv/WKD, `configs/*/*/wkd_f.yaml` and `wkd_l.yaml`.

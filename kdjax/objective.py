@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from kdjax import method_terms, rngs, task
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill import Inputs, Method, Outputs, declared
+from kdjax.distill import Inputs, Method, Outputs, declared, heads
 from kdjax.distill.gradients import SUM
 from kdjax.forward import student_outputs, teacher_outputs
 from kdjax.method_terms import Terms
@@ -157,14 +157,19 @@ def _answer(
         for need in ("needs_input_gradient", "needs_classifier")
     )
     asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
-    apply = functools.partial(
-        student_outputs,
-        student,
-        batch_stats,
-        batch.image,
-        key=jax.random.fold_in(rngs.fold_in_name(key, "student"), batch.index[0]),
-        **asked,
-    )
+    taken = heads.taken_from_teacher(methods)
+
+    def apply(params):
+        kept = {name: jax.lax.stop_gradient(params[name]) for name in taken}
+        return student_outputs(
+            student,
+            batch_stats,
+            batch.image,
+            params | kept,
+            key=jax.random.fold_in(rngs.fold_in_name(key, "student"), batch.index[0]),
+            **asked,
+        )
+
     outputs, pull_back, stats = jax.vjp(apply, params, has_aux=True)
     if teacher is None or not methods:
         return outputs, pull_back, stats, None

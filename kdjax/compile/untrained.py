@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import models, rngs, setup
+from kdjax import networks, rngs, setup
 from kdjax import step as step_lib
 from kdjax.compile.targets import Target
 from kdjax.data import datasets, pipeline, pipeline_choice, subsets
@@ -119,9 +119,10 @@ def _random_teacher(
         return None
 
     def network(axis_name: str | None):
-        return models.build(
-            config.teacher.model,
+        return networks.teacher(
+            config,
             data.num_classes,
+            data.image_shape,
             dtype=jnp.dtype(config.dtype),
             axis_name=axis_name,
         )

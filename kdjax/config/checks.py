@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from kdjax import distill, models, optim
+from kdjax import distill, models, networks, optim
 from kdjax.config import batch_size
 from kdjax.config.field import Field, shown
 from kdjax.config.fields import FIELDS
@@ -162,12 +162,15 @@ def _check_methods(
                 f"teacher.checkpoint='' but methods={sorted(config.methods)} need a "
                 "trained teacher: name the work directory of its training"
             )
+    shape, teacher = description.image_shape, None
+    if needs_teacher:
+        network = networks.teacher(config, classes, shape)
+        teacher = compatibility.Named(config.teacher.model, network)
     compatibility.check(
         methods,
-        teacher=config.teacher.model if needs_teacher else None,
-        student=config.model,
-        num_classes=classes,
-        image_shape=description.image_shape,
+        teacher=teacher,
+        student=compatibility.Named(config.model, models.build(config.model, classes)),
+        image_shape=shape,
         teacher_logits=config.teacher.classes != "other",
     )
     return methods
@@ -183,6 +186,7 @@ def _check_logits(
         if method.needs_teacher_logits
         or method.needs_input_gradient
         or method.needs_classifier
+        or method.takes_from_teacher
     )
     if config.teacher.classes == "other" and reading:
         raise ValueError(

@@ -39,6 +39,7 @@ from kdjax.distill.rkd import Rkd
 from kdjax.distill.rld import Rld
 from kdjax.distill.sdd import Sdd
 from kdjax.distill.similarity_preserving import SimilarityPreserving
+from kdjax.distill.simkd import Simkd
 from kdjax.distill.srd import Srd
 from kdjax.distill.srrl import Srrl
 from kdjax.distill.ttm import Ttm
@@ -93,6 +94,7 @@ for _method in (
     Rld,
     Sdd,
     SimilarityPreserving,
+    Simkd,
     Srd,
     Srrl,
     Ttm,
