@@ -124,6 +124,11 @@ def _check_images(config: ml_collections.ConfigDict, description: Description) -
             f"data.padding={config.data.padding} is not less than the images' size of "
             f"{height}x{width} pixels"
         )
+    if (hue := config.data.color_jitter[3]) > 0.5:
+        raise ValueError(
+            f"data.color_jitter={tuple(config.data.color_jitter)} turns the hue by "
+            f"{hue}, more than half of the circle, 0.5"
+        )
     if config.batch_size > description.num_images:
         raise ValueError(
             f"batch_size={config.batch_size} is more than the "
