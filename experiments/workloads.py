@@ -184,7 +184,10 @@ class Setup:
             c.get("pretrained", {}).get("params", {}) for c in precomputed.values()
         ]
         count += sum(x.size for x in jax.tree.leaves(pretrained))
-        return Workload(train_step, state, frozen, self.batch, auxiliary=count)
+        batch = self.batch
+        if any(method.needs_second_view for method in methods.values()):
+            batch = batch._replace(second_image=jnp.flip(batch.image, axis=2))
+        return Workload(train_step, state, frozen, batch, auxiliary=count)
 
     @functools.cache  # noqa: B019 (setups live as long as the program)
     def student_step(self, clips: bool) -> Workload:

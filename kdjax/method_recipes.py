@@ -133,6 +133,19 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
         # The figure of the authors' code; those of the slides are of the other form.
         by_pair={"resnet32x4-resnet8x4": {"methods.mhgd.smoothing": "centered_tanh"}},
     ),
+    # Jin-Ying/Multi-Level-Logit-Distillation, `mdistiller/engine/cfg.py` and
+    # `configs/imagenet/*/kd_ours.yaml`, with the temperature 1 instead of 4.
+    "mlkd": MethodRecipe(
+        fields={"task_weight": 0.1, "methods.mlkd.views": 2},
+        by_data={
+            "imagenet": {
+                "task_weight": 0.5,
+                "methods.mlkd.weight": 0.5,
+                "methods.mlkd.temperatures": (1.0, 2.0, 3.0, 5.0, 6.0),
+                "methods.mlkd.second_temperatures": (1.0, 3.0, 5.0),
+            }
+        },
+    ),
     "mutual_learning": MethodRecipe(
         "mhgd",
         {

@@ -115,6 +115,7 @@ def load_data(
             seed=config.seed,
             batch_size=config.batch_size,
             mesh=device_mesh(),
+            second_view=needs_second_view(config),
         ),
         eval_name=eval_name,
         eval_batches=eval_batches(config, splits[eval_name]),
@@ -126,6 +127,12 @@ def load_data(
         },
         skipped=loaded.skipped,
     )
+
+
+def needs_second_view(config: ml_collections.ConfigDict) -> bool:
+    """Tells whether a method asks for a second view of each training image."""
+    methods = distill.build(config.methods).values()
+    return any(method.needs_second_view for method in methods)
 
 
 def eval_batches(

@@ -89,7 +89,12 @@ def _batches(
 ) -> TrainBatches:
     mesh = Mesh(np.asarray(devices), (step_lib.DEVICES,))
     return pipeline.train_batches(
-        train, config.data, seed=config.seed, batch_size=batch_size, mesh=mesh
+        train,
+        config.data,
+        seed=config.seed,
+        batch_size=batch_size,
+        mesh=mesh,
+        second_view=setup.needs_second_view(config),
     )
 
 

@@ -157,6 +157,13 @@ def _check_methods(
                 f"data.{field}={alpha} mixes images of two classes, but "
                 f"methods={labeled} need the one class of each"
             )
+    two = sorted(name for name, m in methods.items() if m.needs_second_view)
+    for field in ("mixup", "cutmix"):
+        if (alpha := config.data[field]) and two:
+            raise ValueError(
+                f"data.{field}={alpha} mixes the first view of an image alone, but "
+                f"methods={two} compare it with a second one"
+            )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
     _check_momenta(config, methods)

@@ -40,12 +40,15 @@ class Outputs(NamedTuple):
         to the images, [B, H, W, 3]; None unless a method needs it.
       classifier: the network's last layer; None unless a method needs it. The gradient
         by the student's reaches its parameters.
+      second_view: its answer to the second view of each image, of the same fields; None
+        unless a method needs it.
     """
 
     logits: jax.Array | None
     features: Features
     input_gradient: jax.Array | None = None
     classifier: Classifier | None = None
+    second_view: "Outputs | None" = None
 
 
 class Inputs(NamedTuple):
@@ -58,6 +61,8 @@ class Inputs(NamedTuple):
       key: randomness of this step, the same on all devices.
       epoch: complete epochs of the phase, int32.
       progress: fraction of the phase's steps that are done, in [0, 1), float32.
+      second_image: the second view of each image, normalized, [B, H, W, 3]; None unless
+        a method needs it.
     """
 
     image: jax.Array
@@ -66,6 +71,7 @@ class Inputs(NamedTuple):
     key: jax.Array
     epoch: jax.Array | int = 0
     progress: jax.Array | float = 0.0
+    second_image: jax.Array | None = None
 
 
 class Teacher(NamedTuple):
@@ -124,6 +130,9 @@ class Method(abc.ABC):
         backward pass of both networks and is made of the logits and the label.
       needs_classifier: whether it reads `Outputs.classifier`, which has no place beside
         a teacher for other classes.
+      needs_second_view: whether it reads `Outputs.second_view`, or
+        `Inputs.second_image`. It costs a pass of both networks, and the task's
+        cross-entropy is then that of both views, added up.
       brings_head: whether the student predicts by a head of the method, also after the
         training; `with_head` returns such a student.
       takes_from_teacher: modules of that student, by their names in the parameters,
@@ -144,6 +153,7 @@ class Method(abc.ABC):
     needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
     needs_classifier: ClassVar[bool] = False
+    needs_second_view: ClassVar[bool] = False
     brings_head: ClassVar[bool] = False
     takes_from_teacher: ClassVar[tuple[str, ...]] = ()
 

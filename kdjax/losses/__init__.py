@@ -31,7 +31,7 @@ from kdjax.losses.kd import kd, symmetric_kl
 from kdjax.losses.kd_svd import kd_svd
 from kdjax.losses.logit_standardization import standardize_logits
 from kdjax.losses.mhgd import graph_divergence
-from kdjax.losses.mlkd import mlkd, mlkd_terms
+from kdjax.losses.mlkd import mlkd, mlkd_terms, mlkd_two_view_terms
 from kdjax.losses.nkd import nkd, nkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
@@ -82,6 +82,7 @@ __all__ = [
     "margins",
     "mlkd",
     "mlkd_terms",
+    "mlkd_two_view_terms",
     "nkd",
     "nkd_terms",
     "nst",

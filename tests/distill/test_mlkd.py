@@ -11,6 +11,15 @@ from kdjax.distill.mlkd import Mlkd
             {"temperatures": (4.0, 0.0)},
             r"methods\.mlkd\.temperatures=0\.0 is not",
         ),
+        (
+            {"views": 2, "second_temperatures": (3.0, 7.0)},
+            r"methods\.mlkd\.second_temperatures=\(3\.0, 7\.0\) are not some of",
+        ),
+        (
+            {"views": 2, "example_weight": "entropy"},
+            r"methods\.mlkd\.example_weight='entropy' weighs one view",
+        ),
+        ({"views": 3}, r"methods\.mlkd\.views=3 is none of \[1, 2\]"),
         ({"scope": "host"}, r"methods\.mlkd\.scope='host' is none of"),
     ],
 )
