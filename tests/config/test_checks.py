@@ -41,6 +41,7 @@ ARGUMENTS = {
         "wrn_16_2-wrn_16_1,cifar10",
         "wrn_16_2@64-wrn_10_1@64,tiny_imagenet",
     ],
+    "funmatch": [None, "resnet50@224-resnet18@224,imagenet"],
     "kd_svd": [None, *GRAPH_PAIRS],
     "mhgd": [None, *GRAPH_PAIRS],
     "mhgd_distill_first": [None, *GRAPH_PAIRS],
