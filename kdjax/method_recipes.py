@@ -88,6 +88,25 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             )
         },
     ),
+    # haiduo/DeepKD, `configs/cifar100/ours/crld/*.yaml` and, for ImageNet,
+    # `configs/imagenet/*/deepkd_crld.yaml`.
+    "crld": MethodRecipe(
+        by_data={
+            "imagenet": {"task_weight": 2.0, "methods.crld.temperature": 1.0},
+        },
+        by_pair={
+            pair: {"methods.crld.within_weight": weight}
+            for weight, pairs in {
+                0.5: (
+                    "resnet56-resnet20",
+                    "wrn_40_2-wrn_40_1",
+                    "resnet32x4-shufflenet_v2",
+                ),
+                1.0: ("resnet110-resnet32",),
+            }.items()
+            for pair in pairs
+        },
+    ),
     # zhengli97/CTKD, `scripts/run_cifar_distill.sh` and `run_imagenet_distill.sh`.
     "ctkd": MethodRecipe(
         fields={"task_weight": 0.1},

@@ -11,6 +11,7 @@ import pytest
 from kdjax import distill, objective, phases, recipes, train
 from kdjax.config import checks
 from kdjax.data.pipeline.batches import Batch
+from kdjax.distill.crld import Crld
 from kdjax.distill.mlkd import Mlkd
 from tests import small_runs
 from tests.losses import released
@@ -51,8 +52,15 @@ def identity(network, image):
     return params, variables.get("batch_stats", {})
 
 
-def test_the_loss_of_mlkd_is_that_of_the_release():
-    """Cross-entropies of both views included; the teacher's logits are twice..."""
+@pytest.mark.parametrize(
+    ("entry", "method", "task_weight"),
+    [
+        ("mlkd/all", Mlkd(views=2), 0.1),
+        ("crld/all", Crld(confidence=0.6, second_confidence=0.8), 1.0),
+    ],
+)
+def test_the_whole_loss_is_that_of_the_release(entry, method, task_weight):
+    """With the cross-entropies of both views."""
     drawn = {
         name: 3 * released.drawn(name, 7, CLASSES)
         for name in ("student", "teacher", "second student", "second teacher")
@@ -70,19 +78,19 @@ def test_the_loss_of_mlkd_is_that_of_the_release():
         loss = objective.student_objective(
             student,
             teacher,
-            {"mlkd": Mlkd(views=2)},
+            {"one": method},
             teacher_train=False,
-            task_weight=0.1,
+            task_weight=task_weight,
         )
         found = jax.jit(loss)(
-            {"student": params, "methods": {"mlkd": {}}},
-            {"student": {}, "methods": {"mlkd": {}}},
-            objective.Frozen({"params": shifts}, {"mlkd": {}}),
+            {"student": params, "methods": {"one": {}}},
+            {"student": {}, "methods": {"one": {}}},
+            objective.Frozen({"params": shifts}, {"one": {}}),
             batch,
             jax.random.key(0),
             jnp.zeros((), jnp.int32),
         )
-    expected = released.values()["mlkd/all"]["value"]
+    expected = released.values()[entry]["value"]
     np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
     assert {"cross_entropy", "second_cross_entropy"} < found.values.keys()
 

@@ -6,6 +6,7 @@ from kdjax.distill.cat_kd import CatKd
 from kdjax.distill.composed import Composed
 from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
+from kdjax.distill.crld import Crld
 from kdjax.distill.ctkd import Ctkd
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
@@ -70,6 +71,7 @@ for _method in (
     Composed,
     CorrelationCongruence,
     Crd,
+    Crld,
     Ctkd,
     Dist,
     Dkd,

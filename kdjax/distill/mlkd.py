@@ -71,11 +71,7 @@ class Mlkd(LogitMethod, RelationalMethod):
                 f"methods.{self.name}.second_temperatures={self.second_temperatures} "
                 f"are not some of temperatures={self.temperatures}, but not all"
             )
-        if self.example_weight != "none":
-            raise ValueError(
-                f"methods.{self.name}.example_weight={self.example_weight!r} weighs "
-                "one view of an image, and views=2"
-            )
+        self._refuse_example_weight()
 
     def loss(
         self,

@@ -17,6 +17,7 @@ from kdjax.losses.correlation_congruence import (
 )
 from kdjax.losses.cosine_distance import cosine_distance
 from kdjax.losses.crd import crd, crd_log_normalizer
+from kdjax.losses.crld import crld_terms
 from kdjax.losses.ctkd import ctkd, curriculum
 from kdjax.losses.dist import dist, dist_terms
 from kdjax.losses.dkd import dkd, dkd_terms
@@ -60,6 +61,7 @@ __all__ = [
     "cosine_distance",
     "crd",
     "crd_log_normalizer",
+    "crld_terms",
     "ctkd",
     "curriculum",
     "dist",

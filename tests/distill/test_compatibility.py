@@ -136,6 +136,8 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
     if network is not plain:
         student, variables = network, [drawn(network, batch.image), variables[1]]
     outputs = [shapes.outputs(x, (16, 16, 3)) for x in (network, taught_by)]
+    if method.needs_second_view:
+        batch = batch._replace(second_image=batch.image[::-1])
     if not method.needs_teacher_logits:
         teacher_outputs = teacher_outputs._replace(logits=None)
         outputs = [outputs[0], outputs[1]._replace(logits=None)]

@@ -1,5 +1,6 @@
 import pytest
 
+from kdjax.distill.crld import Crld
 from kdjax.distill.mlkd import Mlkd
 
 
@@ -26,3 +27,13 @@ from kdjax.distill.mlkd import Mlkd
 def test_rejects_invalid_settings(given, message):
     with pytest.raises(ValueError, match=message):
         Mlkd(**given)
+
+
+def test_crld_rejects_invalid_settings():
+    for given, message in (
+        ({"temperature": 0.0}, r"methods\.crld\.temperature=0\.0 is not above 0"),
+        ({"cross_weight": -1.0}, r"methods\.crld\.cross_weight=-1\.0 is negative"),
+        ({"example_weight": "entropy"}, r"weighs one view of an image, but the meth"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Crld(**given)
