@@ -230,8 +230,8 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             )
         }
     ),
-    # DefangChen/SimKD, `scripts/run_distill.sh`: the maps alone. In the 120 steps on the
-    # digits the published weight is too slow; this one of 1, 10 and 100 was chosen on
+    # DefangChen/SimKD, `scripts/run_distill.sh`: the maps alone. In 120 steps on the
+    # digits the published weight is too slow; of 1, 10 and 100 this one was chosen on
     # held-out training images.
     "simkd": MethodRecipe(
         fields={"task_weight": 0.0},
