@@ -40,7 +40,7 @@ class InMemoryTrainBatches(TrainBatches):
         self._split = split
         # At the first batch, and once for all streams of the split.
         self._on_devices = functools.cache(
-            lambda: jax.device_put(split, _replicated(mesh))
+            lambda: jax.device_put(_in_rows(split), _replicated(mesh))
         )
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[Split, jax.Array]]:
@@ -58,7 +58,11 @@ class InMemoryTrainBatches(TrainBatches):
 
     def shapes(self) -> tuple[Split, jax.ShapeDtypeStruct]:
         plan = self.plan
-        split = Split(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self._split))
+        # Blank images of one pixel in memory stay so.
+        split = jax.eval_shape(
+            _in_rows,
+            Split(*(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in self._split)),
+        )
         per_device = max(plan.full_steps, 1), plan.size(0) // plan.devices
         return split, jax.ShapeDtypeStruct((plan.devices, *per_device), jnp.int32)
 
@@ -67,7 +71,7 @@ class InMemoryTrainBatches(TrainBatches):
     ) -> RawBatch:
         # The rest has a single row, for the last step of an epoch.
         row = jnp.minimum(step % self.plan.steps_per_epoch, sharded.shape[0] - 1)
-        return _gather(replicated, sharded[row])
+        return _gather(replicated, sharded[row], self.image_shape)
 
 
 class InMemoryEvalBatches(EvalBatches):
@@ -78,7 +82,7 @@ class InMemoryEvalBatches(EvalBatches):
     ):
         """Puts the split on the devices; arguments as for `EvalBatches`."""
         super().__init__(split, config, mesh=mesh, **kwargs)
-        self._on_devices = jax.device_put(split, _replicated(mesh))
+        self._on_devices = jax.device_put(_in_rows(split), _replicated(mesh))
         self._batches = jax.device_put(
             list(zip(self._index, self._mask, strict=True)), self._sharding
         )
@@ -89,11 +93,24 @@ class InMemoryEvalBatches(EvalBatches):
 
     def _examples(self, replicated: Split, sharded: Any) -> tuple[RawBatch, jax.Array]:
         index, mask = sharded
-        return _gather(replicated, index), mask
+        return _gather(replicated, index, self.split.image_shape), mask
 
 
-def _gather(split: Split, index: jax.Array) -> RawBatch:
-    return RawBatch(split.image[index], split.label[index], index)
+def _in_rows(split: Split) -> Split:
+    """Returns a split whose images are rows of pixels, [N, H W 3].
+
+    A TPU pads the last axis of an array to 128: of images with three colors it would
+    make a copy of several times their size in each step.
+    """
+    return Split(split.image.reshape(len(split.image), -1), split.label)
+
+
+def _gather(
+    split: Split, index: jax.Array, image_shape: tuple[int, int, int]
+) -> RawBatch:
+    """Gathers some examples of a split whose images are rows of pixels."""
+    image = split.image[index].reshape(*index.shape, *image_shape)
+    return RawBatch(image, split.label[index], index)
 
 
 def _replicated(mesh: Mesh) -> NamedSharding:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import augment, normalization
+from kdjax.data.augment import crop_flip
 
 SIZE = 8
 PADDING = 2
@@ -91,3 +92,37 @@ def test_normalize_is_per_color_in_units_of_pixels():
     )
     np.testing.assert_allclose(result.ravel(), [0.0, 2.0, 1.0])
     assert result.dtype == np.float32
+
+
+def test_products_select_the_pixels_that_a_gather_selects():
+    """Every value of a pixel, and every row and column, is among them."""
+    keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.randint(keys[0], (16, 8, 6, 3), 0, 256).astype(jnp.uint8)
+    assert set(np.unique(images)) == set(range(256))
+    row = jax.random.randint(keys[1], (16, 8), 0, 8)
+    column = jax.random.randint(keys[2], (16, 6), 0, 6)
+    for rows in (row, row[:1]):
+        found = jax.jit(crop_flip.select_by_products)(images, rows, column)
+        expected = crop_flip.select_by_gather(images, rows, column)
+        assert found.dtype == jnp.uint8
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_tpu_gathers_no_pixels():
+    function = functools.partial(
+        augment.random_crop_flip,
+        batch_size=4,
+        padding=PADDING,
+        mode="zero",
+        flip=True,
+    )
+    traced = jax.jit(function).trace(
+        jax.random.key(0), image(4), index_in_batch=jnp.arange(4)
+    )
+    gathers = {
+        platform: str(traced.lower(lowering_platforms=(platform,)).as_text()).count(
+            "4x8x8x3xui8>, tensor<4x8x8x3xi32>"
+        )
+        for platform in ("tpu", "cpu", "cuda")
+    }
+    assert gathers == {"tpu": 0, "cpu": 1, "cuda": 1}
