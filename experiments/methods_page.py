@@ -32,8 +32,9 @@ own is a class with `@distill.register` in a file that your configuration import
 ## Taxonomy
 
 L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper. Auxiliary parameters are
-trained in addition to the student's and dropped afterwards; counted for WRN-40-2 to
-WRN-16-2 on CIFAR-100.
+trained in addition to the student's and dropped afterwards. Kept parameters are those
+of a head that the student has for good: they are part of it wherever its parameters
+are counted. Both are counted for WRN-40-2 to WRN-16-2 on CIFAR-100.
 """
 
 _HYPERPARAMETERS = """

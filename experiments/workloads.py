@@ -14,7 +14,7 @@ import numpy as np
 from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill import gradients
+from kdjax.distill import gradients, heads
 from kdjax.distill.bases.singular_vectors import SingularVectorMethod
 from kdjax.forward import forward
 from kdjax.losses.linalg import singular_vectors
@@ -125,14 +125,15 @@ class Setup:
         )
         self._variables, self.outputs = {}, {}
         for role, network in self._networks.items():
-            init = jax.jit(
-                lambda key, n=network: n.init(key, self.batch.image, train=False)
-            )
-            self._variables[role] = init(self.key)
-            self.outputs[role] = jax.eval_shape(
-                lambda v, n=network: self._forward(n, v, train=False),
-                self._variables[role],
-            )
+            self._variables[role], self.outputs[role] = self._initialized(network)
+
+    def _initialized(self, network) -> tuple[dict[str, Any], distill.Outputs]:
+        """Returns a network's variables, and shapes and types of its outputs."""
+        init = jax.jit(lambda key: network.init(key, self.batch.image, train=False))
+        variables = init(self.key)
+        return variables, jax.eval_shape(
+            lambda v: self._forward(network, v, train=False), variables
+        )
 
     def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
         return forward(network, variables, self.batch.image, train=train)[0]
@@ -145,11 +146,18 @@ class Setup:
             outputs=lambda: iter(()),
             label=lambda: np.asarray(self._label),
         )
+        student = heads.with_head(
+            self._networks["student"],
+            methods,
+            self.batch.image.shape[1:],
+            self._networks["teacher"],
+        )
+        own, outputs = self._variables["student"], self.outputs["student"]
+        if student is not self._networks["student"]:
+            own, outputs = self._initialized(student)
         variables, precomputed = {}, {}
         for name, method in methods.items():
-            variables[name] = method.init(
-                self.key, self.outputs["student"], self.outputs["teacher"]
-            )
+            variables[name] = method.init(self.key, outputs, self.outputs["teacher"])
             precomputed[name] = method.precompute(teacher)
             if method.pretrains:
                 precomputed[name] |= {
@@ -162,15 +170,13 @@ class Setup:
             self._variables["teacher"] if needs_teacher else None, precomputed
         )
         losses = objective.student_objective(
-            self._networks["student"],
+            student,
             self._networks["teacher"] if needs_teacher else None,
             methods,
             teacher_train=True,
         )
         optimizer = optim.sgd(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-        state = train_state.create(
-            jax.tree.map(jnp.copy, self._variables["student"]), variables, optimizer
-        )
+        state = train_state.create(jax.tree.map(jnp.copy, own), variables, optimizer)
         train_step = step_lib.make_train_step(losses, optimizer)
         train_step = jax.jit(train_step, donate_argnums=0)
         count = sum(x.size for x in jax.tree.leaves(state.params["methods"]))
@@ -178,7 +184,10 @@ class Setup:
             c.get("pretrained", {}).get("params", {}) for c in precomputed.values()
         ]
         count += sum(x.size for x in jax.tree.leaves(pretrained))
-        return Workload(train_step, state, frozen, self.batch, auxiliary=count)
+        batch = self.batch
+        if any(method.needs_second_view for method in methods.values()):
+            batch = batch._replace(second_image=jnp.flip(batch.image, axis=2))
+        return Workload(train_step, state, frozen, batch, auxiliary=count)
 
     @functools.cache  # noqa: B019 (setups live as long as the program)
     def student_step(self, clips: bool) -> Workload:

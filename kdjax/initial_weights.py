@@ -3,8 +3,12 @@
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import ml_collections
 
+from kdjax import models, networks
+from kdjax.distill import heads
 from kdjax.runs import console, trained
 
 #: Value of `init.classifier` that leaves out the earlier run's last layer.
@@ -30,8 +34,9 @@ def load(
       asked for; None if the training starts from random weights.
 
     Raises:
-      ValueError: if the directory holds no finished run, or another network, or one of
-        another number of classes whose classifier is to be kept.
+      ValueError: if the directory holds no finished run, or another network, one with
+        another head, or one of another number of classes whose classifier is to be
+        kept.
     """
     init = config.init
     if not init.checkpoint:
@@ -42,8 +47,18 @@ def load(
         raise ValueError(
             f"{field} holds model={run.config['model']!r}, but model={config.model!r}"
         )
-    left_out = (trained.CLASSIFIER,) if init.classifier == NEW_CLASSIFIER else ()
-    if not left_out and run.num_classes != num_classes:
+    own, wanted = (networks.bringing_heads(x) for x in (run.config, config))
+    if own and own != wanted:
+        raise ValueError(
+            f"{field} ends in the head of methods={sorted(own)}, which this training "
+            "does not give it"
+        )
+    left_out = set(heads.taken_from_teacher(wanted))
+    if wanted and not own:
+        left_out |= _brought(config, network, num_classes, image_shape)
+    if init.classifier == NEW_CLASSIFIER:
+        left_out.add(trained.CLASSIFIER)
+    if trained.CLASSIFIER not in left_out and run.num_classes != num_classes:
         raise ValueError(
             f"{field} has {run.num_classes} classes, but data.name="
             f"{config.data.name!r} has {num_classes}: init.classifier="
@@ -58,6 +73,21 @@ def load(
         if (before := tuple(run.data[name])) != (now := tuple(config.data[name])):
             console.warn(f"{field} was trained with data.{name}={before}, not {now}")
     return variables
+
+
+def _brought(
+    config: ml_collections.ConfigDict,
+    network: nn.Module,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+) -> set[str]:
+    """Returns the modules that a network has of a head, by name."""
+    image = jnp.zeros((1, *image_shape))
+    with_head, without = (
+        jax.eval_shape(lambda x=x: x.init(jax.random.key(0), image, train=False))
+        for x in (network, models.build(config.model, num_classes))
+    )
+    return with_head["params"].keys() - without["params"].keys()
 
 
 def replace(drawn: dict[str, Any], loaded: dict[str, Any] | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from kdjax import method_terms, rngs, task
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill import Inputs, Method, Outputs, declared
+from kdjax.distill import Inputs, Method, Outputs, declared, heads
 from kdjax.distill.gradients import SUM
 from kdjax.forward import student_outputs, teacher_outputs
 from kdjax.method_terms import Terms
@@ -94,6 +94,9 @@ def student_objective(
     rule by which gradients meet costs a second backward pass of the network and nothing
     of the losses.
 
+    Where there is a second view of each image, both networks see it after the first,
+    and the cross-entropies of both views are added up.
+
     Where images are mixed, cross-entropy and accuracy are mixtures of those of the two
     classes. Both networks see the mixed images, and the methods must not need labels.
 
@@ -148,6 +151,8 @@ def _answer(
 
     What the student drops depends on the step and on the first example of the device.
 
+    A second view is seen after the first, whose new running statistics it moves on.
+
     Returns:
       The student's outputs; the function from their gradient to that of its parameters;
       its new running statistics; and the teacher's outputs, None without a teacher.
@@ -157,20 +162,32 @@ def _answer(
         for need in ("needs_input_gradient", "needs_classifier")
     )
     asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
-    apply = functools.partial(
-        student_outputs,
-        student,
-        batch_stats,
-        batch.image,
-        key=jax.random.fold_in(rngs.fold_in_name(key, "student"), batch.index[0]),
-        **asked,
-    )
+    taken = heads.taken_from_teacher(methods)
+
+    def see(name: str, image: jax.Array, params: Any, batch_stats: Any):
+        drop_key = jax.random.fold_in(rngs.fold_in_name(key, name), batch.index[0])
+        return student_outputs(
+            student, batch_stats, image, params, key=drop_key, **asked
+        )
+
+    def apply(params):
+        kept = {name: jax.lax.stop_gradient(params[name]) for name in taken}
+        params = params | kept
+        outputs, stats = see("student", batch.image, params, batch_stats)
+        if batch.second_image is not None:
+            second, stats = see("second_view", batch.second_image, params, stats)
+            outputs = outputs._replace(second_view=second)
+        return outputs, stats
+
     outputs, pull_back, stats = jax.vjp(apply, params, has_aux=True)
     if teacher is None or not methods:
         return outputs, pull_back, stats, None
-    taught = teacher_outputs(
-        teacher, teacher_variables, batch.image, train=teacher_train, **asked
+    teach = functools.partial(
+        teacher_outputs, teacher, teacher_variables, train=teacher_train, **asked
     )
+    taught = teach(batch.image)
+    if batch.second_image is not None:
+        taught = taught._replace(second_view=teach(batch.second_image))
     return outputs, pull_back, stats, taught
 
 
@@ -239,10 +256,14 @@ def _losses(
     """
     loss, terms, stats = jnp.zeros((), student.logits.dtype), {}, {}
     if task_weight is not None:
-        terms["cross_entropy"] = task.cross_entropy(
-            student.logits, step.batch, label_smoothing=step.label_smoothing
-        )
-        loss += task_weight * jnp.mean(terms["cross_entropy"])
+        views = {"cross_entropy": student}
+        if student.second_view is not None:
+            views["second_cross_entropy"] = student.second_view
+        for name, view in views.items():
+            terms[name] = task.cross_entropy(
+                view.logits, step.batch, label_smoothing=step.label_smoothing
+            )
+            loss += task_weight * jnp.mean(terms[name])
     for name, method in methods.items():
         found, stats[name] = method.loss(
             method_terms.variables(learned, step.batch_stats, name),
@@ -301,4 +322,5 @@ def pretraining_objective(
 def _inputs(step: _Step, name: str) -> Inputs:
     """Returns what a method sees of a step; its key depends on its name."""
     batch, key = step.batch, rngs.fold_in_name(step.key, name)
-    return Inputs(batch.image, batch.label, batch.index, key, step.epoch, step.progress)
+    when = step.epoch, step.progress
+    return Inputs(batch.image, batch.label, batch.index, key, *when, batch.second_image)

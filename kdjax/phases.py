@@ -17,12 +17,16 @@ import optax
 from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import TrainBatches
-from kdjax.distill import Method, gradients
+from kdjax.distill import Method, gradients, heads
 from kdjax.objective import Frozen, Objective
 from kdjax.optim import accumulate, average
 from kdjax.optim.schedules import Length
+from kdjax.optim.transforms import without
 from kdjax.setup import Experiment
 from kdjax.train_state import TrainState, student_variables
+
+#: The phase in which methods learn on the teacher alone.
+PRETRAIN = "pretrain"
 
 #: The last phase, which every training has.
 TRAIN = "train"
@@ -85,7 +89,7 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
     if pretraining := {n: m for n, m in methods.items() if m.pretrains}:
         phases.append(
             _phase(
-                "pretrain",
+                PRETRAIN,
                 experiment,
                 config.pretrain,
                 objective=objective.pretraining_objective(
@@ -143,6 +147,8 @@ def _phase(
         optimizer, schedule = optim.build(length.optimizer, steps, apart=apart)
     else:
         optimizer, schedule = optim.build_sgd(length.optimizer, steps)
+    if name != PRETRAIN and (taken := heads.taken_from_teacher(experiment.methods)):
+        optimizer = without(optimizer, taken)
     parts = experiment.config.accumulate
     accumulate.check(batches.plan, parts)
     return Phase(
@@ -272,6 +278,10 @@ def _init_student(
     )
     if not experiment.methods:
         return InitialVariables(variables, {}, Frozen())
+    for name in heads.taken_from_teacher(experiment.methods):
+        # Not the same arrays, whose memory a step reuses.
+        taken = jax.tree.map(jnp.copy, experiment.teacher.variables["params"][name])
+        variables["params"][name] = taken
     shapes = setup.output_shapes(experiment)
     learned, precomputed = {}, {}
     for name, method in experiment.methods.items():

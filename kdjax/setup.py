@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import distill, initial_weights, models
+from kdjax import distill, initial_weights, networks
 from kdjax import step as step_lib
 from kdjax import teacher as teacher_lib
 from kdjax.config.keywords import keywords
@@ -19,7 +19,7 @@ from kdjax.data import datasets, pipeline
 from kdjax.data.normalization import Normalization
 from kdjax.data.pipeline.batches import EvalBatches, TrainBatches
 from kdjax.data.split import Description, LazySplit, Split
-from kdjax.distill import Method, Outputs, compatibility, declared
+from kdjax.distill import Method, Outputs, declared, shapes
 from kdjax.evaluate import Evaluator
 from kdjax.runs import console
 from kdjax.teacher import LoadedTeacher
@@ -115,6 +115,7 @@ def load_data(
             seed=config.seed,
             batch_size=config.batch_size,
             mesh=device_mesh(),
+            second_view=needs_second_view(config),
         ),
         eval_name=eval_name,
         eval_batches=eval_batches(config, splits[eval_name]),
@@ -128,6 +129,12 @@ def load_data(
     )
 
 
+def needs_second_view(config: ml_collections.ConfigDict) -> bool:
+    """Tells whether a method asks for a second view of each training image."""
+    methods = distill.build(config.methods).values()
+    return any(method.needs_second_view for method in methods)
+
+
 def eval_batches(
     config: ml_collections.ConfigDict, split: Split | LazySplit
 ) -> EvalBatches:
@@ -139,12 +146,13 @@ def eval_batches(
 
 def build_student(config: ml_collections.ConfigDict, data: Data) -> nn.Module:
     """Builds the network that is trained."""
-    return models.build(
-        config.model,
+    return networks.student(
+        config,
         data.num_classes,
+        data.image_shape,
+        rates=keywords("model_kwargs", config.model_kwargs),
         dtype=jnp.dtype(config.dtype),
         axis_name=_batch_norm_axis(config),
-        **keywords("model_kwargs", config.model_kwargs),
     )
 
 
@@ -258,13 +266,14 @@ def precompute(
 def output_shapes(experiment: Experiment) -> tuple[Outputs, Outputs | None]:
     """Returns shapes and types of the student's and the teacher's outputs."""
     config, data = experiment.config, experiment.data
-    student, teacher = (
-        compatibility.outputs(name, data.num_classes, data.image_shape)
-        for name in (config.model, config.teacher.model or config.model)
-    )
+    of_data = data.num_classes, data.image_shape
+    student = shapes.outputs(networks.student(config, *of_data), data.image_shape)
+    if experiment.teacher is None:
+        return student, None
+    teacher = shapes.outputs(networks.teacher(config, *of_data), data.image_shape)
     if config.teacher.classes == "other":
         teacher = teacher._replace(logits=None)
-    return student, experiment.teacher and teacher
+    return student, teacher
 
 
 def _batch_norm_axis(config: ml_collections.ConfigDict) -> str | None:

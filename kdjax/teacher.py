@@ -115,7 +115,7 @@ def load(
       class_names: of the data set, in the order of the labels; None does not compare
         them with the teacher's.
       axis_name: device axis of synchronized batch norms, or None.
-      **kwargs: passed to `models.build`.
+      **kwargs: passed to `TrainedModel.network`.
 
     Raises:
       ValueError: if the directory holds no trained network, or another one: names the
@@ -143,9 +143,7 @@ def load(
     )
 
     def build(axis_name: str | None) -> nn.Module:
-        network = models.build(
-            config.model, run.num_classes, axis_name=axis_name, **kwargs
-        )
+        network = run.network(image_shape, axis_name=axis_name, **kwargs)
         network = _renormalized(network, given=normalization, wanted=trained_with)
         return WithoutLogits(network) if other else network
 

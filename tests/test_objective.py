@@ -1,5 +1,7 @@
 """The student's objective on mixed images, of a network of one layer."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -109,6 +111,40 @@ def test_a_step_by_a_share_of_one_is_bitwise_that_without_mixing():
         for b in (batch, batch._replace(mixed=whole))
     )
     jax.tree.map(np.testing.assert_array_equal, mixed, plain)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeepsClassifier(Kd):
+    """Takes the student's classifier from the teacher."""
+
+    takes_from_teacher = ("classifier",)
+
+
+@pytest.mark.parametrize("rule", ["sum", "pcgrad"])
+def test_what_is_taken_from_the_teacher_gets_no_gradient(rule):
+    """Neither of the task nor of the methods."""
+    network, batch = Linear(), batch_of(LABEL)
+    student = network.init(jax.random.key(0), batch.image, train=True)["params"]
+    gradients = {}
+    for kind in (Kd, KeepsClassifier):
+        method = kind(gradient_combination=rule)
+        loss = objective.student_objective(
+            network, network, {"kd": method}, teacher_train=False
+        )
+        found = jax.jit(loss)(
+            {"student": student, "methods": {"kd": {}}},
+            {"student": {}, "methods": {"kd": {}}},
+            objective.Frozen(
+                {"params": jax.tree.map(jnp.zeros_like, student)}, {"kd": {}}
+            ),
+            batch,
+            jax.random.key(0),
+            jnp.zeros((), jnp.int32),
+        )
+        parts = [found.summed, *found.by_rule.values()]
+        gradients[kind] = [part["student"]["classifier"]["bias"] for part in parts]
+    assert all(np.any(x) for x in gradients[Kd])
+    assert not any(np.any(x) for x in gradients[KeepsClassifier])
 
 
 def test_the_weight_of_a_method_rises_over_the_epochs_of_its_warm_up():

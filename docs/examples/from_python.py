@@ -36,7 +36,7 @@ print(f"student: {result['final_test_accuracy']:.2%}")
 # %% A trained network is a Flax module and its variables.
 run = trained.load(folder / "student")
 test = datasets.load(run.data).test
-network = models.build(run.config["model"], num_classes=10)
+network = run.network(test.image.shape[1:])
 
 
 @jax.jit

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import models, rngs, setup
+from kdjax import networks, rngs, setup
 from kdjax import step as step_lib
 from kdjax.compile.targets import Target
 from kdjax.data import datasets, pipeline, pipeline_choice, subsets
@@ -89,7 +89,12 @@ def _batches(
 ) -> TrainBatches:
     mesh = Mesh(np.asarray(devices), (step_lib.DEVICES,))
     return pipeline.train_batches(
-        train, config.data, seed=config.seed, batch_size=batch_size, mesh=mesh
+        train,
+        config.data,
+        seed=config.seed,
+        batch_size=batch_size,
+        mesh=mesh,
+        second_view=setup.needs_second_view(config),
     )
 
 
@@ -119,9 +124,10 @@ def _random_teacher(
         return None
 
     def network(axis_name: str | None):
-        return models.build(
-            config.teacher.model,
+        return networks.teacher(
+            config,
             data.num_classes,
+            data.image_shape,
             dtype=jnp.dtype(config.dtype),
             axis_name=axis_name,
         )

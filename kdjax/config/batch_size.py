@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import ml_collections
 
-from kdjax import models
+from kdjax import networks
 from kdjax.data import subsets
 from kdjax.data.split import Description
 from kdjax.distill import Method
@@ -75,25 +75,28 @@ def _check_batch_norms(
     batch: str,
 ) -> None:
     """Rejects networks that would normalize one value, which leaves zero of it."""
-    networks = {"model": config.model}
+    shape = description.image_shape
+    given = config, description.num_classes, shape
+    found = {f"model={config.model!r}": networks.student(*given)}
     if config.teacher.batch_norm == "batch" and any(
         method.needs_teacher for method in methods.values()
     ):
-        networks["teacher.model"] = config.teacher.model
-    for field, name in networks.items():
-        norm = _norm_of_one_value(name, description)
+        found[f"teacher.model={config.teacher.model!r}"] = networks.teacher(*given)
+    for name, network in found.items():
+        norm = _norm_of_one_value(network, shape)
         if norm is not None:
             raise ValueError(
                 f"batch_size={config.batch_size} makes a {batch}, which leaves the "
-                f"batch norm {norm} of {field}={name!r} one value of each channel"
+                f"batch norm {norm} of {name} one value of each channel"
                 + "; data.drop_remainder=True leaves it out"
                 * batch.startswith("last")
             )
 
 
-def _norm_of_one_value(name: str, description: Description) -> str | None:
+def _norm_of_one_value(
+    network: nn.Module, image_shape: tuple[int, int, int]
+) -> str | None:
     """Returns a batch norm that one image gives maps of 1x1; None if none does."""
-    network = models.build(name, description.num_classes)
     found = []
 
     def look(call, args, kwargs, context):
@@ -102,7 +105,7 @@ def _norm_of_one_value(name: str, description: Description) -> str | None:
             found.append("/".join(context.module.path))
         return call(*args, **kwargs)
 
-    image = jax.ShapeDtypeStruct((1, *description.image_shape), "float32")
+    image = jax.ShapeDtypeStruct((1, *image_shape), "float32")
     with nn.intercept_methods(look):
         jax.eval_shape(lambda x: network.init(jax.random.key(0), x, train=False), image)
     return found[0] if found else None

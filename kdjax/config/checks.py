@@ -6,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from kdjax import distill, models, optim
+from kdjax import distill, models, networks, optim
 from kdjax.config import batch_size
 from kdjax.config.field import Field, shown
 from kdjax.config.fields import FIELDS
@@ -124,6 +124,11 @@ def _check_images(config: ml_collections.ConfigDict, description: Description) -
             f"data.padding={config.data.padding} is not less than the images' size of "
             f"{height}x{width} pixels"
         )
+    if (hue := config.data.color_jitter[3]) > 0.5:
+        raise ValueError(
+            f"data.color_jitter={tuple(config.data.color_jitter)} turns the hue by "
+            f"{hue}, more than half of the circle, 0.5"
+        )
     if config.batch_size > description.num_images:
         raise ValueError(
             f"batch_size={config.batch_size} is more than the "
@@ -152,6 +157,13 @@ def _check_methods(
                 f"data.{field}={alpha} mixes images of two classes, but "
                 f"methods={labeled} need the one class of each"
             )
+    two = sorted(name for name, m in methods.items() if m.needs_second_view)
+    for field in ("mixup", "cutmix"):
+        if (alpha := config.data[field]) and two:
+            raise ValueError(
+                f"data.{field}={alpha} mixes the first view of an image alone, but "
+                f"methods={two} compare it with a second one"
+            )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
     _check_momenta(config, methods)
@@ -162,12 +174,15 @@ def _check_methods(
                 f"teacher.checkpoint='' but methods={sorted(config.methods)} need a "
                 "trained teacher: name the work directory of its training"
             )
+    shape, teacher = description.image_shape, None
+    if needs_teacher:
+        network = networks.teacher(config, classes, shape)
+        teacher = compatibility.Named(config.teacher.model, network)
     compatibility.check(
         methods,
-        teacher=config.teacher.model if needs_teacher else None,
-        student=config.model,
-        num_classes=classes,
-        image_shape=description.image_shape,
+        teacher=teacher,
+        student=compatibility.Named(config.model, models.build(config.model, classes)),
+        image_shape=shape,
         teacher_logits=config.teacher.classes != "other",
     )
     return methods
@@ -183,6 +198,7 @@ def _check_logits(
         if method.needs_teacher_logits
         or method.needs_input_gradient
         or method.needs_classifier
+        or method.takes_from_teacher
     )
     if config.teacher.classes == "other" and reading:
         raise ValueError(

@@ -271,6 +271,36 @@ FIELDS: dict[str, Field] = {
         " 224/256.",
     ),
     "data.flip": Field(default=False, doc="Random horizontal flips."),
+    "data.augment": Field(
+        default="none",
+        choices=("none", "rand_augment", "trivial_augment", "fixmatch"),
+        doc='Random operations on a training image: "rand_augment" applies'
+        ' `data.augment_count` of them, of one magnitude, "trivial_augment" one of a'
+        ' random magnitude; "fixmatch" applies `data.augment_count` of random'
+        " magnitudes, and fills a random square.",
+    ),
+    "data.augment_count": Field(
+        default=2,
+        least=1,
+        most=16,
+        doc="Operations that RandAugment and FixMatch apply to an image.",
+    ),
+    "data.augment_magnitude": Field(
+        default=9, least=0, most=30, doc="Magnitude in RandAugment."
+    ),
+    "data.color_jitter": Field(
+        default=(0.0, 0.0, 0.0, 0.0),
+        length=4,
+        least=0,
+        doc="Strength of random changes of brightness, contrast, saturation and hue, as"
+        " torchvision's `ColorJitter`; the last is at most 0.5.",
+    ),
+    "data.second_view": Field(
+        default="fixmatch",
+        choices=("none", "rand_augment", "trivial_augment", "fixmatch"),
+        doc="As `data.augment`, for the second view of an image, with a crop and a flip"
+        " of its own, that some methods ask for.",
+    ),
     "data.random_erasing": Field(
         default=0.0,
         least=0,

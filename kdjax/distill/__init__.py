@@ -6,6 +6,7 @@ from kdjax.distill.cat_kd import CatKd
 from kdjax.distill.composed import Composed
 from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
+from kdjax.distill.crld import Crld
 from kdjax.distill.ctkd import Ctkd
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
@@ -39,6 +40,7 @@ from kdjax.distill.rkd import Rkd
 from kdjax.distill.rld import Rld
 from kdjax.distill.sdd import Sdd
 from kdjax.distill.similarity_preserving import SimilarityPreserving
+from kdjax.distill.simkd import Simkd
 from kdjax.distill.srd import Srd
 from kdjax.distill.srrl import Srrl
 from kdjax.distill.ttm import Ttm
@@ -69,6 +71,7 @@ for _method in (
     Composed,
     CorrelationCongruence,
     Crd,
+    Crld,
     Ctkd,
     Dist,
     Dkd,
@@ -93,6 +96,7 @@ for _method in (
     Rld,
     Sdd,
     SimilarityPreserving,
+    Simkd,
     Srd,
     Srrl,
     Ttm,

@@ -4,8 +4,9 @@
     python -m kdjax.distill --matrix
 
 The first lists the methods with their short names, what they compare and by which
-distance (L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper), and how many
-auxiliary parameters they train for WRN-40-2 to WRN-16-2. The second tries every method
+distance (L = d(T_t(F_t), T_s(F_s)), the form of the overhaul paper), and for WRN-40-2
+to WRN-16-2 how many auxiliary parameters they train, and how many they add to the
+student for good. The second tries every method
 on every pair of the published tables with its default hyperparameters, and lists those
 that it rejects and why. docs/methods.md has more, and the published figures.
 """
@@ -18,9 +19,10 @@ from collections.abc import Sequence
 import jax
 import tabulate
 
-from kdjax import distill
+from kdjax import distill, models
 from kdjax.cli import command_line
-from kdjax.distill import compatibility
+from kdjax.distill import compatibility, heads, shapes
+from kdjax.models import cost
 
 #: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.
 PAIRS = (
@@ -65,14 +67,13 @@ def build(name: str) -> distill.Method:
 
 def refusal(method: distill.Method, pair: str) -> str | None:
     """Returns why a method cannot join "teacher-student"; None if it can."""
-    teacher, student = pair.split("-")
+    teacher, student = (
+        compatibility.Named(name, models.build(name, _CLASSES))
+        for name in pair.split("-")
+    )
     try:
         compatibility.check(
-            {method.name: method},
-            teacher=teacher,
-            student=student,
-            num_classes=_CLASSES,
-            image_shape=_IMAGE,
+            {method.name: method}, teacher=teacher, student=student, image_shape=_IMAGE
         )
     except ValueError as error:
         return str(error)
@@ -97,6 +98,7 @@ def _row(name: str) -> dict[str, str]:
         },
         "phases": "pretrain, train" if method.pretrains else "train",
         "auxiliary parameters": f"{_auxiliary_parameters(method):,}",
+        "kept parameters": f"{_kept_parameters(method):,}",
         "a value depends on": method.depends_on,
         "source": " ".join(source.split()),
     }
@@ -104,9 +106,9 @@ def _row(name: str) -> dict[str, str]:
 
 def _auxiliary_parameters(method: distill.Method, pair: str = PAIRS[0]) -> int:
     """Counts the parameters that a method trains in addition to the student's."""
-    teacher, student = (
-        compatibility.outputs(name, _CLASSES, _IMAGE) for name in pair.split("-")
-    )
+    teacher, network = (models.build(name, _CLASSES) for name in pair.split("-"))
+    network = heads.with_head(network, {method.name: method}, _IMAGE, teacher)
+    teacher, student = (shapes.outputs(x, _IMAGE) for x in (teacher, network))
     inits = [lambda key: method.init(key, student, teacher)]
     if method.pretrains:
         inits.append(lambda key: method.pretrain_init(key, teacher))
@@ -114,14 +116,23 @@ def _auxiliary_parameters(method: distill.Method, pair: str = PAIRS[0]) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(made))
 
 
+def _kept_parameters(method: distill.Method, pair: str = PAIRS[0]) -> int:
+    """Counts the parameters that a method adds to the student, also at inference."""
+    teacher, plain = (models.build(name, _CLASSES) for name in pair.split("-"))
+    network = heads.with_head(plain, {method.name: method}, _IMAGE, teacher)
+    with_head, without = (cost.of(x, _IMAGE).parameters for x in (network, plain))
+    return with_head - without
+
+
 def summary() -> str:
     """Returns the table of methods for a terminal of 100 columns."""
     widths = {
         "method": 22,
         "short": 12,
-        "position": 20,
-        "distance": 24,
+        "position": 16,
+        "distance": 16,
         "auxiliary parameters": 10,
+        "kept parameters": 10,
     }
     rows = [
         {column: textwrap.fill(row[column], width) for column, width in widths.items()}
@@ -130,7 +141,7 @@ def summary() -> str:
     return tabulate.tabulate(
         [[*row.values()] for row in rows],
         headers=[textwrap.fill(column, width) for column, width in widths.items()],
-        colalign=(*["left"] * 4, "right"),
+        colalign=(*["left"] * 4, "right", "right"),
         disable_numparse=True,
     )
 

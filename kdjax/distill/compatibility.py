@@ -1,38 +1,28 @@
 """Checks abstractly that methods support a teacher-student pair."""
 
-import functools
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from kdjax import models
-from kdjax.distill import declared
+from kdjax.distill import declared, heads
 from kdjax.distill.method import Method, Outputs
-from kdjax.forward import classifier_of
+from kdjax.distill.shapes import outputs
 
 
-@functools.cache
-def outputs(name: str, num_classes: int, image_shape: tuple[int, int, int]) -> Outputs:
-    """Returns the shapes and types of a network's outputs on one image.
+class Named(NamedTuple):
+    """A network and the name by which it was built."""
 
-    Raises:
-      ValueError: if there is no such network, or none for such images.
-    """
-    network = models.build(name, num_classes)
-    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    found, variables = jax.eval_shape(
-        lambda x: network.init_with_output(jax.random.key(0), x, train=False), image
-    )
-    return Outputs(*found, classifier=classifier_of(variables["params"]))
+    name: str
+    network: nn.Module
 
 
 def check(
     methods: Mapping[str, Method],
     *,
-    teacher: str | None,
-    student: str,
-    num_classes: int,
+    teacher: Named | None,
+    student: Named,
     image_shape: tuple[int, int, int],
     teacher_logits: bool = True,
 ) -> None:
@@ -40,28 +30,31 @@ def check(
 
     Args:
       methods: by the names of their terms.
-      teacher: name of the network; None if no method needs one.
-      student: name of the network.
-      num_classes: size of the logits.
+      teacher: network that teaches; None if no method needs one.
+      student: network that learns, without the head that a method brings.
       image_shape: [H, W, 3].
       teacher_logits: whether the methods are given the teacher's.
 
     Raises:
-      ValueError: names the method and says why; or a network cannot be built.
+      ValueError: names the method and says why.
     """
-    student_outputs = outputs(student, num_classes, image_shape)
-    teacher_outputs = teacher and outputs(teacher, num_classes, image_shape)
+    student_network = heads.with_head(
+        student.network, methods, image_shape, teacher and teacher.network
+    )
+    student_outputs = outputs(student_network, image_shape)
+    teacher_outputs = teacher and outputs(teacher.network, image_shape)
     if teacher_outputs and not teacher_logits:
         teacher_outputs = teacher_outputs._replace(logits=None)
     key = jax.eval_shape(lambda: jax.random.key(0))
     for name, method in methods.items():
         taught = teacher_outputs and declared.outputs(method, name, teacher_outputs)
         if method.needs_teacher:
-            method.check_teacher(teacher)
-        if method.needs_classifier:
-            _require_classifiers(
-                method, {teacher: teacher_outputs, student: student_outputs}
-            )
+            method.check_teacher(teacher.name)
+        if method.needs_classifier or method.takes_from_teacher:
+            ends = {student.name: student_outputs}
+            if teacher:
+                ends[teacher.name] = teacher_outputs
+            _require_classifiers(method, ends)
         if method.pretrains:
             jax.eval_shape(lambda key, m=method, t=taught: m.pretrain_init(key, t), key)
         jax.eval_shape(
@@ -69,12 +62,10 @@ def check(
         )
 
 
-def _require_classifiers(
-    method: Method, networks: Mapping[str | None, Outputs | None]
-) -> None:
+def _require_classifiers(method: Method, networks: Mapping[str, Outputs]) -> None:
     """Rejects networks, given by name, that do not end in a linear layer."""
     for name, found in networks.items():
-        if found and found.classifier is None:
+        if found.classifier is None:
             raise ValueError(
                 f"methods.{method.name} reads the classifiers, but {name} does not end "
                 "in a linear layer `classifier`"

@@ -10,6 +10,7 @@ _NEEDS = {
     "logits": "needs_teacher_logits",
     "input_gradient": "needs_input_gradient",
     "classifier": "needs_classifier",
+    "second_view": "needs_second_view",
 }
 
 _Fields = TypeVar("_Fields", bound=NamedTuple)
@@ -36,9 +37,13 @@ def outputs(method: Method, name: str, given: Outputs) -> Outputs:
 def inputs(method: Method, name: str, given: Inputs, *, mixed: bool) -> Inputs:
     """Returns inputs, of which a method cannot read the labels of mixed images.
 
-    Arguments and the error as for `outputs`; `mixed` tells whether images are mixed.
+    Nor can it read a second view that there is not. Arguments and the error as for
+    `outputs`; `mixed` tells whether images are mixed.
     """
-    return _guarded(method, name, given, {"label": "needs_label"} if mixed else {})
+    needs = {"label": "needs_label"} if mixed else {}
+    if given.second_image is None:
+        needs["second_image"] = "needs_second_view"
+    return _guarded(method, name, given, needs)
 
 
 def _guarded(

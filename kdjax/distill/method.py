@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -39,12 +40,15 @@ class Outputs(NamedTuple):
         to the images, [B, H, W, 3]; None unless a method needs it.
       classifier: the network's last layer; None unless a method needs it. The gradient
         by the student's reaches its parameters.
+      second_view: its answer to the second view of each image, of the same fields; None
+        unless a method needs it.
     """
 
     logits: jax.Array | None
     features: Features
     input_gradient: jax.Array | None = None
     classifier: Classifier | None = None
+    second_view: "Outputs | None" = None
 
 
 class Inputs(NamedTuple):
@@ -57,6 +61,8 @@ class Inputs(NamedTuple):
       key: randomness of this step, the same on all devices.
       epoch: complete epochs of the phase, int32.
       progress: fraction of the phase's steps that are done, in [0, 1), float32.
+      second_image: the second view of each image, normalized, [B, H, W, 3]; None unless
+        a method needs it.
     """
 
     image: jax.Array
@@ -65,6 +71,7 @@ class Inputs(NamedTuple):
     key: jax.Array
     epoch: jax.Array | int = 0
     progress: jax.Array | float = 0.0
+    second_image: jax.Array | None = None
 
 
 class Teacher(NamedTuple):
@@ -123,6 +130,13 @@ class Method(abc.ABC):
         backward pass of both networks and is made of the logits and the label.
       needs_classifier: whether it reads `Outputs.classifier`, which has no place beside
         a teacher for other classes.
+      needs_second_view: whether it reads `Outputs.second_view`, or
+        `Inputs.second_image`. It costs a pass of both networks, and the task's
+        cross-entropy is then that of both views, added up.
+      brings_head: whether the student predicts by a head of the method, also after the
+        training; `with_head` returns such a student.
+      takes_from_teacher: modules of that student, by their names in the parameters,
+        that are the teacher's of the same name and do not learn.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
@@ -139,6 +153,9 @@ class Method(abc.ABC):
     needs_label: ClassVar[bool] = False
     needs_input_gradient: ClassVar[bool] = False
     needs_classifier: ClassVar[bool] = False
+    needs_second_view: ClassVar[bool] = False
+    brings_head: ClassVar[bool] = False
+    takes_from_teacher: ClassVar[tuple[str, ...]] = ()
 
     weight: float
     warm_up: int = 0
@@ -186,6 +203,28 @@ class Method(abc.ABC):
     def check_teacher(self, name: str) -> None:
         """Raises a ValueError if a network, given by its name, cannot teach so."""
         del name  # Any can, unless a method says otherwise.
+
+    def with_head(
+        self, network: nn.Module, student: Outputs, teacher: Outputs
+    ) -> nn.Module:
+        """Returns the student with the method's head, which is part of it from then on.
+
+        Hyperparameters and shapes determine it: it is built anew wherever the trained
+        student is loaded, when the teacher may be gone.
+
+        Args:
+          network: from `models.build`.
+          student: shapes and types of its outputs on one image.
+          teacher: those of the teacher's outputs.
+
+        Returns:
+          A module with the outputs of a network; its linear layer `classifier` stands
+          at the top of its parameters.
+
+        Raises:
+          ValueError: if the network or the teacher does not suit the head.
+        """
+        raise NotImplementedError(f"{type(self).__name__} brings no head")
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the variables that are learned together with the student.

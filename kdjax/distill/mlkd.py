@@ -12,7 +12,7 @@ from kdjax import losses
 from kdjax.distill.bases.logit import LogitMethod
 from kdjax.distill.bases.relational import RelationalMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
-from kdjax.losses.mlkd import TEMPERATURES
+from kdjax.losses.mlkd import SECOND_TEMPERATURES, TEMPERATURES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,17 @@ class Mlkd(LogitMethod, RelationalMethod):
 
     Batch-relational: the last two relate the examples in `scope`.
 
-    Differs from the original in: what `losses.mlkd` says; without the original's second
-    view of each image, strongly augmented and with a cross-entropy of its own, its
-    figures cannot be expected.
+    With two views it is the released code: `data.second_view` augments the second one
+    strongly, and both have a cross-entropy (`task_weight` 0.1 as released). With one it
+    lacks these, and its figures cannot be expected.
+
+    Differs from the original in: with one view, what `losses.mlkd` says.
 
     Attributes:
       weight: factor on all three.
       temperatures: at which probabilities are compared.
+      views: of each image, 1 or 2.
+      second_temperatures: those of them at which second views are compared.
     """
 
     name = "mlkd"
@@ -44,6 +48,13 @@ class Mlkd(LogitMethod, RelationalMethod):
 
     weight: float = 0.9
     temperatures: tuple[float, ...] = TEMPERATURES
+    views: int = 1
+    second_temperatures: tuple[float, ...] = SECOND_TEMPERATURES
+
+    @property
+    def needs_second_view(self) -> bool:
+        """Whether it compares two views of each image."""
+        return self.views == 2
 
     def __post_init__(self):
         LogitMethod.__post_init__(self)
@@ -52,6 +63,15 @@ class Mlkd(LogitMethod, RelationalMethod):
             raise ValueError(f"methods.{self.name}.temperatures=() needs one or more")
         for temperature in self.temperatures:
             self._require_above_zero("temperatures", temperature)
+        self._require_choice("views", (1, 2))
+        if self.views == 1:
+            return
+        if not set(self.second_temperatures) < set(self.temperatures):
+            raise ValueError(
+                f"methods.{self.name}.second_temperatures={self.second_temperatures} "
+                f"are not some of temperatures={self.temperatures}, but not all"
+            )
+        self._refuse_example_weight()
 
     def loss(
         self,
@@ -62,9 +82,19 @@ class Mlkd(LogitMethod, RelationalMethod):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the differences on each level, summed over temperatures, [B] each."""
-        terms = losses.mlkd_terms(
-            *self._logits(student, teacher),
-            temperatures=self.temperatures,
-            axis_name=self._relation_axis,
+        first = self._logits(student, teacher)
+        settings = {
+            "temperatures": self.temperatures,
+            "axis_name": self._relation_axis,
+        }
+        if self.views == 1:
+            terms = losses.mlkd_terms(*first, **settings)
+            return self._weighted(terms, student, teacher), {}
+        terms = losses.mlkd_two_view_terms(
+            *first,
+            *self._logits(student.second_view, teacher.second_view),
+            second_temperatures=self.second_temperatures,
+            confidence_logits=teacher.logits,
+            **settings,
         )
-        return self._weighted(terms, student, teacher), {}
+        return terms, {}

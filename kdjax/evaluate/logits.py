@@ -6,7 +6,6 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from kdjax import models
 from kdjax import step as step_lib
 from kdjax.data import pipeline
 from kdjax.data.split import LazySplit
@@ -38,7 +37,7 @@ def compute(
       ValueError: if the network does not fit images of this size, if an image cannot be
         decoded, or if logits are not finite.
     """
-    network = models.build(run.config["model"], run.num_classes)
+    network = run.network(split.image_shape)
     check_shapes(name, network, run.variables, split.image_shape)
     config = config.copy_and_resolve_references()
     config.mean, config.std = run.data.mean, run.data.std

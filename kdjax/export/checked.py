@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdjax import models
 from kdjax.data.normalization import Normalization, normalize
 from kdjax.export import fold, formats, latency
 from kdjax.export.program import INPUTS, Shape
@@ -74,7 +73,7 @@ def write(
         program in the file differ from the network's.
     """
     form, name, shape = settings.form, run.config["model"], sample.image.shape[1:]
-    network = models.build(name, run.num_classes)
+    network = run.network(shape)
     in_flax, in_program = _functions(run, network, shape, settings)
     takes = INPUTS[settings.input]
     given = takes.from_pixels(sample.image, _normalization(run))

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import safetensors.numpy
 
-from kdjax import models
+from kdjax import models, networks
 from kdjax.cli import command_line, home
 from kdjax.cli.command_line import escaped
 from kdjax.interop import torch_layout
@@ -50,6 +50,12 @@ def export(
     if out.exists():
         raise ValueError(f"out={out} exists already")
     run = trained.load(workdir, step=step)
+    if heads := sorted(networks.bringing_heads(run.config)):
+        raise ValueError(
+            f"workdir={str(workdir)!r}: no PyTorch code has a {run.config['model']} "
+            f"with the head of methods={heads}; kdjax.export writes it as StableHLO or "
+            "ONNX"
+        )
     network = models.build(run.config["model"], run.num_classes)
     layout = layout or torch_layout.layouts(network)[0]
     state_dict = torch_layout.to_state_dict(network, run.variables, layout)

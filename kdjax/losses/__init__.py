@@ -17,6 +17,7 @@ from kdjax.losses.correlation_congruence import (
 )
 from kdjax.losses.cosine_distance import cosine_distance
 from kdjax.losses.crd import crd, crd_log_normalizer
+from kdjax.losses.crld import crld_terms
 from kdjax.losses.ctkd import ctkd, curriculum
 from kdjax.losses.dist import dist, dist_terms
 from kdjax.losses.dkd import dkd, dkd_terms
@@ -31,7 +32,7 @@ from kdjax.losses.kd import kd, symmetric_kl
 from kdjax.losses.kd_svd import kd_svd
 from kdjax.losses.logit_standardization import standardize_logits
 from kdjax.losses.mhgd import graph_divergence
-from kdjax.losses.mlkd import mlkd, mlkd_terms
+from kdjax.losses.mlkd import mlkd, mlkd_terms, mlkd_two_view_terms
 from kdjax.losses.nkd import nkd, nkd_terms
 from kdjax.losses.nst import nst
 from kdjax.losses.overhaul import margin_relu, margins, partial_l2
@@ -60,6 +61,7 @@ __all__ = [
     "cosine_distance",
     "crd",
     "crd_log_normalizer",
+    "crld_terms",
     "ctkd",
     "curriculum",
     "dist",
@@ -82,6 +84,7 @@ __all__ = [
     "margins",
     "mlkd",
     "mlkd_terms",
+    "mlkd_two_view_terms",
     "nkd",
     "nkd_terms",
     "nst",

@@ -64,6 +64,83 @@ def mlkd_terms(
     return jax.tree.map(lambda *terms: sum(terms), *levels)
 
 
+#: Those at which the released code compares the second views, too.
+SECOND_TEMPERATURES = (3.0, 4.0, 5.0)
+
+
+def mlkd_two_view_terms(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    second_student_logits: jax.Array,
+    second_teacher_logits: jax.Array,
+    *,
+    temperatures: Sequence[float] = TEMPERATURES,
+    second_temperatures: Sequence[float] = SECOND_TEMPERATURES,
+    confidence_logits: jax.Array | None = None,
+    axis_name: str | None = None,
+) -> dict[str, jax.Array]:
+    """Returns the summands of `mlkd` on two views of each image, as the code has them.
+
+    The released code multiplies sums by masks of examples, or of classes, that the
+    teacher is less sure of than the median, which leaves the share that the mask has:
+    about a half. The second view enters the divergence alone, at some temperatures; at
+    the others the first view is taken once more.
+
+    Source: `KD_ours.forward_train` of the original, without its cross-entropies.
+    Differs from the original in: nothing; the paper's text compares the second view on
+    every level, and its masks select.
+
+    Args:
+      student_logits: of the first views, [B, K].
+      teacher_logits: the same.
+      second_student_logits: of the second views, [B, K].
+      second_teacher_logits: the same.
+      temperatures: at which the first views are compared.
+      second_temperatures: those of them at which the second views are compared.
+      confidence_logits: of the teacher and the first views, by which it is sure of
+        them, [B, K]; None for `teacher_logits`.
+      axis_name: mapped axis over which the batch is spread; None for no such axis.
+
+    Returns:
+      `divergence`, `batch_correlation` and `class_correlation`, [B] each.
+
+    Raises:
+      ValueError: as `mlkd`, or if second temperatures are not among the others.
+    """
+    if not set(second_temperatures) < set(temperatures):
+        raise ValueError(
+            f"mlkd: second_temperatures={tuple(second_temperatures)} are not some of "
+            f"temperatures={tuple(temperatures)}, but not all"
+        )
+    first = student_logits, teacher_logits
+    if confidence_logits is None:
+        confidence_logits = teacher_logits
+    probability = jnp.exp(log_softmax(gather(confidence_logits, axis_name)))
+    of_examples = _unsure_share(jnp.max(probability, axis=-1))
+    of_classes = _unsure_share(jnp.sum(probability, axis=0))
+    terms = mlkd_terms(*first, temperatures=temperatures, axis_name=axis_name)
+    again = [t for t in temperatures if t not in second_temperatures]
+    repeated = mlkd_terms(*first, temperatures=again, axis_name=axis_name)
+    second = mlkd_terms(
+        second_student_logits,
+        second_teacher_logits,
+        temperatures=second_temperatures,
+        axis_name=axis_name,
+    )
+    return {
+        "divergence": of_examples * terms["divergence"]
+        + repeated["divergence"]
+        + second["divergence"],
+        "batch_correlation": of_examples * terms["batch_correlation"],
+        "class_correlation": of_classes * terms["class_correlation"],
+    }
+
+
+def _unsure_share(confidence: jax.Array) -> jax.Array:
+    """Returns which part of some numbers [N] is not above their median."""
+    return jnp.mean(confidence <= jnp.median(confidence), dtype=confidence.dtype)
+
+
 def mlkd(
     student_logits: jax.Array,
     teacher_logits: jax.Array,

@@ -28,7 +28,10 @@ def follow(train_step: Callable, decay: float) -> Callable:
         done = state.step.astype(jnp.float32)
         kept = jnp.minimum(decay, (1 + done) / (10 + done))
         average = jax.tree.map(
-            lambda a, x: (kept * a + (1 - kept) * x).astype(x.dtype),
+            # What does not move stays exactly as it is.
+            lambda a, x: jnp.where(
+                a == x, x, (kept * a + (1 - kept) * x).astype(x.dtype)
+            ),
             average,
             student_variables(state),
         )

@@ -1,6 +1,6 @@
 """What stands around any optimizer: decayed parameters, clipping and factors."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -40,6 +40,35 @@ def clipped(
         return inner.update(updates, state, params, **extra)
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def without(
+    inner: optax.GradientTransformationExtraArgs, modules: Collection[str]
+) -> optax.GradientTransformationExtraArgs:
+    """Leaves modules of the student as they are: updates of 0, and no state.
+
+    Args:
+      inner: what sees the gradients and the parameters of everything else.
+      modules: their names at the top of the student's parameters.
+    """
+
+    def of_student(tree: Any) -> Any:
+        return {name: x for name, x in tree.items() if name not in modules}
+
+    def rest(tree: Any) -> Any:
+        return tree | {"student": of_student(tree["student"])}
+
+    def update(updates, state, params=None, **extra):
+        if "distillation" in extra:
+            extra = extra | {"distillation": of_student(extra["distillation"])}
+        params = None if params is None else rest(params)
+        found, state = inner.update(rest(updates), state, params, **extra)
+        kept = {k: optax.tree.zeros_like(updates["student"][k]) for k in modules}
+        return found | {"student": found["student"] | kept}, state
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: inner.init(rest(params)), update
+    )
 
 
 def scale_methods(factor: float) -> optax.GradientTransformation:

@@ -5,10 +5,11 @@ import pathlib
 import textwrap
 from collections.abc import Iterator
 
+import flax.linen as nn
 import jax
 import ml_collections
 
-from kdjax import distill, models
+from kdjax import distill, models, networks
 from kdjax.cli.command_line import escaped
 from kdjax.config import checks
 from kdjax.data import datasets, pipeline_choice, sampling
@@ -84,10 +85,16 @@ def describe(config: ml_collections.ConfigDict, data: Description) -> Iterator[s
     yield _line("phases", *_phases(config, methods))
     start = config.init.checkpoint and f"from {config.init.checkpoint}"
     label = "student" if methods else "network"
-    yield _line(label, *_network(config.model, data), *([start] if start else []))
+    given = config, data.num_classes, data.image_shape
+    student = _network(config.model, networks.student(*given), data)
+    heads = [f"with the head of {name}" for name in networks.bringing_heads(config)]
+    yield _line(label, *student, *heads, *([start] if start else []))
     if any(method.needs_teacher for method in methods.values()):
         teacher = _network(
-            config.teacher.model, data, other_classes=config.teacher.classes == "other"
+            config.teacher.model,
+            networks.teacher(*given),
+            data,
+            other_classes=config.teacher.classes == "other",
         )
         yield _line("teacher", *teacher, f"from {config.teacher.checkpoint}")
     if methods:
@@ -109,14 +116,13 @@ def _phases(
 
 
 def _network(
-    name: str, data: Description, *, other_classes: bool = False
+    name: str, network: nn.Module, data: Description, *, other_classes: bool = False
 ) -> tuple[str, ...]:
     """Returns a network's name, its number of trained parameters, and a caution.
 
     A network for large images shrinks small ones to nothing. That of other classes has
     a last layer of unknown size, which is left out.
     """
-    network = models.build(name, data.num_classes)
     image = jax.ShapeDtypeStruct((1, *data.image_shape), "float32")
     variables = jax.eval_shape(
         lambda x: network.init(jax.random.key(0), x, train=False), image

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from kdjax import distill
+from kdjax import distill, networks
 from kdjax.cli import home
 from kdjax.config import fields
 from kdjax.runs import checkpoint, workdirs
@@ -43,6 +43,15 @@ class TrainedModel(NamedTuple):
     def num_classes(self) -> int:
         """The size of the logits."""
         return len(self.variables["params"][CLASSIFIER]["bias"])
+
+    def network(self, image_shape: tuple[int, int, int], **settings: Any) -> nn.Module:
+        """Builds the network that the variables are of.
+
+        Args:
+          image_shape: of the images that it is applied to, [H, W, 3].
+          **settings: `dtype` and `axis_name`, as for `models.build`.
+        """
+        return networks.student(self.config, self.num_classes, image_shape, **settings)
 
     @property
     def data(self) -> ml_collections.ConfigDict:

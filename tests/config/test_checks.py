@@ -41,6 +41,7 @@ ARGUMENTS = {
         "wrn_16_2-wrn_16_1,cifar10",
         "wrn_16_2@64-wrn_10_1@64,tiny_imagenet",
     ],
+    "funmatch": [None, "resnet50@224-resnet18@224,imagenet"],
     "kd_svd": [None, *GRAPH_PAIRS],
     "mhgd": [None, *GRAPH_PAIRS],
     "mhgd_distill_first": [None, *GRAPH_PAIRS],
@@ -276,6 +277,10 @@ BAD_VALUES = [
     ("data.train_fraction", 1.5, r"data\.train_fraction=1\.5 is not in \(0, 1\]"),
     ("data.eval_crop", 0.0, r"data\.eval_crop=0\.0 is not in \(0, 1\]"),
     ("data.random_erasing", -0.5, r"data\.random_erasing=-0\.5 is not in \[0, 1\]"),
+    ("data.augment", "randaug", r"data\.augment='randaug' is none of .* mean 'rand_a"),
+    ("data.augment_magnitude", 31, r"data\.augment_magnitude=31 is not in \[0, 30\]"),
+    ("data.color_jitter", (0.4,), r"data\.color_jitter=\(0\.4,\) must have 4 values"),
+    ("data.color_jitter", (0, 0, 0, 0.6), r"turns the hue by 0\.6, more than half"),
     ("data.mean", (1.0,), r"data\.mean=\(1\.0,\) must have 3 values"),
     ("data.std", (1.0, 0.0, 1.0), r"data\.std=\(.*\) has 0, which is not more than 0"),
     (

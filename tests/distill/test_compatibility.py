@@ -13,7 +13,7 @@ from kdjax import distill, models, objective, recipes
 from kdjax.config import checks
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import __main__ as table
-from kdjax.distill import compatibility
+from kdjax.distill import compatibility, heads, shapes
 from kdjax.forward import forward
 
 #: Pairs that differ in family, number and sizes of stages, and widths. What a method
@@ -35,7 +35,7 @@ REJECTED = {
     ("overhaul", "mhgd_vgg16-mhgd_vgg7"): "need methods.overhaul.margin='measured'",
     **{
         (name, "mhgd_vgg16-mhgd_vgg7"): "one reads 1024 features, and the map has 512"
-        for name in ("cat_kd", "sdd")
+        for name in ("cat_kd", "sdd", "simkd")
     },
 }
 
@@ -53,7 +53,7 @@ def test_every_method_joins_every_pair_or_is_rejected_with_a_reason(name):
 
 def test_every_family_ends_in_a_classifier_that_methods_can_read():
     for name in {name for pair in PAIRS for name in pair.split("-")}:
-        found = compatibility.outputs(name, 10, (32, 32, 3))
+        found = shapes.outputs(models.build(name, 10), (32, 32, 3))
         kernel, bias = found.classifier
         assert kernel.shape == (found.features.pooled.shape[1], 10), name
         assert bias.shape == (10,), name
@@ -62,7 +62,7 @@ def test_every_family_ends_in_a_classifier_that_methods_can_read():
 def test_a_network_without_a_classifier_is_refused_to_a_method_that_reads_it(
     monkeypatch,
 ):
-    found = compatibility.outputs("resnet8", 10, (32, 32, 3))
+    found = shapes.outputs(models.build("resnet8", 10), (32, 32, 3))
     headless = found._replace(classifier=None)
     monkeypatch.setattr(compatibility, "outputs", lambda *_: headless)
     method = table.build("kd")
@@ -94,14 +94,12 @@ def networks():
         mask=jnp.ones(4),
         index=jnp.arange(4, dtype=jnp.int32),
     )
-    names = ("resnet8", "wrn_10_2")
-    built = [models.build(name, 10) for name in names]
+    built = [models.build(name, 10) for name in ("resnet8", "wrn_10_2")]
     variables = [drawn(network, batch.image) for network in built]
-    outputs = [compatibility.outputs(name, 10, (16, 16, 3)) for name in names]
     teacher = jax.jit(lambda x: forward(built[1], variables[1], x, train=False)[0])(
         batch.image
     )
-    return list(map(TracedOnce, built)), variables, outputs, teacher, batch
+    return built, list(map(TracedOnce, built)), variables, teacher, batch
 
 
 def drawn(network, image):
@@ -129,10 +127,17 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
     the training, a method that does not declare to read them is not given any.
     From drawn weights, everything that the method learns gets a gradient.
     """
-    (student, teacher), variables, outputs, teacher_outputs, batch = networks
+    built, (student, teacher), variables, teacher_outputs, batch = networks
     (method,) = distill.build(
         {name: table.REQUIRED.get(name, {})}, num_classes=10, num_examples=20
     ).values()
+    plain, taught_by = built
+    network = heads.with_head(plain, {name: method}, (16, 16, 3), taught_by)
+    if network is not plain:
+        student, variables = network, [drawn(network, batch.image), variables[1]]
+    outputs = [shapes.outputs(x, (16, 16, 3)) for x in (network, taught_by)]
+    if method.needs_second_view:
+        batch = batch._replace(second_image=batch.image[::-1])
     if not method.needs_teacher_logits:
         teacher_outputs = teacher_outputs._replace(logits=None)
         outputs = [outputs[0], outputs[1]._replace(logits=None)]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kdjax import distill, objective
+from kdjax import distill, models, objective
 from kdjax.data.augment.mixup import Mixed
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import compatibility
@@ -88,6 +88,9 @@ def trace(method, batch, *, pretrain):
         ("loss.teacher", "classifier", BATCH, "needs_classifier"),
         ("loss.student", "classifier", BATCH, "needs_classifier"),
         ("loss.student", "input_gradient", BATCH, "needs_input_gradient"),
+        ("loss.student", "second_view", BATCH, "needs_second_view"),
+        ("loss.teacher", "second_view", BATCH, "needs_second_view"),
+        ("loss.inputs", "second_image", BATCH, "needs_second_view"),
         ("loss.inputs", "label", MIXED, "needs_label"),
         ("pretrain_loss.teacher", "logits", BATCH, "needs_teacher_logits"),
     ],
@@ -127,12 +130,12 @@ def test_shapes_that_are_read_undeclared_are_named_when_the_config_is_checked(
     where, monkeypatch
 ):
     monkeypatch.setattr(Reader, "pretrains", where == "pretrain_init")
+    network = compatibility.Named("resnet8", models.build("resnet8", 3))
     with pytest.raises(ValueError, match=r"methods\.mine reads Outputs\.logits, "):
         compatibility.check(
             {"mine": Reader(where=f"{where}.teacher", read="logits")},
-            teacher="resnet8",
-            student="resnet8",
-            num_classes=3,
+            teacher=network,
+            student=network,
             image_shape=(8, 8, 3),
             teacher_logits=False,
         )

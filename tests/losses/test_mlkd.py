@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kdjax import losses
-from tests.losses import batches
+from tests.losses import batches, released
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,38 @@ def test_each_level_matches_the_authors(name, term):
         name,
         *batches.logits(),
     )
+
+
+@pytest.mark.parametrize(
+    "term", ["divergence", "batch_correlation", "class_correlation"]
+)
+def test_two_views_are_those_of_the_released_code(term):
+    """Masks that multiply sums, and first views in the place of second ones, too."""
+    inputs = {
+        f"{name}_logits".replace(" ", "_"): 3 * released.drawn(name, 7, 11)
+        for name in ("student", "teacher", "second student", "second teacher")
+    }
+    names = {"student_logits": "student"}
+    if term == "divergence":
+        names["second_student_logits"] = "second student"
+    released.assert_matches(
+        f"mlkd/{term}",
+        lambda **given: losses.mlkd_two_view_terms(**given)[term],
+        inputs,
+        names=names,
+    )
+
+
+def test_two_views_of_four_devices_match_one():
+    def loss(student, teacher, *, axis_name=None):
+        # The second views are the first ones in the other order of the classes.
+        views = [x[:, ::-1] for x in (student, teacher)]
+        terms = losses.mlkd_two_view_terms(
+            student, teacher, *views, axis_name=axis_name
+        )
+        return sum(terms.values())
+
+    batches.assert_devices_agree(loss, *batches.logits())
 
 
 def test_sums_over_temperatures():
@@ -61,5 +93,7 @@ def test_degenerate_inputs():
 def test_rejects_invalid_inputs():
     with pytest.raises(ValueError, match=r"mlkd: student .* differ"):
         losses.mlkd(np.zeros((8, 4)), np.zeros((8, 5)))
+    with pytest.raises(ValueError, match=r"mlkd: second_temperatures=\(7,\) are not s"):
+        losses.mlkd_two_view_terms(*batches.logits() * 2, second_temperatures=(7,))
     with pytest.raises(ValueError, match=r"mlkd: temperatures=\(\) needs one or more"):
         losses.mlkd(*batches.logits(), temperatures=())

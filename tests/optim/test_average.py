@@ -41,6 +41,20 @@ def test_the_average_follows_parameters_and_statistics(decay):
     np.testing.assert_array_equal(student_variables(state)["params"]["w"], [4, 4])
 
 
+def test_what_does_not_move_stays_bitwise():
+    drawn = jax.random.normal(jax.random.key(0), (1000,))
+    variables = {"params": {"w": drawn}, "batch_stats": {}}
+    state = train_state.create(variables, {}, optax.identity(), average=True)
+
+    def train_step(state, frozen, batch):
+        return state.replace(step=state.step + 1), {}
+
+    step = jax.jit(average.follow(train_step, 0.99))
+    for _ in range(20):
+        state, _ = step(state, None, None)
+    np.testing.assert_array_equal(evaluated_variables(state)["params"]["w"], drawn)
+
+
 def test_without_an_average_the_student_is_evaluated():
     variables = {"params": {"w": jnp.ones(2)}, "batch_stats": {}}
     state = train_state.create(variables, {}, optax.identity())

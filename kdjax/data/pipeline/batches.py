@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kdjax.data import augment, normalization, sampling
-from kdjax.data.augment import cutmix, erasing, mixup
+from kdjax.data.augment import color_jitter, cutmix, erasing, mixup, policies
 from kdjax.data.pipeline.batch_plan import BatchPlan
 from kdjax.data.split import LazySplit, Split
 from kdjax.runs import multihost
@@ -38,6 +38,8 @@ class Batch(NamedTuple):
       mask: 0 for the padding of the last evaluation batch, else 1, [B] float32.
       index: of each example in its split, [B] int32.
       mixed: labels and weight of the images mixed in; None without.
+      second_image: a second view of each image, normalized; None unless it is asked
+        for.
     """
 
     image: jax.Array
@@ -45,6 +47,7 @@ class Batch(NamedTuple):
     mask: jax.Array
     index: jax.Array
     mixed: mixup.Mixed | None = None
+    second_image: jax.Array | None = None
 
 
 class RawBatch(NamedTuple):
@@ -54,11 +57,14 @@ class RawBatch(NamedTuple):
       image: uint8 [B, H, W, 3].
       label: int32 [B].
       index: of each example in its split, int32 [B].
+      second_image: the same images in other crops, uint8 [B, H, W, 3]; None where the
+        device crops them.
     """
 
     image: jax.Array
     label: jax.Array
     index: jax.Array
+    second_image: jax.Array | None = None
 
 
 class TrainBatches(abc.ABC):
@@ -81,6 +87,7 @@ class TrainBatches(abc.ABC):
         batch_size: int,
         seed: int,
         mesh: Mesh,
+        second_view: bool = False,
     ):
         """Plans the batches.
 
@@ -90,6 +97,7 @@ class TrainBatches(abc.ABC):
           batch_size: over all devices.
           seed: of the order and the augmentation.
           mesh: the devices, one axis.
+          second_view: whether batches have a second view of each image.
 
         Raises:
           ValueError: if the batch size does not fit the split or the devices, or no
@@ -105,6 +113,7 @@ class TrainBatches(abc.ABC):
             sampler=sampling.sampler(config, split),
         )
         self._config = config
+        self._second_view = second_view
         (self._axis_name,) = mesh.axis_names
         self._local_slice = multihost.local_slice(mesh)
         self._sharding = _sharding(mesh)
@@ -155,16 +164,12 @@ class TrainBatches(abc.ABC):
             "batch_size": local_size * self.plan.devices,
         }
         config = self._config
-        image = augment.random_crop_flip(
-            self.plan.key("augment", step),
-            examples.image,
-            padding=config.padding,
-            mode=config.padding_mode,
-            flip=config.flip,
-            crop=config.crop,
-            **in_batch,
-        )
-        image = normalization.normalize(image, mean=config.mean, std=config.std)
+        image = self._view("", config.augment, examples.image, step, in_batch)
+        second = None
+        if self._second_view:
+            second = examples.second_image
+            second = examples.image if second is None else second
+            second = self._view("second/", config.second_view, second, step, in_batch)
         image = erasing.random_erasing(
             self.plan.key("erasing", step),
             image,
@@ -181,7 +186,51 @@ class TrainBatches(abc.ABC):
             axis_name=self._axis_name if self.plan.devices > 1 else None,
             **in_batch,
         )
-        return Batch(image, examples.label, jnp.ones(local_size), examples.index, mixed)
+        mask = jnp.ones(local_size)
+        return Batch(image, examples.label, mask, examples.index, mixed, second)
+
+    def _view(
+        self,
+        stream: str,
+        policy: str,
+        image: jax.Array,
+        step: jax.Array,
+        in_batch: dict[str, Any],
+    ) -> jax.Array:
+        """Crops, flips, changes and normalizes images.
+
+        Args:
+          stream: begins the names of the random numbers.
+          policy: of the operations, one of `policies.POLICIES`.
+          image: uint8 [B, H, W, 3].
+          step: counted from the start of the phase.
+          in_batch: place of each example in the batch, and its size.
+        """
+        config = self._config
+        image = augment.random_crop_flip(
+            self.plan.key(f"{stream}augment", step),
+            image,
+            padding=config.padding,
+            mode=config.padding_mode,
+            flip=config.flip,
+            crop=config.crop,
+            **in_batch,
+        )
+        image = policies.augment(
+            self.plan.key(f"{stream}policy", step),
+            image,
+            policy=policy,
+            count=config.augment_count,
+            magnitude=config.augment_magnitude,
+            **in_batch,
+        )
+        image = color_jitter.color_jitter(
+            self.plan.key(f"{stream}color_jitter", step),
+            image,
+            strength=tuple(config.color_jitter),
+            **in_batch,
+        )
+        return normalization.normalize(image, mean=config.mean, std=config.std)
 
 
 class EvalBatches(abc.ABC):

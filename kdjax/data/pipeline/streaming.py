@@ -50,7 +50,10 @@ class StreamingTrainBatches(TrainBatches):
 
     def batches(self, start: int, stop: int) -> Iterator[tuple[tuple[()], RawBatch]]:
         random_crop = self._config.crop == augment.RANDOM_RESIZED
-        reader = _TrainReader(self._split, self.plan, self._local_slice, random_crop)
+        reader = _TrainReader(
+            *(self._split, self.plan, self._local_slice, random_crop),
+            second_view=self._second_view,
+        )
         with _read(reader, range(start, stop), self._config.workers) as read:
             for examples in read:
                 if self._config.workers:
@@ -62,7 +65,8 @@ class StreamingTrainBatches(TrainBatches):
         batch = self.plan.devices, self.plan.size(0) // self.plan.devices
         label = jax.ShapeDtypeStruct(batch, np.int32)
         image = jax.ShapeDtypeStruct((*batch, *self.image_shape), np.uint8)
-        return (), RawBatch(image, label, label)
+        twice = self._second_view and self._config.crop == augment.RANDOM_RESIZED
+        return (), RawBatch(image, label, label, image if twice else None)
 
     def _examples(
         self, replicated: Any, sharded: RawBatch, step: jax.Array
@@ -93,12 +97,14 @@ class _TrainReader:
       plan: which examples a batch holds.
       local_slice: the devices of this process.
       random_crop: whether to take a random crop of each image, or its center.
+      second_view: whether to take two of them.
     """
 
     split: LazySplit
     plan: BatchPlan
     local_slice: slice
     random_crop: bool
+    second_view: bool = False
 
     def __call__(self, step: int) -> RawBatch:
         plan = self.plan
@@ -107,14 +113,19 @@ class _TrainReader:
         in_batch = np.arange(len(index)).reshape(plan.devices, -1)[self.local_slice]
         size = self.split.image_shape[0]
 
-        def crop(image: Image.Image, index_in_batch: int) -> Image.Image:
-            if not self.random_crop:
-                return self.split.center_crop_resize(image)
-            stream = zlib.crc32(f"{plan.stream}part".encode())
+        def center(image: Image.Image, index_in_batch: int) -> Image.Image:
+            return self.split.center_crop_resize(image)
+
+        def crop(name: str, image: Image.Image, index_in_batch: int) -> Image.Image:
+            stream = zlib.crc32(f"{plan.stream}{name}".encode())
             rng = np.random.default_rng((plan.seed, stream, step, index_in_batch))
             return crop_resize.random_resized_crop(image, size, rng)
 
-        return _decode(self.split, index[in_batch], in_batch, crop)
+        crops = [center]
+        if self.random_crop:
+            names = ["part", "second/part"][: 1 + self.second_view]
+            crops = [functools.partial(crop, name) for name in names]
+        return _decode(self.split, index[in_batch], in_batch, *crops)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +161,17 @@ def _decode(
     split: LazySplit,
     index: np.ndarray,
     index_in_batch: np.ndarray,
-    crop: Callable[[Image.Image, int], Image.Image],
+    *crops: Callable[[Image.Image, int], Image.Image],
 ) -> RawBatch:
-    """Decodes and crops the examples of an array of indices."""
-    image = np.empty((*index.shape, *split.image_shape), np.uint8)
+    """Decodes the examples of an array of indices, and crops each once or twice."""
+    images = [np.empty((*index.shape, *split.image_shape), np.uint8) for _ in crops]
     label = np.empty(index.shape, np.int32)
     for at in np.ndindex(index.shape):
         decoded, label[at] = split.read(index[at])
-        image[at] = crop(decoded, int(index_in_batch[at]))
-    return RawBatch(image, label, index.astype(np.int32))
+        for image, crop in zip(images, crops, strict=True):
+            image[at] = crop(decoded, int(index_in_batch[at]))
+    image, *second = images
+    return RawBatch(image, label, index.astype(np.int32), *second)
 
 
 @contextlib.contextmanager

@@ -56,6 +56,14 @@ class LogitMethod(Method):
         if not value > 0:
             raise ValueError(f"methods.{self.name}.{field}={value} is not above 0")
 
+    def _refuse_example_weight(self) -> None:
+        """Raises a ValueError if examples are weighed, whose two views would differ."""
+        if self.example_weight != "none":
+            raise ValueError(
+                f"methods.{self.name}.example_weight={self.example_weight!r} weighs "
+                "one view of an image, but the method compares two"
+            )
+
     def _logits(
         self, student: Outputs, teacher: Outputs
     ) -> tuple[jax.Array, jax.Array]:

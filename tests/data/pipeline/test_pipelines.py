@@ -40,10 +40,10 @@ def flat(batch):
     return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), batch)
 
 
-def train_batches(config, *, devices=1, stream=None):
+def train_batches(config, *, devices=1, stream=None, **settings):
     split = datasets.load(config).train
     batches = pipeline.train_batches(
-        split, config, batch_size=16, seed=5, mesh=mesh(devices)
+        split, config, batch_size=16, seed=5, mesh=mesh(devices), **settings
     )
     return batches.with_stream(stream) if stream else batches
 
@@ -80,6 +80,50 @@ def test_both_pipelines_give_the_same_training_batches(crop, stream, sampling):
         ]
     assert [len(batch.label) for batch in found["in_memory"]] == [16, 16, 16, 2] * 2
     assert_same(found["streaming"], found["in_memory"])
+
+
+def made(config, *, devices=1, start=0, **settings):
+    """Returns the training batches of two epochs from a step on."""
+    batches = train_batches(config, devices=devices, **settings)
+    make_batch = step_lib.data_parallel(
+        batches.make_batch,
+        jax.devices()[:devices],
+        in_axes=(None, 0, None),
+        out_axes=0,
+    )
+    return [
+        flat(make_batch(*inputs, jnp.int32(step)))
+        for step, inputs in enumerate(batches.batches(start, 6), start)
+    ]
+
+
+def test_changed_images_are_bitwise_the_same_however_they_are_made():
+    """On other devices, from any step on, streamed; with a second view or without."""
+    changes = {
+        "augment": "rand_augment",
+        "color_jitter": (0.4, 0.4, 0.4, 0.0),
+        "drop_remainder": True,
+    }
+    config = data_config(**changes)
+    found = made(config, second_view=True)
+    assert_same(made(config, devices=4, start=2, second_view=True), found[2:])
+    streamed = made(data_config(pipeline="streaming", **changes), start=3)
+    assert_same(streamed, [x._replace(second_image=None) for x in found[3:]])
+    for batch in found:
+        changed = np.any(batch.image != batch.second_image, axis=(1, 2, 3))
+        assert changed.all()
+
+
+def test_random_crops_of_the_second_view_are_others():
+    config = data_config(pipeline="streaming", crop="random_resized")
+    (plain,) = read(config, 0, 1)
+    batches = train_batches(config, second_view=True)
+    ((_, sharded),) = batches.batches(0, 1)
+    both = flat(sharded)
+    jax.tree.map(np.testing.assert_array_equal, both._replace(second_image=None), plain)
+    assert np.any(both.second_image != both.image, axis=(1, 2, 3)).mean() > 0.5
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), sharded)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), batches.shapes()[1]) == shapes
 
 
 def test_worker_processes_read_the_same_and_leave_flags_unparsed(monkeypatch):
