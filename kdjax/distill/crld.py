@@ -53,6 +53,12 @@ class Crld(LogitMethod):
         super().__post_init__()
         self._require_above_zero("temperature", self.temperature)
         self._require_not_negative("within_weight", "cross_weight")
+        for field in ("confidence", "second_confidence"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(
+                    f"methods.{self.name}.{field}={getattr(self, field)} is no "
+                    "probability"
+                )
         self._refuse_example_weight()
 
     def loss(

@@ -61,8 +61,9 @@ class Mlkd(LogitMethod, RelationalMethod):
         RelationalMethod.__post_init__(self)
         if not self.temperatures:
             raise ValueError(f"methods.{self.name}.temperatures=() needs one or more")
-        for temperature in self.temperatures:
-            self._require_above_zero("temperatures", temperature)
+        for field in ("temperatures", "second_temperatures"):
+            for temperature in getattr(self, field):
+                self._require_above_zero(field, temperature)
         self._require_choice("views", (1, 2))
         if self.views == 1:
             return
