@@ -17,8 +17,28 @@ from matplotlib.figure import Figure
 from . import curves, pairs, summary
 
 # Stand-ins for the colors of the page, which matplotlib would not take.
-_INK, _MUTED, _GRID = "#010203", "#040506", "#070809"
-_VARIABLES = {_INK: "var(--ink)", _MUTED: "var(--muted)", _GRID: "var(--grid)"}
+INK, MUTED, GRID = "#010203", "#040506", "#070809"
+
+#: CSS variables by the color that stands for them, in lower case.
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+    **{
+        color.lower(): f"var(--series-{number})"
+        for number, color in enumerate(curves.COLORS)
+    },
+}
+
+#: The colors of rows and networks on a dark page, where those of a light one are dim.
+_ON_DARK = ("#4aa3e0", "#ff8a4c", "#33c79a", "#e29bc4", "#f0b429", "#8accf5")
+
+
+def style(dark: bool) -> str:
+    """Returns the CSS of the variables of rows and networks."""
+    colors = _ON_DARK if dark else curves.COLORS
+    return " ".join(f"--series-{n}: {color};" for n, color in enumerate(colors))
+
 
 #: Height of the axes of a scatter plot, in points.
 _AXIS_POINTS = 240
@@ -28,30 +48,42 @@ _STYLE = {
     "svg.hashsalt": "kdjax",
     "font.family": "sans-serif",
     "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _MUTED,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
 }
 
 
-def _svg(
-    draw: Callable[[Axes], None], *, width: float = 7.2, height: float = 3.6
+def svg(
+    draw: Callable[..., None],
+    *,
+    width: float = 7.2,
+    height: float = 3.6,
+    panels: int = 1,
 ) -> str:
-    """Returns a figure as an SVG element; sizes in inches."""
+    """Returns a figure as an SVG element.
+
+    Args:
+      draw: takes the axes of every panel, from left to right.
+      width: in inches.
+      height: in inches.
+      panels: side by side.
+    """
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0)
-        axis = figure.subplots()
-        axis.patch.set_alpha(0)
-        draw(axis)
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        for axis in axes:
+            axis.patch.set_alpha(0)
+        draw(*axes)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     text = file.getvalue()
@@ -64,7 +96,7 @@ def _svg(
 
 def _colors(block: pairs.Block) -> dict[str, str]:
     """Gives each row of a block a color."""
-    chosen = {pairs.TEACHER: _INK, pairs.BASELINE: _MUTED}
+    chosen = {pairs.TEACHER: INK, pairs.BASELINE: MUTED}
     others = [row.label for row in block.rows if row.label not in chosen]
     for index, label in enumerate(others):
         chosen[label] = curves.COLORS[index % len(curves.COLORS)]
@@ -106,7 +138,12 @@ def learning_curves(block: pairs.Block) -> str:
         _name_ends(axis, ends, colors)
 
     height = max(3.6, 0.24 * len(block.rows) + 0.8)
-    return _svg(draw, height=height)
+    return svg(draw, width=_width([row.label for row in block.rows]), height=height)
+
+
+def _width(labels: Sequence[str]) -> float:
+    """Returns the inches of a chart that has labels beside its axes."""
+    return max(7.2, 4.5 + 0.08 * max(map(len, labels)))
 
 
 def _name_ends(axis: Axes, ends: dict[str, float], colors: dict[str, str]) -> None:
@@ -160,19 +197,23 @@ def gains(block: pairs.Block) -> str:
                 points,
                 [place] * len(points),
                 "o",
-                color=_INK,
+                color=INK,
                 markersize=4,
                 markeredgewidth=0,
                 alpha=0.7,
             )
-            axis.plot(gain.mean, place, "|", color=_INK, markersize=14, mew=2)
-        axis.axvline(0, color=_MUTED, linewidth=1)
+            axis.plot(gain.mean, place, "|", color=INK, markersize=14, mew=2)
+        axis.axvline(0, color=MUTED, linewidth=1)
         axis.set_yticks(range(len(rows)), [row.label for row, _ in rows])
         axis.set_ylim(-0.6, len(rows) - 0.4)
         axis.grid(axis="y", visible=False)
         axis.set_xlabel("gain over the student alone, percentage points")
 
-    return _svg(draw, height=0.32 * len(rows) + 0.9)
+    return svg(
+        draw,
+        width=_width([row.label for row, _ in rows]),
+        height=0.32 * len(rows) + 0.9,
+    )
 
 
 def scatter(
@@ -214,4 +255,4 @@ def scatter(
         axis.set_xlabel(xlabel)
         axis.set_ylabel(ylabel)
 
-    return _svg(draw, height=4)
+    return svg(draw, width=_width([name for name, *_ in points]), height=4)

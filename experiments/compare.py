@@ -192,10 +192,10 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
 
     # The accelerator is for the runs; nothing is computed here.
     jax.config.update("jax_platforms", "cpu")
-    kinds: dict[str, Cell] = {}
+    kinds: dict[tuple, Cell] = {}
     for cell in cells:
-        kinds.setdefault(cell.config, cell)
-    for config, cell in kinds.items():
+        kinds.setdefault((cell.config, cell.overrides), cell)
+    for (config, _), cell in kinds.items():
         argv = [a for a in cell.command(overrides)[2:] if a.startswith("--config")]
         values = flags.FlagValues()
         holder = config_flags.DEFINE_config_file(

@@ -1,21 +1,27 @@
 """A report as one HTML page, which needs nothing but itself."""
 
-import html
 import math
+import pathlib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from scipy import stats
 
-from kdjax.cli.command_line import escaped
+from . import charts, examined, origin, pairs, published, summary
+from .elements import figure, table, text
 
-from . import charts, pairs, published, summary
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --muted: #8a8a8a; --grid: #e6e6e6;
-  --paper: #ffffff; --shade: #f4f6f8; --link: #0059a6; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --muted: #8f959c;
-  --grid: #33383e; --paper: #14171a; --shade: #1e2226; --link: #7ab8f0; } }
+_LIGHT = """--ink: #1b1f24; --muted: #8a8a8a; --grid: #e6e6e6; --paper: #ffffff;
+  --shade: #f4f6f8; --link: #0059a6;"""
+_DARK = """--ink: #e6e8eb; --muted: #8f959c; --grid: #33383e; --paper: #14171a;
+  --shade: #1e2226; --link: #7ab8f0;"""
+_STYLE = (
+    f"""
+:root {{ color-scheme: light dark; {_LIGHT} {charts.style(dark=False)} }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ {_DARK} {charts.style(dark=True)} }} }}
+"""
+    """
 body { background: var(--paper); color: var(--ink); margin: 2rem auto; max-width: 70rem;
   padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
 h1, h2, h3 { line-height: 1.2; }
@@ -33,6 +39,7 @@ figcaption, .note { opacity: .8; font-size: .88rem; max-width: 50rem; }
 svg { max-width: 100%; height: auto; }
 code { background: var(--shade); padding: .1rem .3rem; }
 """
+)
 
 _NOTES = (
     "Test accuracy in percent after the last epoch: the mean and the sample standard "
@@ -45,20 +52,26 @@ _NOTES = (
 )
 
 
-def page(blocks: Sequence[pairs.Block], unfinished: Iterable[str], command: str) -> str:
+def page(
+    blocks: Sequence[pairs.Block],
+    unfinished: Iterable[str],
+    command: str,
+    source: pathlib.Path | None = None,
+) -> str:
     """Renders the tables and charts of a report.
 
     Args:
       blocks: of finished runs.
       unfinished: a line for each unfinished run.
       command: that makes the page.
+      source: that the runs were read from, if its records are to be named.
     """
     body = ["<h1>Results</h1>"]
     for block in blocks:
-        body += [f"<h2>{_text(block.title)}</h2>", *_block(block)]
-    body += ["<h2>How to read it</h2>", *(f"<p>{_text(note)}</p>" for note in _NOTES)]
-    body += ["<h2>Where the numbers come from</h2>", _origin(blocks, command)]
-    body += [f"<p class=note>{_text(line)}</p>" for line in unfinished]
+        body += [f"<h2>{text(block.title)}</h2>", *_block(block)]
+    body += ["<h2>How to read it</h2>", *(f"<p>{text(note)}</p>" for note in _NOTES)]
+    body += ["<h2>Where the numbers come from</h2>", _origin(blocks, command, source)]
+    body += [f"<p class=note>{text(line)}</p>" for line in unfinished]
     content = "\n".join(body)
     return (
         '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n'
@@ -67,27 +80,22 @@ def page(blocks: Sequence[pairs.Block], unfinished: Iterable[str], command: str)
     )
 
 
-def _text(value: object) -> str:
-    """Escapes a text for HTML, and characters that are not printable."""
-    return html.escape(escaped(str(value)))
-
-
 def _block(block: pairs.Block) -> list[str]:
     """Returns the elements of one block."""
     records = [summary.record(block, row) for row in block.rows]
-    parts = [_table(_accuracies(block, records)), _table(_costs(records))]
+    parts = [table(_accuracies(block, records)), table(_costs(records))]
     if figures := _published(block):
-        parts += ["<h3>Published figures of this pair</h3>", _table(figures)]
-    parts += [f"<p class=note>{_text(line)}</p>" for line in summary.notes(block)]
+        parts += ["<h3>Published figures of this pair</h3>", table(figures)]
+    parts += [f"<p class=note>{text(line)}</p>" for line in summary.notes(block)]
     parts.append(
-        _figure(
+        figure(
             charts.learning_curves(block),
             "Mean accuracy by epoch; the band spans the seeds.",
         )
     )
     if block.having(pairs.METHOD) and summary.baseline(block):
         parts.append(
-            _figure(
+            figure(
                 charts.gains(block),
                 "Gain over the student alone: seeds, mean, and 95 % interval from "
                 "three seeds on.",
@@ -100,7 +108,7 @@ def _block(block: pairs.Block) -> list[str]:
             if r["images_per_s"]
         ]
         parts.append(
-            _figure(
+            figure(
                 charts.scatter(
                     speed, "training images per second", "test accuracy (%)", log=True
                 ),
@@ -114,7 +122,7 @@ def _block(block: pairs.Block) -> list[str]:
     ]
     if len(agreements) > 1:
         parts.append(
-            _figure(
+            figure(
                 charts.scatter(
                     agreements,
                     "images classified as the teacher does (%)",
@@ -124,6 +132,8 @@ def _block(block: pairs.Block) -> list[str]:
                 "Accuracy against agreement with the teacher, after the last epoch.",
             )
         )
+    for row in block.rows:
+        parts += examined.elements(row)
     return parts
 
 
@@ -238,31 +248,15 @@ def _published(block: pairs.Block) -> list[dict[str, str]]:
     ]
 
 
-def _origin(blocks: Sequence[pairs.Block], command: str) -> str:
+def _origin(
+    blocks: Sequence[pairs.Block], command: str, source: pathlib.Path | None
+) -> str:
     """Returns where the numbers come from, as a list."""
-    results = [r.result for b in blocks for row in b.rows for r in row.runs.values()]
-    versions = sorted({item for r in results for item in r.versions.items()})
-    lines = {
-        "Devices": ", ".join(sorted({r.devices for r in results})),
-        "Versions": ", ".join(" ".join(item) for item in versions),
-        "Revision": ", ".join(sorted({r.git_revision for r in results})),
-    }
-    items = "".join(f"<li>{name}: {_text(text)}" for name, text in lines.items())
-    return f"<ul>{items}<li>Made by: <code>{_text(command)}</code></ul>"
+    card = origin.card(pairs.runs_of(blocks), source, command)
+    items = (f"<li>{name}: {_code(text(value))}" for name, value in card.items())
+    return f"<ul>{''.join(items)}</ul>"
 
 
-def _figure(chart: str, caption: str) -> str:
-    return f"<figure>{chart}<figcaption>{_text(caption)}</figcaption></figure>"
-
-
-def _table(rows: Sequence[dict[str, str]]) -> str:
-    """Renders a table, without columns that no row fills."""
-    columns = [name for name in rows[0] if any(row[name] for row in rows)]
-    head = "".join(f"<th>{_text(name)}" for name in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{_text(row[name])}" for name in columns) for row in rows
-    )
-    return (
-        f"<div class=wide><table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
-        "</div>"
-    )
+def _code(value: str) -> str:
+    """Turns what stands between backquotes into code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", value)

@@ -6,7 +6,7 @@ known by its path.
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ class Row:
     Attributes:
         role: TEACHER, BASELINE, METHOD or UNPAIRED.
         label: The role, or the names of the methods; where rows would share one, the
-            settings in which they differ stand behind it.
+            settings in which they differ stand behind it, but for values that most of
+            them share.
         runs: One finished run for each seed, in the order of seeds.
     """
 
@@ -81,6 +82,12 @@ class Block:
     def having(self, role: str) -> list[Row]:
         """Returns the rows of one role."""
         return [row for row in self.rows if row.role == role]
+
+
+def runs_of(blocks: Iterable[Block]) -> list[Run]:
+    """Returns the runs of all rows, each once though it may stand in several blocks."""
+    found = (r for b in blocks for row in b.rows for r in row.runs.values())
+    return list(dict.fromkeys(found))
 
 
 def arrange(runs: Iterable[Run]) -> tuple[list[Block], list[str]]:
@@ -174,14 +181,27 @@ def _rows(role: str, runs: list[Run], warnings: dict[str, None]) -> list[Row]:
         named.items(), key=lambda item: (item[0].count(" + "), item[0])
     ):
         recipes = [group[0].recipe for group in variants]
+        usual = _usual(recipes)
         for recipe, group in zip(recipes, variants, strict=True):
             settings = [
                 f"{field.removeprefix('methods.').removeprefix(f'{name}.')}={value}"
                 for field, (value, *_) in differences(recipe, *recipes).items()
+                if field not in usual or usual[field] != value
             ]
             label = f"{name} ({', '.join(settings)})" if settings else name
             rows.append(Row(role, label, _by_seed(group, warnings)))
     return rows
+
+
+def _usual(recipes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the values that more than half of the recipes share, by field."""
+    found = {}
+    for field in dict.fromkeys(field for recipe in recipes for field in recipe):
+        values = [json.dumps(recipe.get(field, "unset")) for recipe in recipes]
+        most = max(values, key=values.count)
+        if 2 * values.count(most) > len(values):
+            found[field] = json.loads(most)
+    return found
 
 
 def _by_seed(runs: list[Run], warnings: dict[str, None]) -> dict[int, Run]:

@@ -39,6 +39,9 @@ from kdjax.train_state import TrainState
 _METHOD = "mhgd"
 _IMAGES, _CLASSES = 64, 10
 
+#: Edges below are drawn as this; without smoothing some are 0.
+_LEAST = 1e-6
+
 
 def restore(workdir: Path) -> tuple[Experiment, list[TrainState]]:
     """Builds the experiment of a run and reads what was learned in it.
@@ -175,6 +178,7 @@ def draw(
       title: of the picture.
     """
     _, heads, size, _ = edge.shape
+    edge = np.maximum(edge, _LEAST)
     # Logarithms, and as far up as down from a graph whose edges are all equal.
     most = max(size * edge.max(), 1 / (size * edge.min()))
     style = {"cmap": "RdBu_r", "norm": LogNorm(1 / most, most)}

@@ -97,6 +97,17 @@ def read(root: Path) -> tuple[list[Record], list[str]]:
     return sorted(records, key=lambda record: record.name), warnings
 
 
+def files(root: Path) -> list[Path]:
+    """Returns the records files at or below a path, in order."""
+    if root.is_file():
+        return [root]
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = set(subfolders) - _NOT_RUNS
+        found += [Path(folder, FILE)] * (FILE in names)
+    return sorted(found)
+
+
 def write(records: Iterable[Record], file: Path) -> None:
     """Writes a records file; equal records give equal bytes."""
     lines = []

@@ -26,7 +26,7 @@ from kdjax.cli import command_line, home, installation
 from kdjax.cli.command_line import escaped
 from kdjax.runs import console
 
-from . import pairs, runs, summary
+from . import origin, pairs, runs, summary
 
 _DASH = "\N{EM DASH}"
 _CAPTION = (
@@ -116,36 +116,36 @@ def terminal(
 
 
 def markdown(
-    blocks: Sequence[pairs.Block], unfinished: Sequence[str], command: str
+    blocks: Sequence[pairs.Block],
+    unfinished: Sequence[str],
+    command: str,
+    source: Path | None = None,
 ) -> str:
-    """Renders the tables and where their numbers come from as a Markdown page."""
+    """Renders the tables and where their numbers come from as a Markdown page.
+
+    Args:
+      blocks: of finished runs.
+      unfinished: a line for each unfinished run.
+      command: that makes the page.
+      source: of the runs, see `collect`.
+    """
     parts = ["# Results"]
     for block in blocks:
         rows = [cells(summary.record(block, row)) for row in block.rows]
         parts += [f"## {escaped(block.title)}", _table(rows, "pipe")]
         parts += ["\n".join(f"- {line}" for line in _notes(block))]
-    results = [
-        run.result for b in blocks for row in b.rows for run in row.runs.values()
-    ]
-    devices = sorted({r.devices for r in results})
-    revisions = sorted({r.git_revision for r in results})
-    versions = sorted({item for r in results for item in r.versions.items()})
+    card = origin.card(pairs.runs_of(blocks), source, command)
     parts += [
         *_caption(blocks),
         f"![{' and '.join(_eval_splits(blocks)).capitalize()} accuracy by epoch]"
         "(curves.png)",
         "## Where the numbers come from",
         "\n".join(
-            [
-                f"- {escaped(line)}"
-                for line in (
-                    f"Devices: {', '.join(devices)}",
-                    f"Versions: {', '.join(' '.join(item) for item in versions)}",
-                    f"Git revision: {', '.join(revisions)}",
-                    f"Made by: `{command}`",
-                    *unfinished,
-                )
-            ]
+            f"- {escaped(line)}"
+            for line in (
+                *(f"{name}: {text}" for name, text in card.items()),
+                *unfinished,
+            )
         ),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -238,7 +238,8 @@ def write(source: Path | None, out: Path, *, as_html: bool = False) -> str:
     out.mkdir(parents=True, exist_ok=True)
     command = ["python", "-m", "experiments.report", f"--runs={source}", f"--out={out}"]
     page, sheet, plot = out / "table.md", out / "table.csv", out / "curves.png"
-    page.write_text(markdown(blocks, unfinished, shlex.join(command)), encoding="utf-8")
+    text = markdown(blocks, unfinished, shlex.join(command), source)
+    page.write_text(text, encoding="utf-8")
     _write_csv(blocks, sheet)
     columns = shutil.get_terminal_size((120, 24)).columns
     said = f"{terminal(blocks, unfinished, columns)}\nwrote {page} {sheet}"
@@ -253,7 +254,7 @@ def write(source: Path | None, out: Path, *, as_html: bool = False) -> str:
         from . import page as html
 
         file = out / "report.html"
-        text = html.page(blocks, unfinished, f"{shlex.join(command)} --html")
+        text = html.page(blocks, unfinished, f"{shlex.join(command)} --html", source)
         file.write_text(text, encoding="utf-8")
         said = f"{said} {file}"
     return f"{said} {plot}"

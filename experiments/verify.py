@@ -5,7 +5,8 @@
 reads every number in the tables of the sections of `SECTIONS`, and every number of
 their text that has two decimals, and fails where the records behind the section do not
 give it, rounded as it is printed. `table.md` and `table.csv` of each folder of results
-must be those that `experiments.report` makes of its records now.
+must be those that `experiments.report` makes of its records now, and so must the pages
+of `experiments.ablations`.
 """
 
 import json
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from kdjax.cli import command_line
 
-from . import compiled, report, summary
+from . import ablation_report, ablation_table, ablations, compiled, report, summary
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -73,6 +74,8 @@ def figures(source: pathlib.Path) -> set[float]:
     if source.is_dir():
         blocks, _ = report.collect(source)
         rows = [summary.record(block, row) for block in blocks for row in block.rows]
+        made = [row for page in ablations.written(source).values() for row in page]
+        rows += [ablation_report.values(row) for row in made if row.found]
         return set(_numbers(rows))
     lines = [json.loads(line) for line in source.read_text().splitlines()]
     found = set(_numbers(lines))
@@ -133,10 +136,15 @@ def stale_tables() -> list[str]:
         folder = records.parent
         blocks, unfinished = report.collect(folder)
         page = (folder / "table.md").read_text(encoding="utf-8")
-        made = report.markdown(blocks, unfinished, "")
+        made = report.markdown(blocks, unfinished, "", folder)
         # The command depends on where it was run.
         if _without_command(page) != _without_command(made):
             lines.append(f"{folder.relative_to(ROOT)}/table.md is not of its records")
+        for file, rows in ablations.written(folder).items():
+            question = ablation_table.ABLATIONS[file.stem]
+            made = ablation_report.page(file.stem, question, rows, folder)
+            if file.read_text(encoding="utf-8") != made:
+                lines.append(f"{file.relative_to(ROOT)} is not of its records")
     return lines
 
 

@@ -31,6 +31,9 @@ _KNOWN = {
     "cifar10": Description(10, (32, 32, 3), 60_000, 50_000, class_names.CIFAR10),
     "cifar100": Description(100, (32, 32, 3), 60_000, 50_000, class_names.CIFAR100),
 }
+#: Data sets whose images are not resized.
+OF_ONE_SIZE = tuple(_KNOWN)
+
 _PREPARED = ("cifar10", "cifar100", "tiny_imagenet")
 _IMAGENET = "imagenet"
 _TFDS = "tfds:"

@@ -7,6 +7,7 @@ clovaai/overhaul-distillation, `CIFAR-100/distiller.py`.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from kdjax.distill.method import Inputs, Method, Outputs, Taxonomy, Teacher, Var
 from kdjax.distill.modules.connectors import Connectors
 from kdjax.distill.stages import pool_pairs, require_as_many
 from kdjax.losses import margin_relu, margins, partial_l2
+from kdjax.losses.elementwise import l2
 
 
 @jax.jit
@@ -67,8 +69,25 @@ def _closed_form_margins(teacher: Teacher) -> list[np.ndarray]:
     return found
 
 
+def _constant_margins(value: float, teacher: Teacher) -> list[np.ndarray]:
+    """Returns the same margin for every channel."""
+    features = next(teacher.outputs()).features.pre
+    return [np.full(x.shape[-1], value) for x in features]
+
+
 #: Where margins come from, by the name used in `methods.overhaul.margin`.
-MARGINS = {"closed_form": _closed_form_margins, "measured": measured_margins}
+MARGINS = {
+    "closed_form": _closed_form_margins,
+    "measured": measured_margins,
+    "zero": functools.partial(_constant_margins, 0.0),
+    "none": functools.partial(_constant_margins, -np.inf),
+}
+
+#: Distances of the paper's comparison, by the name used in `methods.overhaul.distance`.
+DISTANCES = {"partial_l2": partial_l2, "l2": l2}
+
+#: Where features are taken, by the field of `models.Features`.
+POSITIONS = ("pre", "post")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,7 +103,11 @@ class Overhaul(Method):
 
     Attributes:
       weight: alpha of the paper; 1e-3 for CIFAR-100, 1e-4 for ImageNet.
-      margin: "closed_form" from the teacher's batch norms or "measured" from the data.
+      margin: "closed_form" from the teacher's batch norms or "measured" from the data;
+        or, to compare with, "zero", which is the ReLU, or "none", which clips nothing.
+      distance: "partial_l2", or "l2", which has no region where the student is free.
+      position: "pre", before the ReLU that ends a stage, or "post", after it, where no
+        response is negative and margins change nothing.
     """
 
     taxonomy = Taxonomy(
@@ -99,9 +122,13 @@ class Overhaul(Method):
 
     weight: float = 1e-3
     margin: str = "closed_form"
+    distance: str = "partial_l2"
+    position: str = "pre"
 
     def __post_init__(self):
         self._require_choice("margin", MARGINS)
+        self._require_choice("distance", DISTANCES)
+        self._require_choice("position", POSITIONS)
 
     def check_teacher(self, name: str) -> None:
         """Rejects closed-form margins for networks without the batch norms."""
@@ -110,8 +137,9 @@ class Overhaul(Method):
 
     def init(self, key: jax.Array, student: Outputs, teacher: Outputs) -> Variables:
         """Makes the connectors; rejects networks with different numbers of stages."""
-        require_as_many("overhaul", student.features.pre, teacher.features.pre)
-        features = [jnp.zeros(x.shape, x.dtype) for x in student.features.pre]
+        maps = self._maps(student)
+        require_as_many("overhaul", maps, self._maps(teacher))
+        features = [jnp.zeros(x.shape, x.dtype) for x in maps]
         return self._connectors(teacher).init(key, features)
 
     def precompute(self, teacher: Teacher) -> Variables:
@@ -127,20 +155,23 @@ class Overhaul(Method):
         teacher: Outputs,
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
-        """Returns the weighted partial L2 of every stage, [B] each."""
-        pairs = pool_pairs(student.features.pre, teacher.features.pre)
+        """Returns the weighted distance of every stage, [B] each."""
+        pairs = pool_pairs(self._maps(student), self._maps(teacher))
         student_maps, teacher_maps = zip(*pairs, strict=True)
         connected, updates = self._connectors(teacher).apply(
             variables, student_maps, mutable=["batch_stats"]
         )
         stages = zip(connected, teacher_maps, precomputed["margins"], strict=True)
-        terms = {}
+        terms, compare = {}, DISTANCES[self.distance]
         for stage, (student_map, teacher_map, margin) in enumerate(stages, start=1):
-            distance = partial_l2(student_map, margin_relu(teacher_map, margin))
+            distance = compare(student_map, margin_relu(teacher_map, margin))
             terms[f"stage_{stage}"] = 2.0 ** (stage - len(pairs)) * distance
         return terms, updates["batch_stats"]
 
+    def _maps(self, outputs: Outputs) -> tuple[jax.Array, ...]:
+        return tuple(getattr(outputs.features, self.position))
+
     def _connectors(self, teacher: Outputs) -> Connectors:
         # Used even where the widths agree.
-        widths = tuple(x.shape[-1] for x in teacher.features.pre)
+        widths = tuple(x.shape[-1] for x in self._maps(teacher))
         return Connectors(widths, dtype=self.dtype, axis_name=self.batch_norm_axis)

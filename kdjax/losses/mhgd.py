@@ -43,16 +43,28 @@ def _centered_tanh(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
     return jnp.tanh(logits - jnp.mean(teacher_logits, axis=-1, keepdims=True))
 
 
+def _unbounded(logits: jax.Array, teacher_logits: jax.Array) -> jax.Array:
+    return logits
+
+
 #: What bounds the logits of a graph, by name: `tanh` as last released; `centered_tanh`
 #: as first released (July 2019, when the published accuracy of the code was measured),
-#: which subtracts the mean of the teacher's row from both networks' logits.
-SMOOTHINGS = {"tanh": _tanh, "centered_tanh": _centered_tanh}
+#: which subtracts the mean of the teacher's row from both networks' logits; `none` as
+#: on the paper's poster, where nothing does.
+SMOOTHINGS = {"tanh": _tanh, "centered_tanh": _centered_tanh, "none": _unbounded}
+
+
+def _log_graph(
+    logits: jax.Array, teacher_logits: jax.Array, smoothing: str
+) -> jax.Array:
+    return jax.nn.log_softmax(SMOOTHINGS[smoothing](logits, teacher_logits))
 
 
 def graph(logits: jax.Array, teacher_logits: jax.Array, *, smoothing: str) -> jax.Array:
     """Turns logits into graphs whose rows sum to 1.
 
-    Within a row no edge is more than e^2 times another, whatever the logits.
+    Within a row no edge is more than e^2 times another, whatever the logits, unless
+    the smoothing is "none".
 
     Original: `MHGD` and the softmax in `kld_loss`.
     Differs from the original in: nothing. The paper's poster has no smoothing.
@@ -65,7 +77,7 @@ def graph(logits: jax.Array, teacher_logits: jax.Array, *, smoothing: str) -> ja
     Returns:
       [A, B, B_all].
     """
-    return jax.nn.softmax(SMOOTHINGS[smoothing](logits, teacher_logits))
+    return jnp.exp(_log_graph(logits, teacher_logits, smoothing))
 
 
 def graph_divergence(
@@ -97,8 +109,7 @@ def graph_divergence(
             f"graph_divergence: smoothing={smoothing!r} is none of {sorted(SMOOTHINGS)}"
         )
     student_logits, teacher_logits = promote(student_logits, teacher_logits)
-    student = graph(student_logits, teacher_logits, smoothing=smoothing)
-    teacher = graph(teacher_logits, teacher_logits, smoothing=smoothing)
-    # No edge is 0, see `graph`.
-    difference = jnp.log(student) - jnp.log(teacher)
-    return jnp.sum(student * difference, axis=(0, 2))
+    # In logarithms, since without smoothing an edge may be as good as 0.
+    student = _log_graph(student_logits, teacher_logits, smoothing)
+    teacher = _log_graph(teacher_logits, teacher_logits, smoothing)
+    return jnp.sum(jnp.exp(student) * (student - teacher), axis=(0, 2))

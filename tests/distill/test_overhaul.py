@@ -136,6 +136,47 @@ def test_the_larger_map_is_averaged_down_to_the_smaller():
         np.testing.assert_allclose(*found, rtol=1e-5)
 
 
+def _at_mean_negatives(x):
+    return np.maximum(x, [c[c < 0].mean() for c in x.reshape(-1, 3).T])
+
+
+@pytest.mark.parametrize(
+    ("settings_", "clip", "free"),
+    [
+        ({"margin": "zero"}, lambda pre: np.maximum(pre, 0), True),
+        ({"margin": "none"}, lambda pre: pre, True),
+        ({"margin": "none", "distance": "l2"}, lambda pre: pre, False),
+        ({"margin": "measured", "distance": "l2"}, _at_mean_negatives, False),
+        ({"position": "post"}, lambda pre: np.maximum(pre, 0), True),
+    ],
+)
+def test_the_papers_comparisons_are_settings(settings_, clip, free):
+    """By hand: what the teacher's map is clipped to, and where the student is free."""
+    rng = np.random.default_rng(0)
+    pre = [rng.normal(size=(2, 4, 4, 3)) for _ in range(2)]
+    student, teacher = (
+        Outputs(None, Features((x,), (jnp.maximum(x, 0),), (x,), jnp.zeros((2, 3))))
+        for x in map(jnp.asarray, pre)
+    )
+    norm = {"scale": jnp.ones(3), "bias": jnp.zeros(3)}
+    groups = {f"group{i}_block0": {"bn1": norm} for i in (2, 3)}
+    view = Teacher(
+        "wrn_10_1", {"params": groups | {"bn": norm}}, lambda: iter([teacher])
+    )
+    method = overhaul.Overhaul(**settings_)
+    variables = method.init(jax.random.key(0), student, teacher)
+    precomputed = {"margins": method.precompute(view)["margins"][:1]}
+    terms, _ = method.loss(variables, precomputed, student, teacher, None)
+
+    own = clip(pre[0]) if settings_.get("position") == "post" else pre[0]
+    own = own @ np.asarray(variables["params"]["stage1_conv"]["kernel"])[0, 0]
+    own = (own - own.mean((0, 1, 2))) / np.sqrt(own.var((0, 1, 2)) + 1e-5)
+    square = (own - clip(pre[1])) ** 2
+    if free:
+        square[(own <= clip(pre[1])) & (clip(pre[1]) <= 0)] = 0
+    np.testing.assert_allclose(terms["stage_1"], square.sum((1, 2, 3)), rtol=1e-4)
+
+
 def test_rejects_another_number_of_stages():
     student, teacher = (
         outputs_of(np.zeros((2, 4, 4, 3))),
@@ -151,6 +192,8 @@ def test_rejects_another_number_of_stages():
         ({"overhual": {}}, r"methods\.overhual is none of .*'overhaul'"),
         ({"overhaul": {"wieght": 1.0}}, r"methods\.overhaul\.wieght is none of"),
         ({"overhaul": {"margin": "guess"}}, r"methods\.overhaul\.margin='guess'"),
+        ({"overhaul": {"distance": "l1"}}, r"methods\.overhaul\.distance='l1'"),
+        ({"overhaul": {"position": "block"}}, r"methods\.overhaul\.position='block'"),
         (
             {"overhaul": {"batch_norm_axis": "x"}},
             r"methods\.overhaul\.batch_norm_axis is none of",
@@ -168,6 +211,8 @@ def test_hyperparameters_are_the_published_defaults():
         "warm_up": 0,
         "gradient_combination": "sum",
         "margin": "closed_form",
+        "distance": "partial_l2",
+        "position": "pre",
     }
     assert hyperparameters("overhaul", weight=1e-4)["weight"] == 1e-4
 

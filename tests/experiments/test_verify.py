@@ -4,6 +4,7 @@ from experiments import verify
 
 
 def test_every_figure_is_that_of_its_records(capsys):
+    """Renaming a field of the configuration must rename it in the records, too."""
     assert verify.main() == 0
     assert capsys.readouterr().out == "every figure is that of its records\n"
 
