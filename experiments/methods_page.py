@@ -21,10 +21,21 @@ _INTRODUCTION = """# Methods
 
 Made by `make docs` from the code and from `experiments/published.csv`.
 
-Any method trains any pair of networks, with the settings of its published figures:
+Nearly all methods train any pair of networks, with the settings of published figures:
 
     python -m kdjax.main --config=configs/distill.py:METHOD,TEACHER-STUDENT[,DATA] \\
         --config.teacher.checkpoint=DIR --workdir=DIR
+
+What cannot be joined is refused in one line before the training;
+`python -m kdjax.distill --matrix` lists it. `deit` trains only a student with a
+distillation token, such as `deit_tiny_distilled`. `cat_kd`, `sdd` and `simkd` need
+networks whose classifiers read the average of the last map: those of vision
+transformers read a token, and before those of ConvNeXts is a layer norm. `overhaul`
+needs `--config.methods.overhaul.margin=measured` where the teacher's stages do not end
+in a batch norm, as in these two families. Methods that compare stage with stage need as
+many in both networks: three in the residual networks of CIFAR, ShuffleNets and vision
+transformers for 32x32 and 64x64 images; four in ResNet-18 to 152, VGGs, MobileNets,
+ConvNeXts and vision transformers for 224x224.
 
 Short names do as well. Several methods are joined as in `overhaul+kd`. A method of your
 own is a class with `@distill.register` in a file that your configuration imports.

@@ -57,7 +57,7 @@ def load(
     if wanted and not own:
         left_out |= _brought(config, network, num_classes, image_shape)
     if init.classifier == NEW_CLASSIFIER:
-        left_out.add(trained.CLASSIFIER)
+        left_out.update(trained.LAST_LAYERS)
     if trained.CLASSIFIER not in left_out and run.num_classes != num_classes:
         raise ValueError(
             f"{field} has {run.num_classes} classes, but data.name="

@@ -118,6 +118,24 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             }
         },
     ),
+    # facebookresearch/deit, `main.py` and README, for ImageNet: without the random
+    # augmentations and the repeated images of its data loader.
+    "deit": MethodRecipe(
+        fields={"task_weight": 0.5},
+        by_data={
+            "imagenet": {
+                "batch_size": 1024,
+                "epochs": 300,
+                "optimizer.learning_rate": 1e-3,
+                "optimizer.final_factor": 0.01,
+                "label_smoothing": 0.1,
+                "model_kwargs": "stochastic_depth=0.1",
+                "data.mixup": 0.8,
+                "data.cutmix": 1.0,
+                "data.random_erasing": 0.25,
+            }
+        },
+    ),
     # hunto/image_classification_sota, `configs/strategies/distill/dist_cifar.yaml`; the
     # defaults of the method are those of ImageNet.
     "dist": MethodRecipe(

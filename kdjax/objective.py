@@ -97,6 +97,9 @@ def student_objective(
     Where there is a second view of each image, both networks see it after the first,
     and the cross-entropies of both views are added up.
 
+    Where a method trains the classifier of a distillation token, the cross-entropy is
+    that of the other classifier; else that of the logits, as the accuracy always is.
+
     Where images are mixed, cross-entropy and accuracy are mixtures of those of the two
     classes. Both networks see the mixed images, and the methods must not need labels.
 
@@ -110,6 +113,7 @@ def student_objective(
       label_smoothing: of the cross-entropy, see `task.cross_entropy`.
     """
     by_rule = _by_rule(methods, task_weight)
+    first_head = any(x.needs_distillation_token for x in methods.values())
     adds = by_rule.pop(SUM, {})
     answer = functools.partial(_answer, student, teacher, methods, teacher_train)
 
@@ -120,6 +124,7 @@ def student_objective(
         step = _Step(
             *(batch_stats, frozen, taught, batch, key, epoch, progress),
             label_smoothing,
+            first_head,
         )
         gradients = functools.partial(
             _gradients, outputs, pull_back, params["methods"], step=step
@@ -213,6 +218,7 @@ class _Step(NamedTuple):
     epoch: jax.Array
     progress: jax.Array | float
     label_smoothing: float
+    first_head: bool
 
 
 def _gradients(
@@ -261,7 +267,9 @@ def _losses(
             views["second_cross_entropy"] = student.second_view
         for name, view in views.items():
             terms[name] = task.cross_entropy(
-                view.logits, step.batch, label_smoothing=step.label_smoothing
+                view.features.heads[0] if step.first_head else view.logits,
+                step.batch,
+                label_smoothing=step.label_smoothing,
             )
             loss += task_weight * jnp.mean(terms[name])
     for name, method in methods.items():

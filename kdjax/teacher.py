@@ -92,7 +92,7 @@ class WithoutLogits(nn.Module):
     def __call__(self, image: jax.Array, train: bool) -> tuple[None, models.Features]:
         """Returns the network's features of [B, H, W, 3] images."""
         _, features = self.whole(image, train)
-        return None, features
+        return None, features._replace(heads=())
 
 
 def load(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kdjax import phases, recipes, teacher, train
+from kdjax.config import checks
 from kdjax.interop import torch_import
 from kdjax.runs import summary, trained, workdirs
 from tests.interop.test_torch_import import checkpoint
@@ -17,8 +18,10 @@ from tests.small_runs import RESULT, shortcuts
 NETWORK = "wrn_10_1"
 
 
-def imported(folder, classes, *flags, model=NETWORK):
-    path, _ = checkpoint(folder / "weights.pth", model=model, num_classes=classes)
+def imported(folder, classes, *flags, model=NETWORK, **layout):
+    path, _ = checkpoint(
+        folder / "weights.pth", model=model, num_classes=classes, **layout
+    )
     out = folder / "imported"
     constants = ("--mean_std", *["78"] * 3, *["96"] * 3)
     arguments = (path, "--model", model, "--out", out, *constants, *flags)
@@ -85,6 +88,31 @@ def test_weights_of_other_classes_become_a_teacher(seven, tmp_path):
     record, *_ = (tmp_path / "student/metrics.jsonl").read_text().splitlines()
     assert json.loads(record)["split"] == "teacher_test"
     assert result["config"]["init"]["classifier"] == "keep"
+
+
+def test_a_transformer_starts_and_teaches_with_new_heads(tmp_path):
+    """No batch norms, a second head, images of another size, a moving average."""
+    model = "vit_4_64_distilled"
+    before = imported(tmp_path, 7, "--data=none", model=model, layout="timm")
+    config = starting_from(before, "new", model)
+    config.ema_decay, config.optimizer.learning_rate = 0.9, 0.0
+    config.optimizer.warm_up_epochs = 0.0
+    with shortcuts():
+        train.train_and_evaluate(config, tmp_path / "teacher")
+    found, given = map(trained.load, (tmp_path / "teacher", before))
+    assert found.variables.keys() == {"params", "batch_stats"}
+    assert not found.variables["batch_stats"]
+    for name in trained.LAST_LAYERS:
+        assert len(given.variables["params"].pop(name)["bias"]) == 7
+        assert len(found.variables["params"].pop(name)["bias"]) == 10
+    jax.tree.map(np.testing.assert_allclose, found.variables, given.variables)
+    kd = recipes.distillation(f"{model}-{NETWORK},digits", {"kd": {}})
+    kd.teacher.checkpoint = str(tmp_path / "teacher")
+    checks.check(kd)
+    loaded = teacher.load(
+        kd.teacher, 10, (8, 8, 3), normalization=teacher.Normalization((78,), (96,))
+    )
+    assert loaded.variables.keys() == {"params", "batch_stats"}
 
 
 def test_imported_weights_of_other_classes_do_not_teach(seven):

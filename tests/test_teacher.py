@@ -1,6 +1,8 @@
 import json
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -231,6 +233,17 @@ def test_features_are_learned_from_a_teacher_of_other_classes(
     said = capsys.readouterr()
     assert "top-1 accuracy" in said.out
     assert "agreement" not in said.out + said.err
+
+
+def test_a_teacher_of_other_classes_gives_no_logits_of_its_heads_either():
+    network = teacher.WithoutLogits(models.build("vit_4_64_distilled", 20))
+    (logits, features), variables = jax.eval_shape(
+        lambda x: network.init_with_output(jax.random.key(0), x, train=False),
+        jnp.zeros((1, 8, 8, 3)),
+    )
+    assert logits is None
+    assert features.heads == ()
+    assert "distillation_classifier" in variables["params"]
 
 
 @pytest.mark.parametrize(

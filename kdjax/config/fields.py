@@ -69,7 +69,8 @@ _TRAINING_OPTIMIZER = {
     "optimizer.weight_decay_of": Field(
         default="all",
         choices=("all", "kernels"),
-        doc='Parameters that decay; "kernels" leaves out norms and biases.',
+        doc='Parameters that decay; "kernels" leaves out norms, biases, tokens and'
+        " positions.",
     ),
     "optimizer.schedule": Field(
         default="steps",

@@ -24,7 +24,8 @@ from kdjax.cli import command_line
 from kdjax.distill import compatibility, heads, shapes
 from kdjax.models import cost
 
-#: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD.
+#: The pairs of published tables: RepDistiller's, of OFD (a to f), of MHGD; and some of
+#: vision transformers and ConvNeXts.
 PAIRS = (
     "wrn_40_2-wrn_16_2",
     "wrn_40_2-wrn_40_1",
@@ -50,6 +51,10 @@ PAIRS = (
     "wrn_22_4-mhgd_vgg_strided",
     "wrn_22_4-mhgd_mobilenet",
     "wrn_22_4-mhgd_resnet",
+    "wrn_28_4-deit_tiny",
+    "wrn_28_4-deit_tiny_distilled",
+    "deit_small-resnet8x4",
+    "convnext_tiny-mobilenet_v2",
 )
 
 #: Methods are tried on CIFAR-100.
@@ -159,13 +164,16 @@ def rejections() -> dict[tuple[str, str], str]:
 
 def _matrix() -> str:
     tried = f"{len(distill.METHODS)} methods on {len(PAIRS)} pairs"
+    pairs: dict[tuple[str, str], list[str]] = {}
+    for (name, pair), reason in rejections().items():
+        pairs.setdefault((name, reason), []).append(pair)
     exceptions = [
-        f"{name} cannot join {pair}: {reason}"
-        for (name, pair), reason in rejections().items()
+        f"{name} cannot join {', '.join(found)}: {reason}"
+        for (name, reason), found in pairs.items()
     ]
     return "\n".join(
         [
-            f"{tried}: all can be trained, except {len(exceptions)}.",
+            f"{tried}: all can be trained, except {sum(map(len, pairs.values()))}.",
             *(textwrap.fill(line, 100) for line in exceptions),
         ]
     )

@@ -55,6 +55,11 @@ def check(
             if teacher:
                 ends[teacher.name] = teacher_outputs
             _require_classifiers(method, ends)
+        if method.needs_distillation_token and not student_outputs.features.heads:
+            raise ValueError(
+                f"methods.{name} needs a student with a distillation token: a vision "
+                "transformer whose name ends in '_distilled', as deit_tiny_distilled"
+            )
         if method.pretrains:
             jax.eval_shape(lambda key, m=method, t=taught: m.pretrain_init(key, t), key)
         jax.eval_shape(

@@ -137,6 +137,9 @@ class Method(abc.ABC):
         training; `with_head` returns such a student.
       takes_from_teacher: modules of that student, by their names in the parameters,
         that are the teacher's of the same name and do not learn.
+      needs_distillation_token: whether it trains the second classifier of a student
+        that has a token to distill to, by `Features.heads`. The first one then learns
+        the task alone.
       weight: factor on the sum of the method's terms in the training loss.
       warm_up: epochs in which the weight rises linearly, reaching its value in the
         last of them.
@@ -156,6 +159,7 @@ class Method(abc.ABC):
     needs_second_view: ClassVar[bool] = False
     brings_head: ClassVar[bool] = False
     takes_from_teacher: ClassVar[tuple[str, ...]] = ()
+    needs_distillation_token: ClassVar[bool] = False
 
     weight: float
     warm_up: int = 0

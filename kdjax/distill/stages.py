@@ -52,6 +52,11 @@ def require_classified_map(name: str, *networks: Outputs) -> None:
       *networks: their outputs, classifiers included.
     """
     for outputs in networks:
+        if outputs.features.last is None:
+            raise ValueError(
+                f"methods.{name} applies a classifier to the last map, but one reads "
+                "no average of it: it reads a token, or a norm stands between"
+            )
         channels, read = outputs.features.last.shape[-1], len(outputs.classifier.kernel)
         if channels != read:
             raise ValueError(

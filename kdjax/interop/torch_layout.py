@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: PyTorch's name of a Flax parameter or statistic.
+#: PyTorch's name of a Flax parameter or statistic of a layer.
 _LEAVES = {
     "kernel": "weight",
     "scale": "weight",
@@ -23,8 +23,9 @@ _LEAVES = {
     "var": "running_var",
 }
 
-#: Transposition of PyTorch's kernels (OIHW and OI) to Flax's, by number of axes.
-_AXES = {4: (2, 3, 1, 0), 2: (1, 0), 1: (0,)}
+#: Transposition of PyTorch's kernels (OIHW and OI) to Flax's, by number of axes; tokens
+#: and positions have three.
+_AXES = {4: (2, 3, 1, 0), 3: (0, 1, 2), 2: (1, 0), 1: (0,)}
 
 #: Path of the classifier in every network.
 _CLASSIFIER = ("classifier",)
@@ -96,7 +97,10 @@ def layouts(network: nn.Module) -> tuple[str, ...]:
 def torch_name(network: nn.Module, path: tuple[str, ...], layout: str) -> str:
     """Returns PyTorch's name of the variable at a path, collection first."""
     _, *module, leaf = path
-    return f"{network.torch_modules(tuple(module))[layout]}.{_LEAVES[leaf]}"
+    if leaf not in _LEAVES:
+        return network.torch_modules((*module, leaf))[layout]
+    name = network.torch_modules(tuple(module))[layout]
+    return f"{name}{'' if name.endswith('_') else '.'}{_LEAVES[leaf]}"
 
 
 def classifier(network: nn.Module, layout: str) -> str:
@@ -114,7 +118,10 @@ def shapes(network: nn.Module) -> dict[str, dict[str, tuple[int, ...]]]:
     variables = sorted(_variables(network).items(), key=lambda item: -item[1].ndim)
     return {
         layout: {
-            torch_name(network, path, layout): _torch_shape(leaf.shape)
+            torch_name(network, path, layout): (
+                *_torch_shape(leaf.shape),
+                *_axes_behind(network, path, layout),
+            )
             for path, leaf in variables
         }
         for layout in layouts(network)
@@ -197,8 +204,9 @@ def from_state_dict(
     """
     layout = find_layout(network, state_dict)
     found = {}
-    for path in _variables(network):
+    for path, leaf in _variables(network).items():
         array = np.asarray(state_dict[torch_name(network, path, layout)])
+        array = array.reshape(_torch_shape(leaf.shape))
         found[path] = array.transpose(_AXES[array.ndim])
     return flax.traverse_util.unflatten_dict(found)
 
@@ -227,11 +235,20 @@ def to_state_dict(
         name = torch_name(network, path, layout)
         state_dict[name] = np.ascontiguousarray(
             array.transpose(np.argsort(_AXES[array.ndim]))
-        )
+        ).reshape(*_torch_shape(array.shape), *_axes_behind(network, path, layout))
         if path[-1] == "var":
             counter = name.replace("running_var", _COUNTER)
             state_dict[counter] = np.zeros((), np.int64)
     return state_dict
+
+
+def _axes_behind(
+    network: nn.Module, path: tuple[str, ...], layout: str
+) -> tuple[int, ...]:
+    """Returns the lengths, all 1, of axes that only PyTorch's array has, at its end."""
+    if not hasattr(network, "torch_axes_behind"):
+        return ()
+    return (1,) * network.torch_axes_behind(path[1:], layout)
 
 
 def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

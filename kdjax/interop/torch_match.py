@@ -6,6 +6,7 @@ their names: DataParallel `module.`, torch.compile `_orig_mod.`, a distiller
 as `state_dict.module.student`.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -104,8 +105,11 @@ def _listed(found: Iterable[Place]) -> str:
 
 def _attempts(model: str, file: Mapping[str, StateDict]) -> Iterator[_Attempt]:
     """Compares every place of a file where a network may be with every layout."""
+    shapes = functools.cache(
+        lambda classes: torch_layout.shapes(models.build(model, classes))
+    )
     network = models.build(model, 1)
-    for layout, shapes in torch_layout.shapes(network).items():
+    for layout in torch_layout.layouts(network):
         classifier = torch_layout.classifier(network, layout)
         for key, (tensors, _) in file.items():
             for prefix in _prefixes(tensors, f"{classifier}.weight"):
@@ -115,12 +119,7 @@ def _attempts(model: str, file: Mapping[str, StateDict]) -> Iterator[_Attempt]:
                     if name.startswith(prefix)
                 }
                 classes, *_ = found.get(f"{classifier}.weight") or (1,)
-                wanted = {
-                    name: (classes, *shape[1:])
-                    if name.startswith(f"{classifier}.")
-                    else shape
-                    for name, shape in shapes.items()
-                }
+                wanted = shapes(classes)[layout]
                 mismatch = torch_layout.compare(wanted, found)
                 yield _Attempt(Place(key, prefix), layout, classes, wanted, mismatch)
 

@@ -24,6 +24,7 @@ from kdjax.losses.dkd import dkd, dkd_terms
 from kdjax.losses.entropy_weight import entropy_weight
 from kdjax.losses.factor_transfer import factor_transfer
 from kdjax.losses.fsp import fsp
+from kdjax.losses.hard_distillation import hard_distillation
 from kdjax.losses.hint import hint
 from kdjax.losses.ickd import ickd
 from kdjax.losses.itrd import itrd_correlation, itrd_mutual
@@ -72,6 +73,7 @@ __all__ = [
     "factor_transfer",
     "fsp",
     "graph_divergence",
+    "hard_distillation",
     "hierarchical_context",
     "hint",
     "ickd",

@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 
 from kdjax.models import (
+    convnext,
     mhgd_networks,
     mobilenet,
     mobilenet_v2,
@@ -22,6 +23,7 @@ from kdjax.models import (
     shufflenet,
     shufflenet_v2,
     vgg,
+    vision_transformer,
     wide_resnet,
 )
 from kdjax.models.features import Features
@@ -43,7 +45,10 @@ class Family(Protocol):
 
     A family that PyTorch code has weights for also has
     `torch_modules(path) -> dict[str, str]`, which names the module at a path of the
-    variables in each of the layouts that such code has.
+    variables in each of the layouts that such code has. A parameter of no layer has a
+    path of its own; a name that ends in an underscore goes on without a dot. Where
+    PyTorch's arrays have axes of length 1 behind, `torch_axes_behind(path, layout)`
+    counts them.
 
     Attributes:
       NAMES: describes the names that the family knows, for errors and help.
@@ -91,6 +96,8 @@ _FAMILIES: tuple[type[Family], ...] = (
     mobilenet_v2.MobileNetV2,
     shufflenet.ShuffleNet,
     shufflenet_v2.ShuffleNetV2,
+    vision_transformer.VisionTransformer,
+    convnext.ConvNeXt,
     mhgd_networks.VGG,
     mhgd_networks.StridedVGG,
     mhgd_networks.MobileNet,

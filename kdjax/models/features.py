@@ -1,8 +1,11 @@
 """Intermediate features that every network returns with its logits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+
+#: Stands for an argument that is not given, where None has a meaning.
+_NOT_GIVEN: Any = object()
 
 
 class _Fields(NamedTuple):
@@ -11,7 +14,8 @@ class _Fields(NamedTuple):
     pre: tuple[jax.Array, ...]
     pooled: jax.Array
     block: tuple[jax.Array, ...]
-    last: jax.Array
+    last: jax.Array | None
+    heads: tuple[jax.Array, ...]
 
 
 class Features(_Fields):
@@ -33,7 +37,9 @@ class Features(_Fields):
       block: outputs of the last block of every stage, which the code of the usual
         benchmark (RepDistiller, mdistiller, ReviewKD) returns; `post` unless given.
       last: the map that is averaged to `pooled`, [B, H, W, C]: the last of `post`
-        unless given.
+        unless given; None of networks whose `pooled` is no average of a map.
+      heads: logits of the classifier and of a second one, [B, K] each, whose mean are
+        the network's, where a token of its own is there to be distilled to; else empty.
     """
 
     __slots__ = ()
@@ -45,8 +51,9 @@ class Features(_Fields):
         pre: tuple[jax.Array, ...],
         pooled: jax.Array,
         block: tuple[jax.Array, ...] | None = None,
-        last: jax.Array | None = None,
+        last: jax.Array | None = _NOT_GIVEN,
+        heads: tuple[jax.Array, ...] = (),
     ) -> "Features":
         block = post if block is None else block
-        last = post[-1] if last is None else last
-        return super().__new__(cls, stem, post, pre, pooled, block, last)
+        last = post[-1] if last is _NOT_GIVEN else last
+        return super().__new__(cls, stem, post, pre, pooled, block, last, heads)

@@ -1,4 +1,4 @@
-"""Convolution, batch norm and linear layers as the papers' PyTorch networks have them.
+"""Convolution, norm and linear layers as the papers' PyTorch networks have them.
 
 What Flax does by default differs: its SAME padding is asymmetric at stride 2, its
 he_normal is truncated and counts fan-in, and its Dense starts from lecun_normal.
@@ -120,6 +120,22 @@ def conv_and_norm(
             batch_norm, train, axis_name=module.axis_name, dtype=module.dtype
         ),
     )
+
+
+def layer_norm(*, dtype: Any, name: str | None = None) -> nn.LayerNorm:
+    """Returns a layer norm with the epsilon of vision transformers and ConvNeXts.
+
+    Args:
+      dtype: type of the output; statistics are float32 or wider.
+      name: name of the layer among the variables.
+    """
+    # The variance in two passes, as in PyTorch: of large sums it is as exact.
+    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
+
+
+def gelu(x: jax.Array) -> jax.Array:
+    """Returns x times the normal distribution function of x, not approximated."""
+    return x * (1 + jax.lax.erf(x * 0.5**0.5)) / 2
 
 
 def classifier(

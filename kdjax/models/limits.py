@@ -4,9 +4,9 @@
 #: Learning for Image Recognition" (CVPR 2016).
 _DEEPEST = 1202
 
-#: Largest factor on the widths of a WRN, and most channels that a PyramidNet adds;
-#: published are 20 and 450.
-_WIDEST = {"widen": 64, "alpha": 2048}
+#: Largest factor on the widths of a WRN, most channels that a PyramidNet adds, and most
+#: channels of a vision transformer; published are 20, 450 and 6144.
+_WIDEST = {"widen": 64, "alpha": 2048, "width": 8192}
 
 
 def check(name: str, depth: int, **width: int) -> None:
@@ -15,7 +15,7 @@ def check(name: str, depth: int, **width: int) -> None:
     Args:
       name: of the network.
       depth: number of its layers.
-      **width: `widen` or `alpha`.
+      **width: `widen`, `alpha` or `width`.
 
     Raises:
       ValueError: if a number is larger than that of any network worth training.

@@ -9,8 +9,10 @@ import optax
 
 
 def kernels(params: Any) -> Any:
-    """Tells which parameters are neither of norms nor biases, which are vectors."""
-    return jax.tree.map(lambda x: x.ndim > 1, params)
+    """Tells which parameters are kernels: not of norms, biases, tokens or positions."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: path[-1].key == "kernel", params
+    )
 
 
 #: Parameters that decay, by the name used in `optimizer.weight_decay_of`.

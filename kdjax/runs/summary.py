@@ -128,8 +128,8 @@ def _network(
         lambda x: network.init(jax.random.key(0), x, train=False), image
     )
     params = dict(variables["params"])
-    if other_classes:
-        del params[trained.CLASSIFIER]
+    for layer in trained.LAST_LAYERS if other_classes else ():
+        params.pop(layer, None)
     count = sum(math.prod(x.shape) for x in jax.tree.leaves(params))
     described = name, f"{count:,} parameters{' but for the last layer' * other_classes}"
     size = models.image_size(name)

@@ -24,6 +24,9 @@ SOURCE = "source.json"
 #: Name of every network's last layer in its variables.
 CLASSIFIER = "classifier"
 
+#: The same and that of a distillation token, which few networks have.
+LAST_LAYERS = (CLASSIFIER, "distillation_classifier")
+
 
 class TrainedModel(NamedTuple):
     """A trained network.

@@ -84,6 +84,7 @@ ARGUMENTS = {
         "wrn_10_1@64,tiny_imagenet",
     ],
     "digits": [None, "wrn_16_2-resnet8"],
+    "deit": [None, "wrn_16_2-vit_4_64_distilled,digits"],
 }
 
 
@@ -115,6 +116,8 @@ def test_configurations_have_every_field_and_possible_values(name, argument):
 @pytest.mark.parametrize("name", sorted({*ARGUMENTS} - {"mhgd_heads"}))
 def test_configurations_pass_the_check_of_networks_and_data(name):
     pair = "wrn_16_2" if name in ("teacher", "student") else "wrn_16_2-wrn_10_1"
+    # Whose student has a distillation token.
+    pair = "wrn_16_2-vit_4_64_distilled" if name == "deit" else pair
     pair = pair if name == "digits" else f"{pair},digits"
     config = load(name, f"kd,{pair}" if name == "distill" else pair)
     if config.methods:

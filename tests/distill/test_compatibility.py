@@ -1,5 +1,6 @@
 """Every method on pairs of every family, abstractly, and one real gradient of each."""
 
+import functools
 import pathlib
 
 import jax
@@ -28,16 +29,30 @@ PAIRS = (
     "resnet50-vgg8",
     "mhgd_vgg16-mhgd_vgg7",
     "wrn_10_2-mhgd_mobilenet",
+    "wrn_10_1-vit_4_64_distilled",
+    "vit_4_64-wrn_10_2",
+    "convnext_atto-mobilenet_v2",
 )
 
 #: What cannot be joined by its defaults, and why.
 REJECTED = {
+    **{("deit", pair): "a student with a distillation token" for pair in PAIRS},
+    **{
+        (name, pair): "no average of it: it reads a token"
+        for name in ("cat_kd", "sdd", "simkd")
+        for pair in PAIRS[-3:]
+    },
+    **{
+        ("overhaul", pair): "need methods.overhaul.margin='measured'"
+        for pair in PAIRS[-2:]
+    },
     ("overhaul", "mhgd_vgg16-mhgd_vgg7"): "need methods.overhaul.margin='measured'",
     **{
         (name, "mhgd_vgg16-mhgd_vgg7"): "one reads 1024 features, and the map has 512"
         for name in ("cat_kd", "sdd", "simkd")
     },
 }
+del REJECTED["deit", "wrn_10_1-vit_4_64_distilled"]
 
 
 @pytest.mark.parametrize("name", sorted(distill.METHODS))
@@ -86,7 +101,7 @@ class TracedOnce:
 
 @pytest.fixture(scope="module")
 def networks():
-    """Two networks, their variables, drawn with numpy, and a batch."""
+    """Two networks, their variables, drawn with numpy, and a batch; by the student."""
     rng = np.random.default_rng(0)
     batch = Batch(
         image=jnp.asarray(rng.normal(size=(4, 16, 16, 3)), jnp.float32),
@@ -94,12 +109,17 @@ def networks():
         mask=jnp.ones(4),
         index=jnp.arange(4, dtype=jnp.int32),
     )
-    built = [models.build(name, 10) for name in ("resnet8", "wrn_10_2")]
-    variables = [drawn(network, batch.image) for network in built]
-    teacher = jax.jit(lambda x: forward(built[1], variables[1], x, train=False)[0])(
-        batch.image
-    )
-    return built, list(map(TracedOnce, built)), variables, teacher, batch
+
+    @functools.cache
+    def with_student(student):
+        built = [models.build(name, 10) for name in (student, "wrn_10_2")]
+        variables = [{"batch_stats": {}} | drawn(x, batch.image) for x in built]
+        teacher = jax.jit(lambda x: forward(built[1], variables[1], x, train=False)[0])(
+            batch.image
+        )
+        return built, list(map(TracedOnce, built)), variables, teacher, batch
+
+    return with_student
 
 
 def drawn(network, image):
@@ -127,10 +147,13 @@ def test_terms_and_gradients_are_finite_and_what_is_read_is_declared(name, netwo
     the training, a method that does not declare to read them is not given any.
     From drawn weights, everything that the method learns gets a gradient.
     """
-    built, (student, teacher), variables, teacher_outputs, batch = networks
     (method,) = distill.build(
         {name: table.REQUIRED.get(name, {})}, num_classes=10, num_examples=20
     ).values()
+    token = method.needs_distillation_token
+    built, (student, teacher), variables, teacher_outputs, batch = networks(
+        "vit_4_64_distilled" if token else "resnet8"
+    )
     plain, taught_by = built
     network = heads.with_head(plain, {name: method}, (16, 16, 3), taught_by)
     if network is not plain:

@@ -37,12 +37,14 @@ METHODS = sorted(LOSSES)
 
 
 def test_no_method_of_logits_is_left_out():
-    """Those of tests/distill/test_classifiers.py read or learn more than logits."""
+    """Those of tests/distill/test_classifiers.py read or learn more than logits, and
+    that of test_deit.py reads other logits.
+    """
     found = {
         n for n, method in distill.METHODS.items() if issubclass(method, LogitMethod)
     }
     # CRLD compares two views: tests/test_second_view.py.
-    assert found == {*METHODS, "crld", "ctkd", "sdd"}
+    assert found == {*METHODS, "crld", "ctkd", "deit", "sdd"}
 
 
 def built(name, **settings):

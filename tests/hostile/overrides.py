@@ -95,7 +95,9 @@ def recipe(field: str) -> ml_collections.ConfigDict:
     parts = field.split(".")
     if parts[0] != "methods" or len(parts) == 1:
         return recipes.alone("resnet8,digits")
-    config = recipes.distillation("resnet8-resnet8,digits", {parts[1]: {}})
+    token = distill.METHODS[parts[1]].needs_distillation_token
+    student = "vit_4_64_distilled" if token else "resnet8"
+    config = recipes.distillation(f"resnet8-{student},digits", {parts[1]: {}})
     config.teacher.checkpoint = "runs/teacher"
     return config
 

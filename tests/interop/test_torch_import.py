@@ -183,6 +183,23 @@ def test_of_several_networks_one_must_be_chosen(tmp_path, capfd):
     np.testing.assert_array_equal(kernel, other["fc.weight"].T)
 
 
+def test_both_heads_of_a_transformer_are_found_with_their_classes(tmp_path, capsys):
+    """In a file as the code of DeiT writes them; one head of other classes is named."""
+    weights = drawing.state_dict(shapes("vit_4_64_distilled", layout="timm"))
+    path, model = tmp_path / "deit.pth", "vit_4_64_distilled"
+    path.write_bytes(files.archive({"model": renamed(weights)}))
+    assert run(path, tmp_path / "out", model=model) == 0
+    assert "in layout 'timm' at key 'model', for 10" in capsys.readouterr().out
+    found = trained.load(tmp_path / "out").variables["params"]
+    kernel = found["distillation_classifier"]["kernel"]
+    np.testing.assert_array_equal(kernel, weights["head_dist.weight"].T)
+    weights["head_dist.bias"] = np.zeros(7, np.float32)
+    path.write_bytes(files.archive({"model": renamed(weights)}))
+    assert run(path, tmp_path / "other", model=model) == 2
+    said = capsys.readouterr().err
+    assert "1 of another shape (head_dist.bias (7,) instead of (10,))" in said
+
+
 @pytest.mark.parametrize(
     ("written", "model", "message"),
     [

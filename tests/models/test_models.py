@@ -253,7 +253,8 @@ def test_networks_start_as_the_authors_do(name):
         *("wrn_10_1", "resnet8", "resnet14_zero_padded", "resnet18", "resnet50"),
         *("pyramidnet_14_6_basic", "pyramidnet_20_6_bottleneck", "vgg8", "mobilenet"),
         *("mobilenet_v2", "shufflenet_v1", "shufflenet_v2", "mhgd_vgg7"),
-        *("mhgd_vgg_strided", "mhgd_mobilenet"),
+        *("mhgd_vgg_strided", "mhgd_mobilenet", "vit_4_64_distilled"),
+        "convnext_atto",
     ],
 )
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables(name):
@@ -275,9 +276,10 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables(name):
     assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
     assert logits.dtype == features.pooled.dtype == np.float32
     modules = dict(found["intermediates"])
-    # The network itself, and its last layer.
-    del modules["__call__"], modules["classifier"]
-    narrow = (modules, features._replace(pooled=None))
+    # The network itself, its last layers, and the norm of what they read.
+    for name in ("__call__", "classifier", "distillation_classifier", "norm"):
+        modules.pop(name, None)
+    narrow = (modules, features._replace(pooled=None, heads=()))
     assert {x.dtype for x in jax.tree.leaves(narrow)} == {jnp.dtype(jnp.bfloat16)}
 
 
