@@ -30,6 +30,7 @@ from scipy import special
 from kdjax.cli import command_line, home
 from kdjax.distill import Outputs, Teacher, overhaul
 from kdjax.evaluate import figures, images, logits, outputs
+from kdjax.losses.linalg import eigen
 from kdjax.runs import console, trained
 
 from .examined import FILE
@@ -146,7 +147,7 @@ def spectra(network, split, config, settings: Mapping[str, Any]) -> list[list[fl
         found = []
         for x in answer.features.post:
             matrix = x.reshape(len(x), -1, x.shape[-1]).astype(jnp.float32)
-            values = jnp.linalg.svd(matrix, compute_uv=False)[:, :_VALUES]
+            values = eigen.singular_values(matrix)[:, :_VALUES]
             found.append(values / jnp.maximum(values[:, :1], 1e-30))
         sizes[:] = [x.shape[1] for x in found]
         return jnp.concatenate(found, axis=1)

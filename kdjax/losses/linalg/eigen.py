@@ -77,6 +77,11 @@ def svd(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     return _one_by_one(functools.partial(jnp.linalg.svd, full_matrices=False), x)
 
 
+def singular_values(x: jax.Array) -> jax.Array:
+    """Calls `jnp.linalg.svd` for the values of [B, N, C] alone, safely."""
+    return _one_by_one(functools.partial(jnp.linalg.svd, compute_uv=False), x)
+
+
 def eigh(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Calls `jnp.linalg.eigh` for [B, M, M], safely."""
     return _one_by_one(jnp.linalg.eigh, matrix)

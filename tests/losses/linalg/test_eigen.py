@@ -1,4 +1,6 @@
 import functools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -190,3 +192,23 @@ def test_decompositions_one_by_one_are_those_of_the_batch():
         jax.jit(eigen.eigh)(square), jnp.linalg.eigh(square), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(eigen.singular_values)(x),
+        jnp.linalg.svd(x, compute_uv=False),
+        rtol=1e-5,
+    )
+
+
+def test_nothing_else_decomposes_batches():
+    """Calls of `jnp.linalg.svd` and the like for a batch may deadlock on the CPU."""
+    root = pathlib.Path(eigen.__file__).parents[3]
+    pattern = re.compile(
+        r"(?<![\w`])(?:jnp|lax)\.linalg\.(svd|eigh|eig|qr|cholesky|inv)"
+    )
+    calls = {
+        path.relative_to(root).as_posix()
+        for folder in ("kdjax", "experiments")
+        for path in (root / folder).rglob("*.py")
+        if pattern.search(path.read_text(encoding="utf-8"))
+    }
+    assert calls == {"kdjax/losses/linalg/eigen.py"}
