@@ -36,7 +36,9 @@ class Workload:
         self._arguments = arguments
         self.auxiliary = auxiliary
         self.seconds: list[float] = []
-        self.run(2)
+        self.run(1)
+        self.run(1)
+        self._last_s = self.seconds[-1]
         self.seconds.clear()
 
     def run(self, steps: int) -> None:
@@ -48,6 +50,10 @@ class Workload:
                 self._arguments = (state, *self._arguments[1:])
         jax.block_until_ready(result)
         self.seconds.append((time.perf_counter() - start) / steps)
+
+    def steps_within(self, seconds: float) -> int:
+        """Returns how many steps fit into a time, going by the last; 1 or more."""
+        return max(1, int(seconds / self._last_s))
 
     @property
     def peak_bytes(self) -> int:

@@ -141,6 +141,26 @@ def test_mistakes_are_one_line(capsys, flags, message):
     assert message in commands.refused(benchmark.main, capsys, *TINY, *flags)
 
 
+def test_a_slow_part_runs_fewer_times_than_the_step(monkeypatch):
+    """As `jnp.linalg.svd` on a GPU, which takes seconds."""
+    ran = []
+
+    class Slow(workloads.Workload):
+        def run(self, steps):
+            ran.append(steps)
+            self.seconds.append(1.5)
+
+    def built(*_):
+        names = ("distillation", "student", "teacher", "compress_svd")
+        return {name: Slow(jax.jit(lambda: (None, 0))) for name in names}
+
+    monkeypatch.setattr(benchmark, "workloads", built)
+    monkeypatch.setattr(workloads.Workload, "peak_bytes", 0)
+    flags = benchmark._parser().parse_args([*TINY, "--rounds=1", "--steps=4"])
+    benchmark.measure(None, "kd", flags)
+    assert ran[-4:] == [4, 4, 4, 1]
+
+
 def test_failing_reference_is_named():
     with pytest.raises(ValueError, match="reference 'false' ended with status 1"):
         benchmark.reference_speed("false")
