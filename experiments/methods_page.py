@@ -13,7 +13,6 @@ import tabulate
 from kdjax import distill, losses
 from kdjax.distill import __main__ as table
 from kdjax.distill import gradients
-from kdjax.distill.gradients.dot import two_momenta
 
 from . import published
 
@@ -66,6 +65,19 @@ but `"sum"` takes a backward pass of the student more. A rule of your own is a f
 with `@distill.gradients.register(NAME)`.
 """
 
+#: What is said of the rules that keep gradients apart, and their sources.
+_APART = {
+    "dot": (
+        "Gives SGD a momentum for the gradient of these methods, and one for the rest.",
+        'DOT: Zhao et al., "DOT: A Distillation-Oriented Trainer" (ICCV 2023).',
+    ),
+    "by_term": (
+        "Gives SGD a momentum for each term of `deepkd` or `dkd`, one for the rest.",
+        'DeepKD: Huang et al., "DeepKD: A Deeply Decoupled and Denoised Knowledge '
+        'Distillation Trainer" (NeurIPS 2025).',
+    ),
+}
+
 _LOSSES = """
 ## Loss functions
 
@@ -113,8 +125,8 @@ def page() -> Iterator[str]:
     yield from _markdown(
         {
             "rule": f'`"{name}"`',
-            "gradient": _summary(rule or two_momenta),
-            "source": _summary(inspect.getmodule(rule or two_momenta)),
+            "gradient": _summary(rule) if rule else _APART[name][0],
+            "source": _summary(inspect.getmodule(rule)) if rule else _APART[name][1],
         }
         for name, rule in gradients.RULES.items()
         if name != gradients.SUM

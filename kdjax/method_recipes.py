@@ -118,6 +118,12 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
             }
         },
     ),
+    # haiduo/DeepKD, `configs/cifar100/ours/kd/*.yaml` and, for ImageNet,
+    # `configs/imagenet/*/deepkd_kd.yaml`.
+    "deepkd": MethodRecipe(
+        fields={"task_weight": 0.5},
+        by_data={"imagenet": {"methods.deepkd.temperature": 1.0}},
+    ),
     # facebookresearch/deit, `main.py` and README, for ImageNet: without the random
     # augmentations and the repeated images of its data loader.
     "deit": MethodRecipe(

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from kdjax import method_terms, rngs, task
 from kdjax.data.pipeline.batches import Batch
 from kdjax.distill import Inputs, Method, Outputs, declared, heads
-from kdjax.distill.gradients import SUM
+from kdjax.distill.gradients import BY_TERM, SUM
+from kdjax.distill.gradients.momenta import TASK
 from kdjax.forward import student_outputs, teacher_outputs
 from kdjax.method_terms import Terms
 
@@ -38,7 +39,8 @@ class Gradients(NamedTuple):
     Attributes:
       summed: gradient of the losses that are added up; a tree like the parameters.
       by_rule: gradients of the other losses, each of the methods of one rule, by its
-        name in `gradients.RULES`; trees of the same structure.
+        name in `gradients.RULES`, or of one term of a method, as "deepkd/target_class";
+        trees of the same structure.
       loss: sum of all losses, a scalar.
       batch_stats: new running statistics, and under `method_state` the methods' new
         states.
@@ -112,9 +114,9 @@ def student_objective(
         meet, and all gradients are added up.
       label_smoothing: of the cross-entropy, see `task.cross_entropy`.
     """
-    by_rule = _by_rule(methods, task_weight)
+    parts = _parts(methods, task_weight)
     first_head = any(x.needs_distillation_token for x in methods.values())
-    adds = by_rule.pop(SUM, {})
+    adds = parts.pop(SUM, _Part({}))
     answer = functools.partial(_answer, student, teacher, methods, teacher_train)
 
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
@@ -131,8 +133,8 @@ def student_objective(
         )
         summed, loss, terms, stats = gradients(adds, task_weight=task_weight)
         others = {}
-        for rule, group in by_rule.items():
-            others[rule], more, more_terms, more_stats = gradients(group)
+        for name, part in parts.items():
+            others[name], more, more_terms, more_stats = gradients(part)
             loss, terms, stats = loss + more, terms | more_terms, stats | more_stats
         stats = {"student": student_stats, **method_terms.updated(batch_stats, stats)}
         terms = {"accuracy": task.accuracy(outputs.logits, batch), **terms}
@@ -196,14 +198,29 @@ def _answer(
     return outputs, pull_back, stats, taught
 
 
-def _by_rule(
-    methods: Mapping[str, Method], task_weight: float
-) -> dict[str, dict[str, Method]]:
-    """Groups the methods by the rule of their gradients."""
-    found: dict[str, dict[str, Method]] = {}
+class _Part(NamedTuple):
+    """Methods whose losses are added up before they meet others.
+
+    Attributes:
+      methods: by name.
+      term: the only one of their terms that counts; None for all.
+    """
+
+    methods: dict[str, Method]
+    term: str | None = None
+
+
+def _parts(methods: Mapping[str, Method], task_weight: float) -> dict[str, _Part]:
+    """Groups the methods by the rule of their gradients, or by their terms."""
+    found: dict[str, _Part] = {}
     for name, method in methods.items():
         rule = method.gradient_combination if task_weight else SUM
-        found.setdefault(rule, {})[name] = method
+        if rule == BY_TERM:
+            for term in method.momentum_deltas:
+                if term != TASK:
+                    found[f"{name}/{term}"] = _Part({name: method}, term)
+        else:
+            found.setdefault(rule, _Part({})).methods[name] = method
     return found
 
 
@@ -225,7 +242,7 @@ def _gradients(
     outputs: Outputs,
     pull_back: Callable,
     learned: Any,
-    methods: Mapping[str, Method],
+    part: _Part,
     *,
     step: _Step,
     task_weight: float | None = None,
@@ -236,13 +253,13 @@ def _gradients(
       outputs: the student's.
       pull_back: from their gradient to that of the student's parameters.
       learned: parameters of the methods.
-      methods: those whose losses are added up.
+      part: the methods whose losses are added up.
       step: what else the losses depend on.
       task_weight: weight of the cross-entropy; None leaves it out.
     """
     (loss, (terms, stats)), (outputs_gradient, learned) = jax.value_and_grad(
         _losses, argnums=(0, 1), has_aux=True
-    )(outputs, learned, methods, step=step, task_weight=task_weight)
+    )(outputs, learned, part, step=step, task_weight=task_weight)
     (network,) = pull_back(outputs_gradient)
     return {"student": network, "methods": learned}, loss, terms, stats
 
@@ -250,7 +267,7 @@ def _gradients(
 def _losses(
     student: Outputs,
     learned: Any,
-    methods: Mapping[str, Method],
+    part: _Part,
     *,
     step: _Step,
     task_weight: float | None,
@@ -272,7 +289,7 @@ def _losses(
                 label_smoothing=step.label_smoothing,
             )
             loss += task_weight * jnp.mean(terms[name])
-    for name, method in methods.items():
+    for name, method in part.methods.items():
         found, stats[name] = method.loss(
             method_terms.variables(learned, step.batch_stats, name),
             step.frozen.precomputed[name],
@@ -282,7 +299,8 @@ def _losses(
                 method, name, _inputs(step, name), mixed=step.batch.mixed is not None
             ),
         )
-        loss += method_terms.weight(method, step.epoch) * method_terms.total(found)
+        counted = found if part.term is None else {part.term: found[part.term]}
+        loss += method_terms.weight(method, step.epoch) * method_terms.total(counted)
         terms |= method_terms.named(name, found)
     return loss, (terms, stats)
 

@@ -6,6 +6,7 @@ the student. A phase is plain data; `kdjax.train` runs one after the other.
 """
 
 import functools
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -123,8 +124,9 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
             ),
             init=init_student,
             ema_decay=config.ema_decay,
-            apart=config.task_weight > 0
-            and any(map(gradients.kept_apart, task_methods.values())),
+            deltas=gradients.deltas(task_methods, config.optimizer.momentum_delta)
+            if config.task_weight > 0
+            else {},
         )
     )
     return tuple(phases)
@@ -137,14 +139,14 @@ def _phase(
     *,
     objective: Objective,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
-    apart: bool = False,
+    deltas: Mapping[str, float] = types.MappingProxyType({}),
     **fields: Any,
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""
     batches = experiment.data.train_batches
     steps = Length(length.epochs, batches.plan.steps_per_epoch)
     if name == TRAIN:
-        optimizer, schedule = optim.build(length.optimizer, steps, apart=apart)
+        optimizer, schedule = optim.build(length.optimizer, steps, deltas=deltas)
     else:
         optimizer, schedule = optim.build_sgd(length.optimizer, steps)
     if name != PRETRAIN and (taken := heads.taken_from_teacher(experiment.methods)):

@@ -1,6 +1,6 @@
 """One update of everything that learns, and its data-parallel form."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,8 +36,8 @@ def make_train_step(
 
     Args:
       objective: losses and gradients of a batch.
-      optimizer: updates all parameters. Where methods have the rule "dot", it takes
-        their gradient as `distillation`.
+      optimizer: updates all parameters. Where a rule keeps gradients of methods apart,
+        it takes them as `apart`, by name.
       seed: of the objective's random numbers.
       stream: name of these random numbers; one for each phase.
       steps_per_epoch: length of the epochs that warm-ups and the rules count.
@@ -75,7 +75,7 @@ def make_train_step(
         if skip_params_without_gradient:
             visible = _zero_without_gradient(visible, gradient)
         updates, opt_state = optimizer.update(
-            gradient, state.opt_state, visible, **_kept_apart(apart)
+            gradient, state.opt_state, visible, **({"apart": apart} if apart else {})
         )
         params = optax.apply_updates(state.params, updates)
         step, stats = state.step + 1, running | states
@@ -92,16 +92,11 @@ def _zero_without_gradient(params: Any, gradient: Any) -> Any:
     return jax.tree.map(lambda p, g: jnp.where(jnp.any(g != 0), p, 0), params, gradient)
 
 
-def _whole(gradient: Any, apart: Any | None) -> Any:
+def _whole(gradient: Any, apart: Mapping[str, Any]) -> Any:
     """Returns the gradient with what the optimizer keeps apart by the student's."""
-    if apart is None:
-        return gradient
-    return gradient | {"student": optax.tree.add(gradient["student"], apart)}
-
-
-def _kept_apart(apart: Any | None) -> dict[str, Any]:
-    """Returns the argument that only an optimizer with two momenta takes."""
-    return {} if apart is None else {"distillation": apart}
+    for added in apart.values():
+        gradient = gradient | {"student": optax.tree.add(gradient["student"], added)}
+    return gradient
 
 
 def data_parallel(

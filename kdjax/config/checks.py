@@ -211,24 +211,28 @@ def _check_logits(
 def _check_momenta(
     config: ml_collections.ConfigDict, methods: Mapping[str, distill.Method]
 ) -> None:
-    """Rejects two momenta that the optimizer lacks, or that are not from 0 to 1."""
-    apart = sorted(
-        name for name, method in methods.items() if gradients.kept_apart(method)
-    )
-    if not apart or not config.task_weight:
-        return
+    """Rejects several momenta that the optimizer lacks, or that are not in [0, 1)."""
     optimizer = config.optimizer
+    deltas = gradients.deltas(methods, optimizer.momentum_delta)
+    if not deltas or not config.task_weight:
+        return
+    asking = [
+        name
+        for name, method in methods.items()
+        if gradients.RULES[method.gradient_combination] is None
+    ]
     if optimizer.name != "sgd":
         raise ValueError(
-            f"optimizer.name={shown(optimizer.name)} has no momentum for each of two "
-            f"gradients, which methods={apart} ask for: 'sgd' has"
+            f"optimizer.name={shown(optimizer.name)} has no momentum for each of "
+            f"several gradients, which methods={asking} ask for: 'sgd' has"
         )
-    momentum, delta = optimizer.momentum, optimizer.momentum_delta
-    if momentum < delta or momentum + delta >= 1:
-        raise ValueError(
-            f"optimizer.momentum={momentum} less and plus optimizer.momentum_delta="
-            f"{delta}, the momenta that methods={apart} ask for, are not in [0, 1)"
-        )
+    for name, delta in deltas.items():
+        if not 0 <= optimizer.momentum + delta < 1:
+            raise ValueError(
+                f"optimizer.momentum={optimizer.momentum} {'+' if delta > 0 else '-'} "
+                f"{abs(delta)}, the momentum that methods={asking} ask for the "
+                f"gradient {name!r}, is not in [0, 1)"
+            )
 
 
 def _check_rates(config: ml_collections.ConfigDict) -> None:

@@ -8,6 +8,7 @@ from kdjax.distill.correlation_congruence import CorrelationCongruence
 from kdjax.distill.crd import Crd
 from kdjax.distill.crld import Crld
 from kdjax.distill.ctkd import Ctkd
+from kdjax.distill.deepkd import Deepkd
 from kdjax.distill.deit import Deit
 from kdjax.distill.dist import Dist
 from kdjax.distill.dkd import Dkd
@@ -74,6 +75,7 @@ for _method in (
     Crd,
     Crld,
     Ctkd,
+    Deepkd,
     Deit,
     Dist,
     Dkd,

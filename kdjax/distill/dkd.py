@@ -9,12 +9,12 @@ import dataclasses
 import jax
 
 from kdjax import losses
-from kdjax.distill.bases.logit import LogitMethod
+from kdjax.distill.bases.decoupled import DecoupledMethod
 from kdjax.distill.method import Inputs, Outputs, Taxonomy, Variables
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dkd(LogitMethod):
+class Dkd(DecoupledMethod):
     """alpha TCKD + beta NCKD: the terms `target_class` and `non_target_class`.
 
     Differs from the original in: what `losses.dkd` says; two classes are rejected,
@@ -31,7 +31,6 @@ class Dkd(LogitMethod):
     """
 
     name = "dkd"
-    needs_label = True
     # NCKD is always zero for two.
     least_classes = 3
     taxonomy = Taxonomy(

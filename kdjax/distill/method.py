@@ -2,7 +2,7 @@
 
 import abc
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import flax.linen as nn
@@ -145,6 +145,8 @@ class Method(abc.ABC):
         last of them.
       gradient_combination: how its gradient meets the task's, a key of
         `gradients.RULES`.
+      momentum_deltas: what the rule "by_term" adds to SGD's momentum for each term, and
+        for the gradient of the task, "task"; empty if the method has no such momenta.
     """
 
     name: ClassVar[str]
@@ -160,6 +162,11 @@ class Method(abc.ABC):
     brings_head: ClassVar[bool] = False
     takes_from_teacher: ClassVar[tuple[str, ...]] = ()
     needs_distillation_token: ClassVar[bool] = False
+
+    @property
+    def momentum_deltas(self) -> Mapping[str, float]:
+        """What "by_term" adds to the momentum of each term and of the task."""
+        return {}
 
     weight: float
     warm_up: int = 0

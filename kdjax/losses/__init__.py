@@ -19,6 +19,7 @@ from kdjax.losses.cosine_distance import cosine_distance
 from kdjax.losses.crd import crd, crd_log_normalizer
 from kdjax.losses.crld import crld_terms
 from kdjax.losses.ctkd import ctkd, curriculum
+from kdjax.losses.deepkd import deepkd_terms
 from kdjax.losses.dist import dist, dist_terms
 from kdjax.losses.dkd import dkd, dkd_terms
 from kdjax.losses.entropy_weight import entropy_weight
@@ -65,6 +66,7 @@ __all__ = [
     "crld_terms",
     "ctkd",
     "curriculum",
+    "deepkd_terms",
     "dist",
     "dist_terms",
     "dkd",

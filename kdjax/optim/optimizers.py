@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,14 +22,17 @@ _OWN_FIELDS = ("learning_rate", "weight_decay", "mask", "weight_decay_mask")
 
 
 def build(
-    config: ml_collections.ConfigDict, length: Length, *, apart: bool = False
+    config: ml_collections.ConfigDict,
+    length: Length,
+    *,
+    deltas: Mapping[str, float] | None = None,
 ) -> tuple[optax.GradientTransformationExtraArgs, optax.Schedule]:
     """Builds the optimizer of the training proper and its schedule.
 
     Args:
       config: the `optimizer` part of a configuration.
       length: of the training.
-      apart: some gradient has a momentum of its own.
+      deltas: of the momenta of gradients kept apart, see `sgd`.
     """
     schedule = schedules.build(config, length)
     mask = DECAYED[config.weight_decay_of]
@@ -39,7 +42,7 @@ def build(
             config,
             schedule,
             length if drops else None,
-            delta=config.momentum_delta if apart else None,
+            deltas=deltas,
             mask=mask,
         )
     else:

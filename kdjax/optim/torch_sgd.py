@@ -1,13 +1,13 @@
-"""SGD as PyTorch has it, with momentum that may be reset or be two."""
+"""SGD as PyTorch has it, with momenta that may be reset or be several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.distill.gradients.dot import two_momenta
+from kdjax.distill.gradients.momenta import with_momenta
 
 
 def restart(
@@ -46,7 +46,7 @@ def sgd(
     nesterov: bool,
     weight_decay: float,
     restart_at: Sequence[int] = (),
-    delta: float | None = None,
+    deltas: Mapping[str, float] | None = None,
     mask: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Builds SGD as PyTorch has it: d = g + wd p, m = mu m + d, p -= lr (d + mu m).
@@ -60,13 +60,13 @@ def sgd(
       nesterov: look ahead.
       weight_decay: wd.
       restart_at: steps before which the momentum is reset to zero.
-      delta: makes two of the momentum, see `two_momenta`; None keeps one.
+      deltas: make several of the momentum, see `with_momenta`; none keep one.
       mask: tells which parameters decay; None for all.
     """
-    if delta is None:
+    if not deltas:
         momentum_rule = optax.trace(momentum, nesterov)
     else:
-        momentum_rule = two_momenta(momentum, delta, nesterov=nesterov)
+        momentum_rule = with_momenta(momentum, deltas, nesterov=nesterov)
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask),
         restart(momentum_rule, restart_at) if restart_at else momentum_rule,

@@ -24,7 +24,7 @@ def clipped(
 ) -> optax.GradientTransformationExtraArgs:
     """Scales gradients down whose norm over all parameters is larger.
 
-    Where a gradient is kept apart, the norm is that of the sum, and both are scaled.
+    Where gradients are kept apart, the norm is that of the sum, and all are scaled.
 
     Args:
       inner: what sees the scaled gradients.
@@ -33,9 +33,8 @@ def clipped(
 
     def update(updates, state, params=None, **extra):
         whole = updates
-        if "distillation" in extra:
-            student = optax.tree.add(updates["student"], extra["distillation"])
-            whole = updates | {"student": student}
+        for apart in extra.get("apart", {}).values():
+            whole = whole | {"student": optax.tree.add(whole["student"], apart)}
         # As PyTorch and `optax.clip_by_global_norm` for norms that are not 0.
         share = norm / jnp.maximum(optax.tree.norm(whole), norm)
         updates, extra = optax.tree.scale(share, (updates, extra))
@@ -61,8 +60,9 @@ def without(
         return tree | {"student": of_student(tree["student"])}
 
     def update(updates, state, params=None, **extra):
-        if "distillation" in extra:
-            extra = extra | {"distillation": of_student(extra["distillation"])}
+        if "apart" in extra:
+            apart = {name: of_student(x) for name, x in extra["apart"].items()}
+            extra = extra | {"apart": apart}
         params = None if params is None else rest(params)
         found, state = inner.update(rest(updates), state, params, **extra)
         kept = {k: optax.tree.zeros_like(updates["student"][k]) for k in modules}

@@ -348,8 +348,10 @@ def test_two_momenta_must_both_be_possible(momentum, delta):
     config.optimizer.momentum, config.optimizer.momentum_delta = momentum, delta
     checks.check(config)
     config.methods.kd.gradient_combination = "dot"
+    sign, name = ("+", "dot") if momentum > 0.5 else ("-", "task")
     message = (
-        f"momentum={momentum} less and plus .*={delta}, .* methods=..kd..* are not"
+        rf"momentum={momentum} \{sign} {delta}, .* methods=..kd.. ask for the gradient "
+        f"'{name}', is not"
     )
     with pytest.raises(ValueError, match=message):
         checks.check(config)

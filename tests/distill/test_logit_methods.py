@@ -20,6 +20,12 @@ COST = 1 - np.eye(100, dtype=np.float32)
 LOSSES = {
     "kd": ({"temperature": 3.0}, losses.kd),
     "dkd": ({"alpha": 2.0, "beta": 3.0, "temperature": 5.0}, losses.dkd),
+    "deepkd": (
+        {"temperature": 3.0},
+        lambda *given, **settings: sum(
+            losses.deepkd_terms(*given, **settings).values()
+        ),
+    ),
     "dist": ({"beta": 3.0, "gamma": 5.0, "temperature": 2.0}, losses.dist),
     "mlkd": ({"temperatures": (2.0, 5.0)}, losses.mlkd),
     "nkd": ({"gamma": 2.0, "temperature": 3.0}, losses.nkd),

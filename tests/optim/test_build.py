@@ -133,12 +133,13 @@ def test_what_methods_learn_can_have_a_rate_of_its_own(name):
 
 
 def test_clipping_looks_at_the_sum_of_gradients_that_are_kept_apart():
-    fields = {"clip_norm": 0.5, "momentum": 0.5, "momentum_delta": 0.0}
-    both, _ = optim.build(configured(**fields), Length(1, 1), apart=True)
+    fields = {"clip_norm": 0.5, "momentum": 0.5}
+    deltas = {"task": 0.0, "dot": 0.0}
+    both, _ = optim.build(configured(**fields), Length(1, 1), deltas=deltas)
     one, _ = optim.build(configured(**fields), Length(1, 1))
     task, added = drawn(0), drawn(1)["student"]
     whole = task | {"student": optax.tree.add(task["student"], added)}
-    found, _ = both.update(task, both.init(PARAMS), PARAMS, distillation=added)
+    found, _ = both.update(task, both.init(PARAMS), PARAMS, apart={"dot": added})
     expected, _ = one.update(whole, one.init(PARAMS), PARAMS)
     assert_close(found, expected)
 

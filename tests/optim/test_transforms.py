@@ -22,9 +22,9 @@ def test_modules_that_are_left_out_stay_as_they_are(name):
     if name == "adamw":
         inner = optax.with_extra_args_support(optax.adamw(0.1, weight_decay=0.1))
     else:
-        delta = 0.05 if name == "dot" else None
+        deltas = {"task": -0.05, "dot": 0.05} if name == "dot" else None
         inner = optim.sgd(
-            0.1, momentum=0.9, nesterov=True, weight_decay=0.1, delta=delta
+            0.1, momentum=0.9, nesterov=True, weight_decay=0.1, deltas=deltas
         )
     params = drawn(0)
     few = params | {"student": {"stem": params["student"]["stem"]}}
@@ -33,10 +33,10 @@ def test_modules_that_are_left_out_stay_as_they_are(name):
     assert jax.tree.map(jnp.shape, states[0]) == jax.tree.map(jnp.shape, states[1])
     for step in range(1, 4):
         gradient, apart = drawn(step), drawn(10 + step)["student"]
-        extra = {"distillation": apart} if name == "dot" else {}
+        extra = {"apart": {"dot": apart}} if name == "dot" else {}
         found, states[0] = optimizer.update(gradient, states[0], params, **extra)
         gradient["student"].pop("last")
-        extra = {"distillation": {"stem": apart["stem"]}} if extra else {}
+        extra = {"apart": {"dot": {"stem": apart["stem"]}}} if extra else {}
         expected, states[1] = inner.update(gradient, states[1], few, **extra)
         np.testing.assert_array_equal(found["student"].pop("last"), 0)
         jax.tree.map(np.testing.assert_array_equal, found, expected)

@@ -13,9 +13,19 @@ import optax
 
 from kdjax.distill.gradients.clip import clip_to_task
 from kdjax.distill.gradients.min_norm import minimum_norm
+from kdjax.distill.gradients.momenta import TASK
 from kdjax.distill.gradients.pcgrad import without_conflict
 
-__all__ = ["RULES", "SUM", "Rule", "combine", "kept_apart", "register"]
+__all__ = [
+    "BY_TERM",
+    "DOT",
+    "RULES",
+    "SUM",
+    "Rule",
+    "combine",
+    "deltas",
+    "register",
+]
 
 
 class Rule(Protocol):
@@ -34,19 +44,26 @@ class Rule(Protocol):
 #: The rule that takes no backward pass of its own.
 SUM = "sum"
 
+#: One momentum for the gradients of all methods of this rule together.
+DOT = "dot"
+
+#: A momentum for each term of a method, by the method's `momentum_deltas`.
+BY_TERM = "by_term"
+
 
 def _sum(task: Any, distillation: Any, *, epoch: jax.Array) -> Any:
     del epoch
     return optax.tree.add(task, distillation)
 
 
-#: By name. None leaves the two apart: the optimizer has a momentum for each.
+#: By name. None keeps gradients apart: the optimizer has a momentum for each.
 RULES: dict[str, Rule | None] = {
     SUM: _sum,
     "clip": clip_to_task,
     "min_norm": minimum_norm,
     "pcgrad": without_conflict,
-    "dot": None,
+    DOT: None,
+    BY_TERM: None,
 }
 
 
@@ -60,37 +77,71 @@ def register(name: str) -> Callable[[Rule], Rule]:
     return add
 
 
-def kept_apart(method: Any) -> bool:
-    """Tells whether the optimizer needs a momentum of its own for a method."""
-    return RULES[method.gradient_combination] is None
+def deltas(methods: Mapping[str, Any], delta: float) -> dict[str, float]:
+    """Returns what is added to SGD's momentum for each gradient kept apart.
+
+    Args:
+      methods: by name.
+      delta: `optimizer.momentum_delta`, of the rule "dot".
+
+    Returns:
+      By the names that `combine` gives these gradients, and for the task; empty if none
+      is kept apart.
+
+    Raises:
+      ValueError: if two methods disagree about the task's, or one has no momenta.
+    """
+    found: dict[str, float] = {}
+    for name, method in methods.items():
+        if method.gradient_combination == DOT:
+            added = {TASK: -delta, DOT: delta}
+        elif method.gradient_combination == BY_TERM:
+            if not method.momentum_deltas:
+                raise ValueError(
+                    f"methods.{name}.gradient_combination='{BY_TERM}' is for methods "
+                    "with momenta of their terms, as deepkd"
+                )
+            added = {
+                term if term == TASK else f"{name}/{term}": x
+                for term, x in method.momentum_deltas.items()
+            }
+        else:
+            continue
+        if found.get(TASK, added[TASK]) != added[TASK]:
+            raise ValueError(
+                f"methods={list(methods)} want {found[TASK]} and {added[TASK]} added "
+                "to the momentum of the task's gradient"
+            )
+        found |= added
+    return found
 
 
 def combine(
     task: Any, distillation: Mapping[str, Any], *, epoch: jax.Array
-) -> tuple[Any, Any | None]:
+) -> tuple[Any, dict[str, Any]]:
     """Lets the gradients of one step meet, rule by rule in the order of `RULES`.
 
     Args:
       task: gradient of the task loss and of the methods that are added to it, a tree
         with the entries `student` and `methods`; any tree without other methods.
-      distillation: gradients of the other methods by their rule, summed, of the same
-        structure.
+      distillation: gradients of the other methods by their rule, summed, or by method
+        and term, as "deepkd/target_class", of the same structure.
       epoch: complete epochs of the phase.
 
     Returns:
-      The gradient of everything; and that by the student's parameters which the
-      optimizer keeps apart, None if there is none.
+      The gradient of everything; and those by the student's parameters which the
+      optimizer keeps apart, by the same names.
     """
     if not distillation:
-        return task, None
-    student, methods, apart = task["student"], task["methods"], None
-    for name, rule in RULES.items():
-        if name not in distillation:
-            continue
+        return task, {}
+    student, methods, apart = task["student"], task["methods"], {}
+    order = [name for name in RULES if name in distillation]
+    order += [name for name in distillation if name not in RULES]
+    for name in order:
         added = distillation[name]
         methods = jax.tree.map(jnp.add, methods, added["methods"])
-        if rule is None:
-            apart = added["student"]
+        if (rule := RULES.get(name)) is None:
+            apart[name] = added["student"]
         else:
             student = rule(student, added["student"], epoch=epoch)
     return {"student": student, "methods": methods}, apart

@@ -115,9 +115,28 @@ def test_rules_follow_one_another_and_spare_what_methods_learn(monkeypatch):
 
     found, apart = gradients.combine(
         of(1.0, 10.0),
-        {"dot": of(100.0, 20.0), "twice": of(5.0, 30.0), "sum": of(2.0, 40.0)},
+        {"dot": of(100.0, 20.0), "twice": of(5.0, 30.0), "sum": of(2.0, 40.0)}
+        | {"deepkd/target_class": of(7.0, 0.0)},
         epoch=3,
     )
     assert jax.tree.map(float, found) == {"student": 2 * (1 + 2) + 15, "methods": 100}
-    assert apart == 100
-    assert gradients.combine({"methods": 1.0}, {}, epoch=0) == ({"methods": 1.0}, None)
+    assert apart == {"dot": 100, "deepkd/target_class": 7}
+    assert gradients.combine({"methods": 1.0}, {}, epoch=0) == ({"methods": 1.0}, {})
+
+
+def test_momenta_that_methods_ask_for():
+    def of(**rules):
+        methods = {name: {"gradient_combination": rule} for name, rule in rules.items()}
+        return gradients.deltas(distill.build(methods), 0.05)
+
+    assert of(kd="sum") == {}
+    assert of(kd="dot", dkd="sum") == {"task": -0.05, "dot": 0.05}
+    assert of(dkd="by_term") == {
+        "task": 0.075,
+        "dkd/target_class": -0.075,
+        "dkd/non_target_class": 0.075,
+    }
+    with pytest.raises(ValueError, match=r"kd\.gradient_combination='by_term' is for"):
+        of(kd="by_term")
+    with pytest.raises(ValueError, match=r"want -0\.05 and 0\.075 added to the momen"):
+        of(kd="dot", dkd="by_term")
