@@ -10,10 +10,11 @@ import types
 import ml_collections
 import pytest
 
-from kdjax import distill, recipes, train
+from kdjax import distill, train
 from kdjax.cli import installation
 from kdjax.config import fields
 from kdjax.distill import registry
+from tests import small_runs
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -122,12 +123,11 @@ def shown_method(monkeypatch):
 
 
 def test_the_method_trains(shown_method, tmp_path):
-    teacher = recipes.teacher("wrn_10_1,digits")
-    teacher.epochs = 1
-    train.train_and_evaluate(teacher, tmp_path / "teacher")
-    config = shown_method.get_config("wrn_10_1-wrn_10_1,digits")
+    config = shown_method.get_config("resnet8-wrn_10_1,digits")
     config.teacher.checkpoint = str(tmp_path / "teacher")
     config.epochs = 1
-    assert train.train_and_evaluate(config, tmp_path / "student")["final_step"] == 3
+    with small_runs.shortcuts():
+        small_runs.write_teacher(tmp_path / "teacher")
+        assert train.train_and_evaluate(config, tmp_path / "student")["final_step"] == 3
     metrics = (tmp_path / "student" / "metrics.jsonl").read_text()
     assert "sharp_kd/kl" in metrics
