@@ -109,6 +109,10 @@ def _graphs(label: str, variant: str | None = None, **fields: Any) -> Setting:
     return Setting(label, "mhgd", own, variant=variant)
 
 
+def _kd(label: str, rule: str) -> Setting:
+    return Setting(label, "kd", {"methods.kd.gradient_combination": rule})
+
+
 def _vectors(count: int) -> Setting:
     """KD-SVD with some vectors; three more of the student are candidates."""
     prefix = "methods.kd_svd"
@@ -191,6 +195,26 @@ ABLATIONS: Mapping[str, Ablation] = {
         _graphs("clipped"),
         _graphs("not clipped", gradient_combination="sum"),
         _graphs("not clipped, weight 0.03", gradient_combination="sum", weight=0.03),
+    ),
+    "gradient_rules": Ablation(
+        "How are the gradients of the task and of KD to be combined?",
+        "DOT, DTO-KD, PCGrad, DeepKD, and the code of KD-SVD and MHGD (clipping)",
+        "resnet32x4-resnet8x4",
+        "crd",
+        (
+            Setting("added", "kd"),
+            _kd("clipped", "clip"),
+            _kd("minimum norm", "min_norm"),
+            _kd("PCGrad", "pcgrad"),
+            _kd("two momenta (DOT)", "dot"),
+            Setting(
+                "momenta by term (DeepKD)",
+                "deepkd",
+                # The loss is that of KD.
+                {"task_weight": 0.1, "methods.deepkd.weight": 0.9},
+            ),
+        ),
+        "added",
     ),
     "kd_svd_vectors": Ablation(
         "How many singular vectors?",
