@@ -50,13 +50,12 @@ def train(num_devices, batch_norm, methods=None, steps=2, batch_size=16):
     }
     # Not the teacher's own values, which would end where they start.
     student = jax.tree.map(lambda x: 0.9 * x, variables)
-    apart = any(map(distill.gradients.kept_apart, methods.values()))
     optimizer = optim.sgd(
         0.1,
         momentum=0.9,
         nesterov=True,
         weight_decay=5e-4,
-        delta=0.075 if apart else None,
+        deltas=distill.gradients.deltas(methods, 0.075),
     )
     state = train_state.create(student, learned, optimizer)
     precomputed = {name: m.precompute(teacher) for name, m in methods.items()}
