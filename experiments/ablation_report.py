@@ -96,7 +96,7 @@ def _same(alone: Setting, setting: Setting) -> bool:
     shared = {
         field: value
         for field, value in setting.fields.items()
-        if field.split(".")[0] not in OF_METHODS
+        if field.split(".")[0] not in (*OF_METHODS, "task_weight")
     }
     return shared == dict(alone.fields)
 
