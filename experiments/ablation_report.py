@@ -93,10 +93,12 @@ def rows(found: Sequence[runs.Run], ablation: Ablation, folders: Folders) -> lis
 
 def _same(alone: Setting, setting: Setting) -> bool:
     """Tells whether a setting differs from one alone in fields of methods only."""
+    # `task_weight` weighs the task against a method; the student alone has 1.
+    methods = (*OF_METHODS, "task_weight")
     shared = {
         field: value
         for field, value in setting.fields.items()
-        if field.split(".")[0] not in (*OF_METHODS, "task_weight")
+        if field.split(".")[0] not in methods
     }
     return shared == dict(alone.fields)
 

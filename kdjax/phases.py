@@ -6,7 +6,6 @@ the student. A phase is plain data; `kdjax.train` runs one after the other.
 """
 
 import functools
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -126,7 +125,7 @@ def plan(experiment: Experiment) -> tuple[Phase, ...]:
             ema_decay=config.ema_decay,
             deltas=gradients.deltas(task_methods, config.optimizer.momentum_delta)
             if config.task_weight > 0
-            else {},
+            else None,
         )
     )
     return tuple(phases)
@@ -139,7 +138,7 @@ def _phase(
     *,
     objective: Objective,
     init: Callable[[Experiment, TrainState | None], InitialVariables],
-    deltas: Mapping[str, float] = types.MappingProxyType({}),
+    deltas: Mapping[str, float] | None = None,
     **fields: Any,
 ) -> Phase:
     """Builds a phase; `length` is the part of the config with its epochs."""

@@ -163,11 +163,6 @@ class Method(abc.ABC):
     takes_from_teacher: ClassVar[tuple[str, ...]] = ()
     needs_distillation_token: ClassVar[bool] = False
 
-    @property
-    def momentum_deltas(self) -> Mapping[str, float]:
-        """What "by_term" adds to the momentum of each term and of the task."""
-        return {}
-
     weight: float
     warm_up: int = 0
     gradient_combination: str = gradients.SUM
@@ -182,6 +177,11 @@ class Method(abc.ABC):
     num_examples: int | None = dataclasses.field(
         default=None, metadata={"internal": True}
     )
+
+    @property
+    def momentum_deltas(self) -> Mapping[str, float]:
+        """What "by_term" adds to the momentum of each term and of the task."""
+        return {}
 
     def _require_choice(self, field: str, choices: Iterable[str]) -> None:
         """Raises a ValueError if a hyperparameter is none of its choices."""

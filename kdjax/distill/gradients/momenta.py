@@ -9,6 +9,7 @@ Trainer" (NeurIPS 2025), keeps the terms of the target class and of the other cl
 apart from the task and from each other. Original: haiduo/DeepKD, `engine/deepkd.py`.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,12 @@ def with_momenta(
     """
     factors = {name: momentum + delta for name, delta in deltas.items()}
 
+    def follow(apart, momenta):
+        return {
+            name: optax.tree.add_scale(gradient, factors[name], momenta[name])
+            for name, gradient in apart.items()
+        }
+
     def init(params):
         apart = [name for name in factors if name != TASK]
         return Momenta(
@@ -70,14 +77,11 @@ def with_momenta(
 
     def update(updates, state, params=None, *, apart, **extra):
         del params, extra
-        kept = {
-            name: _follow(gradient, factors[name], state.apart[name])
-            for name, gradient in apart.items()
-        }
+        kept = follow(apart, state.apart)
         of_task = jax.tree.map(lambda _: momentum, updates)
         of_task["student"] = jax.tree.map(
             lambda *vs: jnp.where(
-                jnp.any(jnp.stack([jnp.any(v != 0) for v in vs])),
+                functools.reduce(jnp.logical_or, [jnp.any(v != 0) for v in vs]),
                 factors[TASK],
                 momentum,
             ),
@@ -87,21 +91,13 @@ def with_momenta(
         state = Momenta(task, kept)
         if nesterov:
             task = _follow(updates, of_task, task)
-            kept = {
-                name: _follow(gradient, factors[name], kept[name])
-                for name, gradient in apart.items()
-            }
-        student = jax.tree.map(lambda *vs: sum(vs), task["student"], *kept.values())
+            kept = follow(apart, kept)
+        student = optax.tree.add(task["student"], *kept.values())
         return task | {"student": student}, state
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _follow(gradient: Any, factor: Any, momentum: Any) -> Any:
-    """Returns gradient + factor * momentum of trees of one structure.
-
-    The factor is a number, or such a tree.
-    """
-    if isinstance(factor, float):
-        return jax.tree.map(lambda g, v: g + factor * v, gradient, momentum)
+    """Returns gradient + factor * momentum of three trees of one structure."""
     return jax.tree.map(lambda g, f, v: g + f * v, gradient, factor, momentum)
