@@ -112,7 +112,7 @@ def load_data(
         train_batches=pipeline.train_batches(
             loaded.train,
             config.data,
-            seed=config.seed,
+            seed=order_seed(config),
             batch_size=config.batch_size,
             mesh=device_mesh(),
             second_view=needs_second_view(config),
@@ -127,6 +127,11 @@ def load_data(
         },
         skipped=loaded.skipped,
     )
+
+
+def order_seed(config: ml_collections.ConfigDict) -> int:
+    """Returns the seed of the order of the images and their augmentation."""
+    return config.seed if config.data.seed < 0 else config.data.seed
 
 
 def needs_second_view(config: ml_collections.ConfigDict) -> bool:

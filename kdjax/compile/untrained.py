@@ -91,7 +91,7 @@ def _batches(
     return pipeline.train_batches(
         train,
         config.data,
-        seed=config.seed,
+        seed=setup.order_seed(config),
         batch_size=batch_size,
         mesh=mesh,
         second_view=setup.needs_second_view(config),

@@ -183,6 +183,12 @@ FIELDS: dict[str, Field] = {
         doc="Folder of prepared data sets, empty for TFDS's default; or the folder of"
         " images.",
     ),
+    "data.seed": Field(
+        default=-1,
+        least=-1,
+        most=2**32 - 1,
+        doc="Of the order of the images and their augmentation; -1 for `seed`.",
+    ),
     "data.image_size": Field(
         default=0,
         least=0,

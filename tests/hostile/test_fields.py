@@ -52,8 +52,9 @@ def test_what_is_accepted_is_of_the_field_s_type_and_finite(answers):
                 assert math.isfinite(value), answer
                 assert abs(value) < 3.5e38, answer
             if isinstance(value, int | float) and "mean" not in answer.field:
-                # What is added to a momentum may be negative.
-                assert value >= 0 or answer.field.endswith("_delta"), answer
+                # What is added to a momentum may be negative, and -1 stands for `seed`.
+                signed = answer.field.endswith("_delta") or answer.field == "data.seed"
+                assert value >= 0 or signed, answer
         if answer.field.endswith("lr_milestones"):
             assert all(a < b for a, b in itertools.pairwise(kept)), answer
 
