@@ -72,6 +72,7 @@ def main(argv: list[str]) -> None:
             import jax
 
             from kdjax import numerics, train
+            from kdjax.config import replicas
             from kdjax.runs import multihost, signals, summary
     except ModuleNotFoundError as error:  # Of an extra that is not installed.
         _refuse(error)
@@ -106,8 +107,11 @@ def main(argv: list[str]) -> None:
     if result is None:
         print(f"{shown}: stopped and saved; {resume}")
         sys.exit(signals.STOPPED)
-    if result:
-        print(f"{shown}: {messages.accuracies(result)}")
+    several = replicas.are_asked_for(_CONFIG.value)
+    for name, of_run in (result if several else {"": result}).items():
+        if of_run:
+            folder = console.escaped(str(workdir / name))
+            print(f"{folder}: {messages.accuracies(of_run)}")
 
 
 def _set_up_process(jax_config: Any) -> None:

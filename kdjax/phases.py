@@ -16,7 +16,7 @@ import optax
 
 from kdjax import dispatch, initial_weights, objective, optim, rngs, setup, train_state
 from kdjax import step as step_lib
-from kdjax.data.pipeline.batches import TrainBatches
+from kdjax.data.pipeline.batches import Batch, TrainBatches
 from kdjax.distill import Method, gradients, heads
 from kdjax.objective import Frozen, Objective
 from kdjax.optim import accumulate, average
@@ -204,6 +204,25 @@ def initial_state(
     return jax.device_put((state, start.frozen), step_lib.replicated(jax.devices()))
 
 
+def train_step_of(
+    phase: Phase,
+) -> Callable[[TrainState, Frozen, Batch], tuple[TrainState, step_lib.Metrics]]:
+    """Returns the step of a phase on one device's batch, which `build_step` maps."""
+    train_step = step_lib.make_train_step(
+        phase.objective,
+        phase.optimizer,
+        seed=phase.seed,
+        stream=phase.name,
+        steps_per_epoch=phase.pipeline.plan.steps_per_epoch,
+        total_steps=phase.total_steps,
+        skip_params_without_gradient=phase.skip_params_without_gradient,
+        axis_name=step_lib.DEVICES,
+    )
+    if phase.ema_decay:
+        train_step = average.follow(train_step, phase.ema_decay)
+    return train_step
+
+
 def build_step(
     phase: Phase,
     devices: Sequence[jax.Device] | None = None,
@@ -223,18 +242,7 @@ def build_step(
       arguments as the phase's batches yield them. The memory of `state` is donated.
       Metrics of a loop are [steps].
     """
-    train_step = step_lib.make_train_step(
-        phase.objective,
-        phase.optimizer,
-        seed=phase.seed,
-        stream=phase.name,
-        steps_per_epoch=phase.pipeline.plan.steps_per_epoch,
-        total_steps=phase.total_steps,
-        skip_params_without_gradient=phase.skip_params_without_gradient,
-        axis_name=step_lib.DEVICES,
-    )
-    if phase.ema_decay:
-        train_step = average.follow(train_step, phase.ema_decay)
+    train_step = train_step_of(phase)
 
     def make_batch_and_step(state, frozen, replicated, sharded):
         batch = phase.pipeline.make_batch(replicated, sharded, state.step)

@@ -31,9 +31,16 @@ class Outcome(NamedTuple):
 
 
 def summarize(
-    experiment: Experiment, outcomes: Mapping[str, Outcome]
+    experiment: Experiment, outcomes: Mapping[str, Outcome], *, together: int = 1
 ) -> dict[str, Any]:
-    """Returns the content of `result.json`; accuracies are fractions."""
+    """Returns the content of `result.json`; accuracies are fractions.
+
+    Args:
+      experiment: of the run.
+      outcomes: of its phases.
+      together: number of runs that were trained in one program, this one included,
+        and that share its wall time.
+    """
     student = outcomes[phases.TRAIN]
     eval_split = student.evaluations[experiment.data.eval_name]
     test = student.evaluations["test"]["last"]
@@ -48,6 +55,7 @@ def summarize(
         "best_step": eval_split["best"]["step"],
         "teacher_test_accuracy": teacher["last"]["accuracy"] if teacher else None,
         "images_per_s": student.images_per_s,
+        "replicas": together,
         "images": experiment.data.num_images,
         "skipped": dict(experiment.data.skipped),
         "wall_s": sum(outcome.wall_s for outcome in outcomes.values()),

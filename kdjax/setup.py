@@ -268,6 +268,29 @@ def precompute(
     }
 
 
+def with_config(
+    experiment: Experiment, config: ml_collections.ConfigDict
+) -> Experiment:
+    """Returns an experiment with the same data and teacher, and another configuration.
+
+    Args:
+      experiment: that is built.
+      config: of another of the runs of `kdjax.config.replicas`.
+    """
+    batches = experiment.data.train_batches.with_seed(order_seed(config))
+    data = experiment.data._replace(train_batches=batches)
+    same_methods = config.methods == experiment.config.methods
+    experiment = experiment._replace(config=config, data=data)
+    if same_methods:
+        return experiment
+    methods = build_methods(config, data)
+    return experiment._replace(
+        student=build_student(config, data),
+        methods=methods,
+        precomputed=precompute(config, data, experiment.teacher, methods),
+    )
+
+
 def output_shapes(experiment: Experiment) -> tuple[Outputs, Outputs | None]:
     """Returns shapes and types of the student's and the teacher's outputs."""
     config, data = experiment.config, experiment.data

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 
 from kdjax import distill, models, networks, optim
-from kdjax.config import batch_size
+from kdjax.config import batch_size, replicas
 from kdjax.config.field import Field, shown
 from kdjax.config.fields import FIELDS
 from kdjax.config.keywords import keywords
@@ -33,10 +33,14 @@ def check(config: ml_collections.ConfigDict, devices: int | None = None) -> Desc
       FileNotFoundError: if the data set is not prepared; names the command that
         prepares it.
     """
-    description, methods = _check_network_and_methods(config)
-    sampling.check(config.data, description.num_classes)
-    _check_images(config, description)
-    batch_size.check(config, description, methods, devices)
+    check_values(config)
+    runs = list(replicas.split(config).values())
+    # Seeds differ in nothing that is checked.
+    for run in runs if config.replicas_over else runs[:1]:
+        description, methods = _check_network_and_methods(run)
+        sampling.check(run.data, description.num_classes)
+        _check_images(run, description)
+        batch_size.check(run, description, methods, devices)
     return description
 
 

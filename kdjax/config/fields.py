@@ -116,6 +116,21 @@ FIELDS: dict[str, Field] = {
         in_recipe=False,
         doc="Of all randomness: initial weights, order of the images, augmentation.",
     ),
+    "replicas": Field(
+        default=1,
+        least=1,
+        most=1024,
+        in_recipe=False,
+        doc="Seeds that are trained in one program, from `seed` on, each in a folder of"
+        " its own below the work directory. With one `data.seed` they share each pass"
+        " of the teacher.",
+    ),
+    "replicas_over": Field(
+        default="",
+        in_recipe=False,
+        doc="In place of seeds, values of one field of the methods, the optimizers or"
+        ' the loss, as "methods.kd.weight=0.5,1,2".',
+    ),
     "model": Field(
         default="",
         doc='Network that is trained, for example "wrn_16_2"; `python -m kdjax.models`'

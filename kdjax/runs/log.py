@@ -37,6 +37,7 @@ class RunLog:
         schedule: Callable[[int], Any],
         resume_step: int | None,
         resume_state: Mapping[str, Any] | None = None,
+        draws_bar: bool = True,
     ):
         """Opens the writers.
 
@@ -49,13 +50,16 @@ class RunLog:
           schedule: learning rate as a function of the step.
           resume_step: step of the restored checkpoint, or None.
           resume_state: the log's `state` in that checkpoint.
+          draws_bar: whether there is a progress bar, if there is a terminal.
         """
         self._plan = plan
         self._total_steps = total_steps
         self._log_every = log_every
         self._schedule = schedule
         self._clock = Clock(plan.images_before(total_steps))
-        self._bar = writers.ProgressBar(description, plan=plan, total_steps=total_steps)
+        self._bar = writers.ProgressBar(
+            description, plan=plan, total_steps=total_steps, draws=draws_bar
+        )
         self._writers = [self._bar]
         if multihost.is_main_process():
             self._writers += [
@@ -71,7 +75,7 @@ class RunLog:
             self._show_resumed(resume_step)
         self._last_refresh = self._opened = time.monotonic()
         self._compiling = contextlib.ExitStack()
-        if resume_step != total_steps:
+        if resume_step != total_steps and draws_bar:
             self._compiling.enter_context(
                 console.progress(f"{description}: compiling the training step")
             )

@@ -11,7 +11,7 @@ import ml_collections
 
 from kdjax import distill, models, networks
 from kdjax.cli.command_line import escaped
-from kdjax.config import checks
+from kdjax.config import checks, replicas
 from kdjax.data import datasets, pipeline_choice, sampling
 from kdjax.data.split import Description
 from kdjax.runs import console, trained, workdirs
@@ -38,8 +38,11 @@ def dry_run(config: ml_collections.ConfigDict, workdir: pathlib.Path | None) -> 
     trained.check_present(config)
     datasets.fingerprint(config.data, data)  # Also tells whether the data set is there.
     if workdir is not None:
-        trained.refuse_imported(workdir)
-        workdirs.check_config(workdir, config)
+        if replicas.are_asked_for(config):
+            workdirs.check_no_run(workdir)
+        for name, run_config in replicas.split(config).items():
+            trained.refuse_imported(workdir / name)
+            workdirs.check_config(workdir / name, run_config)
     fields = workdirs.flatten(config.to_dict())
     lines = [f"{name} = {value!r}" for name, value in sorted(fields.items())]
     described = describe(config, data)
@@ -82,6 +85,8 @@ def describe(config: ml_collections.ConfigDict, data: Description) -> Iterator[s
     methods = distill.build(
         config.methods, num_classes=data.num_classes, num_examples=data.num_images
     )
+    if replicas.are_asked_for(config):
+        yield _line("runs", *replicas.split(config))
     yield _line("phases", *_phases(config, methods))
     start = config.init.checkpoint and f"from {config.init.checkpoint}"
     label = "student" if methods else "network"

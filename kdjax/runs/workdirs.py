@@ -152,6 +152,14 @@ def check_empty(workdir: pathlib.Path) -> None:
         raise ValueError(f"workdir={workdir} is not empty and holds no run")
 
 
+def check_no_run(workdir: pathlib.Path) -> None:
+    """Raises a ValueError if the folder of several runs is that of a single one."""
+    if workdir.is_dir() and read_config(workdir) is not None:
+        raise ValueError(
+            f"workdir={workdir} holds a single run: several need a folder of their own"
+        )
+
+
 def create(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Creates the directory if necessary and writes the configuration into it."""
     workdir.mkdir(parents=True, exist_ok=True)

@@ -128,13 +128,22 @@ class TensorBoard:
 class ProgressBar:
     """A bar on the terminal, and one line for each evaluation that stays there.
 
-    Where stderr is not a terminal there is no bar. Nothing is printed if `silent`.
+    Where stderr is not a terminal there is no bar, and in other processes than the main
+    one nothing is printed.
     """
 
-    def __init__(self, description: str, *, plan: BatchPlan, total_steps: int):
-        """Prepares the bar; nothing is drawn before `start`."""
+    def __init__(
+        self,
+        description: str,
+        *,
+        plan: BatchPlan,
+        total_steps: int,
+        draws: bool = True,
+    ):
+        """Prepares the bar; nothing is drawn before `start`, or if not `draws`."""
         self._description = description
         self._silent = not multihost.is_main_process()
+        self._draws = draws and not self._silent
         self._plan, self._total_steps = plan, total_steps
         self._bar: tqdm.tqdm | None = None
         self._step, self._left_s = 0, None
@@ -144,7 +153,7 @@ class ProgressBar:
     def start(self, step: int) -> None:
         """Draws the bar at a number of steps made."""
         self._step = step
-        if self._silent or not sys.stderr.isatty():
+        if not self._draws or not sys.stderr.isatty():
             return
         self._bar = tqdm.tqdm(
             total=self._total_steps,

@@ -13,6 +13,7 @@ The subclasses are in `in_memory` and `streaming`.
 
 import abc
 import copy
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -126,6 +127,12 @@ class TrainBatches(abc.ABC):
         """
         other = copy.copy(self)
         other.plan = self.plan.with_stream(name)
+        return other
+
+    def with_seed(self, seed: int) -> Self:
+        """Returns the same split with the order and the augmentation of a seed."""
+        other = copy.copy(self)
+        other.plan = dataclasses.replace(self.plan, seed=seed)
         return other
 
     @abc.abstractmethod
