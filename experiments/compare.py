@@ -23,6 +23,7 @@ curves.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -142,6 +143,31 @@ def plan(
     return sorted(cells.values(), key=lambda cell: cell.teacher is not None)
 
 
+def in_one_program(cells: Sequence[Cell]) -> list[Cell]:
+    """Joins the runs that differ in their seeds alone, and these follow each other."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        kind = cell.config, cell.workdir.parent, cell.teacher, cell.overrides
+        groups.setdefault(kind, []).append(cell)
+    joined = []
+    for (_, folder, *_), group in groups.items():
+        first, last = group[0], group[-1]
+        seeds = [cell.seed for cell in group]
+        if len(group) == 1 or seeds != list(range(first.seed, last.seed + 1)):
+            joined += group
+            continue
+        name = first.name.removesuffix(f" seed {first.seed}")
+        joined.append(
+            dataclasses.replace(
+                first,
+                name=f"{name} seeds {first.seed} to {last.seed}",
+                workdir=folder,
+                replicas=len(group),
+            )
+        )
+    return joined
+
+
 def _check_teacher(workdir: pathlib.Path, networks: Collection[str]) -> None:
     """Rejects a given teacher that is not trained or not the pairs' network."""
     from kdjax.runs import trained, workdirs
@@ -259,6 +285,13 @@ def _parser() -> argparse.ArgumentParser:
         help="work directory of a finished run or of kdjax.interop.torch_import whose "
         "network teaches instead of a new one",
     )
+    add(
+        "--replicas",
+        action="store_true",
+        help="seeds with one teacher (--teacher, --teacher_seeds=1) are trained in one "
+        "program; with -- --config.data.seed=0 they see the same batches, and the "
+        "teacher sees each once",
+    )
     add("--out", type=home.argument, required=True, help="folder of all runs")
     add("--jobs", type=count, default=1, help="runs at a time; default: 1")
     add("--dry_run", action="store_true", help="print the commands, one a line")
@@ -281,6 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             teacher_seeds=given.teacher_seeds,
             teacher=given.teacher,
         )
+        if given.replicas:
+            cells = in_one_program(cells)
         if given.dry_run:
             print_commands(cells, given.overrides)
             return 0
@@ -296,13 +331,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _finish(cells: Sequence[Cell], runner: Runner, out: pathlib.Path) -> int:
     """Runs the cells and prints what came of it; returns the exit status."""
     failures = runner.run(cells)
-    done = sum(cell.done for cell in cells)
+    done = sum(cell.num_done for cell in cells)
+    count = sum(cell.replicas for cell in cells)
     if done:
         print(report.write(out, out))
-    print(f"{done} of {len(cells)} runs done")
+    print(f"{done} of {count} runs done")
     for failure in failures:
         console.print_error("failed", failure)
-    if done == len(cells):
+    if done == count:
         return 0
     if runner.stopped:
         print("stopped; the same command resumes", file=sys.stderr)

@@ -23,15 +23,16 @@ _LOOK_S = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One run of the comparison.
+    """One process of the comparison: a run, or several seeds in one program.
 
     Attributes:
       name: of the run, for people.
       config: configuration file and its argument.
-      workdir: folder of the run.
-      seed: of the run.
+      workdir: folder of the run; of several, the one of their folders.
+      seed: of the run, or of the first.
       teacher: work directory of the teacher, or None.
       overrides: flags of this run.
+      replicas: number of seeds.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Cell:
     seed: int
     teacher: pathlib.Path | None = None
     overrides: tuple[str, ...] = ()
+    replicas: int = 1
 
     def command(self, overrides: Sequence[str]) -> list[str]:
         """Returns the command of the run as a shell would split it.
@@ -55,15 +57,29 @@ class Cell:
             f"--config={self.config}",
             f"--workdir={self.workdir}",
             f"--config.seed={self.seed}",
+            *([f"--config.replicas={self.replicas}"] if self.replicas > 1 else []),
             *teacher,
             *overrides,
             *self.overrides,
         ]
 
     @property
+    def folders(self) -> tuple[pathlib.Path, ...]:
+        """Returns the work directory of each run."""
+        if self.replicas == 1:
+            return (self.workdir,)
+        seeds = range(self.seed, self.seed + self.replicas)
+        return tuple(self.workdir / f"seed_{seed}" for seed in seeds)
+
+    @property
+    def num_done(self) -> int:
+        """Returns the number of finished runs."""
+        return sum((folder / "result.json").exists() for folder in self.folders)
+
+    @property
     def done(self) -> bool:
-        """Tells whether the run is finished."""
-        return (self.workdir / "result.json").exists()
+        """Tells whether all runs are finished."""
+        return self.num_done == self.replicas
 
 
 class Runner:
@@ -116,7 +132,7 @@ class Runner:
         waiting = [cell for cell in cells if not cell.done]
         going: list[Cell] = []
         while waiting or going:
-            unfinished = {cell.workdir for cell in (*waiting, *going)}
+            unfinished = {f for cell in (*waiting, *going) for f in cell.folders}
             ready = [cell for cell in waiting if cell.teacher not in unfinished]
             for cell in ready[: self._jobs - len(going)] * (not self.stopped):
                 waiting.remove(cell)

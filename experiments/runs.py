@@ -66,7 +66,8 @@ class Result:
     """The measurements of a finished run.
 
     Accuracies are percent of the test split; the best accuracy of a run with a
-    validation split is that on the validation split.
+    validation split is that on the validation split. Of runs in one program, `wall_s`
+    is a run's share of the time, and `images_per_s` the images of all of them.
     """
 
     last_accuracy: float
@@ -95,12 +96,13 @@ class Result:
         if best is None:
             best = fields["best_validation_accuracy"]
         speed = fields["images_per_s"]
+        together = int(fields.get("replicas", 1))
         return cls(
             last_accuracy=_percent(fields["final_test_accuracy"]),
             best_accuracy=_percent(best),
             teacher_accuracy=None if teacher is None else _percent(teacher),
-            wall_s=float(fields["wall_s"]),
-            images_per_s=None if speed is None else float(speed),
+            wall_s=float(fields["wall_s"]) / together,
+            images_per_s=None if speed is None else float(speed) * together,
             parameters=int(fields["parameters"]["student"]),
             auxiliary_parameters=sum(
                 count

@@ -11,14 +11,17 @@ from kdjax.runs import json_files
 
 
 class TimedCell(Protocol):
-    """A run whose time is known once it is done."""
+    """Runs of one process, whose time is known once they are done."""
 
     config: str
-    workdir: pathlib.Path
+
+    @property
+    def folders(self) -> tuple[pathlib.Path, ...]:
+        """Returns the work directories of the runs, which have one wall time."""
 
     @property
     def done(self) -> bool:
-        """Tells whether the run is finished."""
+        """Tells whether they are finished."""
 
 
 class Times:
@@ -34,7 +37,7 @@ class Times:
         times = cls()
         for cell in cells:
             if cell.done:
-                file = cell.workdir / "result.json"
+                file = cell.folders[0] / "result.json"
                 # The report warns of a damaged one.
                 with contextlib.suppress(ValueError):
                     result = json_files.read(file, json_files.RESULT)

@@ -77,6 +77,30 @@ def test_a_finished_run_or_an_import_is_a_teacher(tmp_path, file):
             plan(teacher=tmp_path, pairs=pairs)
 
 
+def test_seeds_with_one_teacher_are_one_process(tmp_path):
+    """Whose runs lie where they would alone; those with other teachers stay alone."""
+    settings = {
+        "data": "digits",
+        "pairs": ["wrn_10_1-wrn_10_1"],
+        "methods": ["none", "kd"],
+        "seeds": 3,
+    }
+    single = compare.plan(tmp_path, **settings, teacher_seeds=1)
+    teacher, alone, kd = compare.in_one_program(single)
+    assert [cell.folders[0] for cell in single[:1]] == list(teacher.folders)
+    assert sorted(c.workdir for c in single[1:]) == sorted(alone.folders + kd.folders)
+    assert kd.name == "kd seeds 0 to 2"
+    command = kd.command([])
+    assert {"--config.seed=0", "--config.replicas=3"} < set(command)
+    assert f"--workdir={kd.workdir}" in command
+    for folder in kd.folders[:2]:
+        workdirs.create(folder, recipes.alone("wrn_10_1,digits"))
+        workdirs.write_result(folder, small_runs.RESULT)
+    assert (kd.num_done, kd.done, teacher.done) == (2, False, False)
+    each = compare.in_one_program(compare.plan(tmp_path, **settings))
+    assert [cell.replicas for cell in each] == [3, 3, 1, 1, 1]
+
+
 def test_students_alone_need_no_teacher():
     assert folders(plan(methods=["none"], seeds=1)) == ["students/wrn_10_1/seed_0"]
 
