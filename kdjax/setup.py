@@ -269,13 +269,17 @@ def precompute(
 
 
 def with_config(
-    experiment: Experiment, config: ml_collections.ConfigDict
+    experiment: Experiment,
+    config: ml_collections.ConfigDict,
+    *,
+    images: Split | LazySplit | None = None,
 ) -> Experiment:
     """Returns an experiment with the same data and teacher, and another configuration.
 
     Args:
       experiment: that is built.
       config: of another of the runs of `kdjax.config.replicas`.
+      images: as for `precompute`.
     """
     batches = experiment.data.train_batches.with_seed(order_seed(config))
     data = experiment.data._replace(train_batches=batches)
@@ -287,7 +291,9 @@ def with_config(
     return experiment._replace(
         student=build_student(config, data),
         methods=methods,
-        precomputed=precompute(config, data, experiment.teacher, methods),
+        precomputed=precompute(
+            config, data, experiment.teacher, methods, images=images
+        ),
     )
 
 

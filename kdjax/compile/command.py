@@ -49,7 +49,7 @@ def _compile() -> None:
     """
     from kdjax import numerics
     from kdjax.compile import targets
-    from kdjax.config import checks, replicas
+    from kdjax.config import checks
 
     config = _CONFIG.value
     target, shape = targets.find(_TARGET.value, _DEVICES.value)
@@ -57,12 +57,6 @@ def _compile() -> None:
     with config.unlocked():
         config.teacher.checkpoint = config.teacher.checkpoint or "not read"
     checks.check(config)
-    if replicas.are_asked_for(config):
-        given = "replicas_over" if config.replicas_over else "replicas"
-        raise ValueError(
-            f"{given}={config[given]!r} but kdjax.compile measures the program of a "
-            "single run"
-        )
     with numerics.matmul_precision(config):
         _print(config, target, devices)
 

@@ -8,10 +8,10 @@ import jax
 import ml_collections
 
 from kdjax import phases as phases_lib
+from kdjax import replicas
 from kdjax.compile import hlo, kernels, targets, untrained
 from kdjax.compile.kernels import Work
 from kdjax.compile.targets import Target
-from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.phases import Phase
 from kdjax.results import count_parameters
 from kdjax.setup import Experiment
@@ -40,7 +40,8 @@ class Measured(NamedTuple):
 
     Attributes:
       phase: its name.
-      parameters: that are trained.
+      runs: number of them in the program.
+      parameters: that are trained, of all runs.
       compile_s: seconds to compile.
       memory: of each device.
       largest_batch: images over all devices that would fit, from the memory of this
@@ -51,6 +52,7 @@ class Measured(NamedTuple):
     """
 
     phase: str
+    runs: int
     parameters: int
     compile_s: float
     memory: Memory
@@ -94,81 +96,121 @@ def measure(
         does not fit the devices.
       FileNotFoundError: if the shapes of the data set are known once it is prepared.
     """
-    experiment = untrained.build(config, target, devices)
+    experiments = untrained.build(config, target, devices)
     # Of the first step, which may be fewer than batch_size.
-    size = experiment.data.train_batches.plan.size(0)
-    single = untrained.batches(config, experiment, size // len(devices))
+    size = experiments[0].data.train_batches.plan.size(0)
     options = targets.compiler_options(target, deterministic=config.deterministic)
-    state = None
-    for phase in phases_lib.plan(experiment):
-        # Not trained: the shapes of the state are those at the phase's end.
-        state, frozen = phases_lib.initial_state(phase, state)
-        variables = _shapes(state), _shapes(frozen)
-        lowered = _lower(phase, variables, phase.pipeline, devices)
+    states = [None] * len(experiments)
+    for of_all in zip(*map(phases_lib.plan, experiments), strict=True):
+        # Not trained: the shapes of the states are those at the phase's end.
+        starts = list(map(phases_lib.initial_state, of_all, states))
+        states = [state for state, _ in starts]
+        program = _Program(of_all, _shapes(starts))
         start = time.monotonic()
-        compiled = lowered.compile(options)
+        compiled = program.lower(devices).compile(options)
         compile_s = time.monotonic() - start
-        memory = _memory(compiled, variables, phase.pipeline)
+        memory = program.memory(compiled)
         room = target.memory * target.usable - memory.total
         growth = None
         if largest_batch:
-            batches = _of_other_size(config, experiment, size, devices)
-            other = _lower(phase, variables, batches, devices).compile(options)
-            growth = _memory(other, variables, batches).total - memory.total
-            growth /= (batches.plan.size(0) - size) or 1
+            other = program.with_batches(
+                experiments, _other_size(experiments[0], size, devices), devices
+            )
+            growth = other.memory(other.lower(devices).compile(options)).total
+            growth = (growth - memory.total) / ((other.batch_size - size) or 1)
         # The compilers for devices that are not there count no operations; XLA's for
         # the CPU counts those of the program before it is optimized.
-        counted = _lower(phase, variables, single, jax.local_devices()[:1])
+        cpu = jax.local_devices()[:1]
+        single = program.with_batches(experiments, size // len(devices), cpu)
         yield Measured(
-            phase.name,
-            count_parameters(state.params),
+            of_all[0].name,
+            len(experiments),
+            sum(count_parameters(state.params) for state in states),
             compile_s,
             memory,
             None if growth is None else max(int(size + room / max(growth, 1)), 0),
             kernels.count(hlo.parse(compiled.as_text())),
-            counted.cost_analysis()["flops"],
+            single.lower(cpu).cost_analysis()["flops"],
         )
 
 
-def _of_other_size(
-    config: ml_collections.ConfigDict,
-    experiment: Experiment,
-    size: int,
-    devices: Sequence[jax.Device],
-) -> TrainBatches:
-    """Returns batches of twice the size; of half where there are too few images."""
-    twice = 2 * size
-    if twice > experiment.data.train.num_examples:
-        twice = max(size // 2 // len(devices), 1) * len(devices)
-    return untrained.batches(config, experiment, twice, devices)
+class _Program(NamedTuple):
+    """The training step of a run, or of several in one program, before it is compiled.
+
+    Attributes:
+      phases: of the runs.
+      starts: shapes of the state and of what the steps read, of each run.
+    """
+
+    phases: tuple[Phase, ...]
+    starts: list[tuple[Any, Any]]
+
+    @property
+    def batch_size(self) -> int:
+        """Returns the number of images of the first batch."""
+        return self.phases[0].pipeline.plan.size(0)
+
+    def with_batches(
+        self,
+        experiments: Sequence[Experiment],
+        batch_size: int,
+        devices: Sequence[jax.Device],
+    ) -> "_Program":
+        """Returns the same step on batches of another size, for other devices."""
+        batches = untrained.batches(experiments[0], batch_size, devices)
+        return self._replace(
+            phases=tuple(
+                phase._replace(pipeline=batches.with_seed(phase.pipeline.plan.seed))
+                for phase in self.phases
+            )
+        )
+
+    def lower(self, devices: Sequence[jax.Device]) -> jax.stages.Lowered:
+        """Lowers the step for some devices."""
+        if len(self.phases) == 1:
+            (phase,), (start,) = self.phases, self.starts
+            step = phases_lib.build_step(phase, devices)
+            return step.lower(*start, *phase.pipeline.shapes())
+        replicated, sharded = self._batches()
+        return replicas.build_step(self.phases, devices).lower(
+            [state for state, _ in self.starts],
+            self.starts[0][1].teacher,
+            [frozen.precomputed for _, frozen in self.starts],
+            replicated,
+            sharded,
+        )
+
+    def _batches(self) -> tuple[Any, dict[int, Any]]:
+        """Returns the shapes of what all runs read, and of what each source yields."""
+        shapes = {
+            i: self.phases[i].pipeline.shapes() for i in replicas.sources(self.phases)
+        }
+        return shapes[0][0], {i: sharded for i, (_, sharded) in shapes.items()}
+
+    def memory(self, compiled: jax.stages.Compiled) -> Memory:
+        """Divides the memory of the compiled program."""
+        analysis = compiled.memory_analysis()
+        outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+        temporaries = analysis.temp_size_in_bytes
+        replicated, sharded = self._batches()
+        frozen = [frozen for _, frozen in self.starts]
+        of_batches = _num_bytes(sharded) // self.phases[0].pipeline.plan.devices
+        return Memory(
+            state=_num_bytes([state for state, _ in self.starts]),
+            frozen=_num_bytes((frozen[0].teacher, [f.precomputed for f in frozen])),
+            data=_num_bytes(replicated) + of_batches,
+            temporaries=temporaries,
+            total=analysis.argument_size_in_bytes + outputs + temporaries,
+        )
 
 
-def _lower(
-    phase: Phase,
-    variables: tuple[Any, Any],
-    batches: TrainBatches,
-    devices: Sequence[jax.Device],
-) -> jax.stages.Lowered:
-    """Lowers a phase's step on batches of some size for some devices."""
-    step = phases_lib.build_step(phase._replace(pipeline=batches), devices)
-    return step.lower(*variables, *batches.shapes())
-
-
-def _memory(
-    compiled: jax.stages.Compiled, variables: tuple[Any, Any], batches: TrainBatches
-) -> Memory:
-    """Divides the memory of a program."""
-    analysis = compiled.memory_analysis()
-    replicated, sharded = batches.shapes()
-    outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    temporaries = analysis.temp_size_in_bytes
-    return Memory(
-        state=_num_bytes(variables[0]),
-        frozen=_num_bytes(variables[1]),
-        data=_num_bytes(replicated) + _num_bytes(sharded) // batches.plan.devices,
-        temporaries=temporaries,
-        total=analysis.argument_size_in_bytes + outputs + temporaries,
-    )
+def _other_size(
+    experiment: Experiment, size: int, devices: Sequence[jax.Device]
+) -> int:
+    """Returns twice a batch size; half of it where there are too few images."""
+    if 2 * size <= experiment.data.train.num_examples:
+        return 2 * size
+    return max(size // 2 // len(devices), 1) * len(devices)
 
 
 def _shapes(tree: Any) -> Any:

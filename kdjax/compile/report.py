@@ -31,6 +31,7 @@ def record(
     work, memory = measured.work, measured.memory
     return {
         "phase": measured.phase,
+        "replicas": measured.runs,
         "target": target.name,
         "devices": num_devices,
         "batch_size": batch_size,
@@ -100,9 +101,10 @@ def text(found: dict[str, Any], target: Target) -> str:
             f"{found['bound_by']}" + f" ({others})" * bool(others),
         ),
     ]
+    several = f"{found['replicas']} runs, " * (found["replicas"] > 1)
     title = (
-        f"{found['phase']}: {found['devices']} x {target.description}, batches of "
-        f"{found['batch_size']}, {found['dtype']}"
+        f"{found['phase']}: {several}{found['devices']} x {target.description}, "
+        f"batches of {found['batch_size']}, {found['dtype']}"
     )
     table = tabulate(
         [(name, textwrap.fill(value, 58)) for name, value in rows],

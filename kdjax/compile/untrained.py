@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from kdjax import networks, rngs, setup
 from kdjax import step as step_lib
 from kdjax.compile.targets import Target
+from kdjax.config import replicas
 from kdjax.data import datasets, pipeline, pipeline_choice, subsets
 from kdjax.data.pipeline.batches import TrainBatches
 from kdjax.data.split import ArraySource, Description, LazySplit, Split
@@ -25,21 +26,28 @@ from kdjax.teacher import LoadedTeacher
 
 def build(
     config: ml_collections.ConfigDict, target: Target, devices: Sequence[jax.Device]
-) -> Experiment:
-    """Builds an experiment for devices that need not be there.
+) -> list[Experiment]:
+    """Builds the experiments of a configuration's runs, mostly one.
+
+    The devices that they are for need not be there.
 
     Raises:
       ValueError: if what the config names does not fit together, or the batch size
         does not fit the devices.
       FileNotFoundError: if the shapes of the data set are known once it is prepared.
     """
-    data = _blank_data(config, target, devices)
-    student = setup.build_student(config, data)
-    methods = setup.build_methods(config, data)
-    teacher = _random_teacher(config, data, methods)
+    first, *others = replicas.split(config).values()
+    data = _blank_data(first, target, devices)
+    student = setup.build_student(first, data)
+    methods = setup.build_methods(first, data)
+    teacher = _random_teacher(first, data, methods)
     few = data.train.select(np.arange(2))
-    precomputed = setup.precompute(config, data, teacher, methods, images=few)
-    return Experiment(config, data, student, methods, teacher, precomputed, None)
+    precomputed = setup.precompute(first, data, teacher, methods, images=few)
+    experiment = Experiment(first, data, student, methods, teacher, precomputed, None)
+    return [
+        experiment,
+        *(setup.with_config(experiment, other, images=few) for other in others),
+    ]
 
 
 def _blank_data(
@@ -66,18 +74,14 @@ def _blank_data(
 
 
 def batches(
-    config: ml_collections.ConfigDict,
-    experiment: Experiment,
-    batch_size: int,
-    devices: Sequence[jax.Device] | None = None,
+    experiment: Experiment, batch_size: int, devices: Sequence[jax.Device]
 ) -> TrainBatches:
-    """Returns batches of another size, for other devices; None is one CPU.
+    """Returns batches of another size, for other devices.
 
     All have the full size, whatever is left of the images.
     """
-    config = config.copy_and_resolve_references()
+    config = experiment.config.copy_and_resolve_references()
     config.data.drop_remainder = True
-    devices = devices or jax.local_devices()[:1]
     return _batches(config, experiment.data.train, batch_size, devices)
 
 

@@ -39,7 +39,7 @@ def test_the_program_is_that_of_the_real_experiment(tmp_path):
         small_runs.distill(tmp_path / "teacher", tmp_path / "run")
         config = config_of("overhaul", tmp_path / "teacher")
         real = train.build_experiment(config)
-        blank = untrained.build(config, CPU, jax.devices())
+        (blank,) = untrained.build(config, CPU, jax.devices())
     texts = []
     for experiment in (real, blank):
         (phase,) = phases.plan(
@@ -89,10 +89,24 @@ def test_memory_grows_as_the_largest_batch_supposes(measured):
     assert larger.memory.total == pytest.approx(wanted, rel=0.05)
 
 
+def test_several_runs_share_data_and_teacher(measured):
+    config, alone = measured
+    config = config.copy_and_resolve_references()
+    config.replicas, config.data.seed = 2, 0
+    (found,) = measure.measure(config, CPU, jax.devices()[:1], largest_batch=False)
+    assert (found.runs, found.parameters) == (2, 2 * alone.parameters)
+    assert found.memory.state == 2 * alone.memory.state
+    # What a method keeps of the teacher is small.
+    assert alone.memory.frozen <= found.memory.frozen < 1.1 * alone.memory.frozen
+    assert found.memory.data == alone.memory.data
+    record = report.record(found, CPU, num_devices=1, batch_size=32, dtype="float32")
+    assert report.text(record, CPU).startswith("train: 2 runs, 1 x the CPU")
+
+
 def test_the_least_times_of_a_step():
     work = measure.Work({"fusion": 500}, int(2e7), 0, 0)
     memory = measure.Memory(0, 0, 0, 0, 0)
-    found = measure.Measured("train", 1, 1.0, memory, None, work, 3e9)
+    found = measure.Measured("train", 1, 1, 1.0, memory, None, work, 3e9)
     seconds = found.seconds(CPU, "float32")
     assert seconds == {"launches": 5e-4, "bandwidth": 2e-3, "arithmetic": 3e-2}
     record = report.record(found, CPU, num_devices=1, batch_size=2, dtype="float32")
