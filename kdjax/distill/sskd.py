@@ -118,7 +118,6 @@ class Sskd(RelationalMethod):
         inputs: Inputs,
     ) -> tuple[dict[str, jax.Array], Variables]:
         """Returns the weighted divergences, [B] each."""
-        taught = self._projected(precomputed["pretrained"]["params"], teacher)
         terms = {
             "upright": self.upright_weight
             * losses.kd(student.logits, teacher.logits, temperature=self.temperature),
@@ -133,7 +132,7 @@ class Sskd(RelationalMethod):
             "similarities": self.similarity_weight
             * losses.similarity_kd(
                 self._projected(variables["params"], student),
-                jax.lax.stop_gradient(taught),
+                self._projected(precomputed["pretrained"]["params"], teacher),
                 temperature=self.similarity_temperature,
                 kept=self.similarity_errors,
                 axis_name=self._relation_axis,

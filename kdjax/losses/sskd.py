@@ -65,7 +65,7 @@ def selection_weights(
     rounded_down = (np.arange(size + 1) * kept).astype(np.int32)
     selected = size - wrong + jnp.asarray(rounded_down)[wrong]
     place = jnp.argsort(jnp.argsort(everyone))[global_index(len(level), axis_name)]
-    return jnp.where(place < selected, size / jnp.maximum(selected, 1), 0)
+    return jnp.where(place < selected, size / selected, 0)
 
 
 def rotation_kd(

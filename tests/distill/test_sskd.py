@@ -1,13 +1,16 @@
 """SSKD: the whole loss, the teacher's head, and what is refused."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from kdjax import method_recipes, phases, recipes, train
+from kdjax import step as step_lib
 from kdjax.config import checks
 from kdjax.distill.method import Inputs, Outputs
 from kdjax.distill.sskd import Sskd
@@ -138,6 +141,36 @@ def test_the_head_learns_to_find_the_upright_image():
         params, state, value = step(params, state)
         values.append(value)
     assert values[-1] < values[0] - 0.3
+
+
+@pytest.mark.parametrize("scope", ["global", "per_device"])
+def test_the_head_contrasts_the_images_in_scope(scope):
+    """On four devices: all of the batch as on one, or those of each device."""
+    pooled = released.drawn("eight", 8, 6).astype(np.float32)
+    turned = released.drawn("eight turned", 24, 6).astype(np.float32)
+    teacher = outputs_of(np.zeros((8, 2)), jnp.asarray(pooled))
+    teacher = teacher._replace(
+        rotated=outputs_of(np.zeros((24, 2)), jnp.asarray(turned))
+    )
+    variables = Sskd().pretrain_init(jax.random.key(0), teacher)
+
+    def contrast(method, teacher):
+        terms, _ = method.pretrain_loss(variables, jax.random.key(0), teacher)
+        return terms["contrast"]
+
+    spread = Sskd(scope=scope, data_axis=step_lib.DEVICES)
+    parts = jax.tree.map(lambda x: x.reshape(4, -1, *x.shape[1:]), teacher)
+    found = step_lib.data_parallel(
+        functools.partial(contrast, spread),
+        jax.devices()[:4],
+        in_axes=(0,),
+        out_axes=0,
+    )(parts)
+    shares = [teacher]
+    if scope == "per_device":
+        shares = [jax.tree.map(lambda x, n=n: x[n], parts) for n in range(4)]
+    expected = jnp.concatenate([contrast(Sskd(), share) for share in shares])
+    np.testing.assert_allclose(found.reshape(-1), expected, rtol=1e-5)
 
 
 def test_labels_are_read_to_leave_out_errors_on_rotated_images_alone():
