@@ -31,8 +31,7 @@ class Sskd(RelationalMethod):
     teacher are left out.
 
     Differs from the original in: what `losses.rotation_kd` and `losses.similarity_kd`
-    say; the rotations are those of one crop, where the original crops each anew. The
-    paper has more transformations; the original has rotations alone, and its figures.
+    say; the rotations are those of one crop, where the original crops each anew.
 
     Attributes:
       weight: factor on all terms.
