@@ -18,6 +18,7 @@ def forward(
     train: bool,
     label: jax.Array | None = None,
     key: jax.Array | None = None,
+    rotations: bool = False,
 ) -> tuple[Outputs, Any]:
     """Applies a network to images.
 
@@ -29,10 +30,21 @@ def forward(
       label: classes whose logits are differentiated with respect to the images, [B];
         None computes no such gradient.
       key: randomness of a network that drops something in training.
+      rotations: in the same pass, also to the images turned by 90, 180 and 270 degrees.
 
     Returns:
       Outputs and new `batch_stats`.
     """
+    if rotations:
+        count, image = len(image), jnp.concatenate([image, rotated(image)])
+        if label is not None:
+            label = jnp.concatenate([label, jnp.repeat(label, 3)])
+        outputs, stats = forward(
+            network, variables, image, train=train, label=label, key=key
+        )
+        upright = jax.tree.map(lambda x: x[:count], outputs)
+        turned = jax.tree.map(lambda x: x[count:], outputs)
+        return upright._replace(rotated=turned), stats
     if label is not None:
 
         def true_logits(image):
@@ -52,6 +64,19 @@ def forward(
     return Outputs(*outputs), updates.get("batch_stats", {})
 
 
+def rotated(image: jax.Array) -> jax.Array:
+    """Turns images counterclockwise by 90, 180 and 270 degrees.
+
+    Args:
+      image: [B, S, S, C].
+
+    Returns:
+      The three of the first image, those of the second, and so on, [3B, S, S, C].
+    """
+    turned = [jnp.rot90(image, quarters, axes=(1, 2)) for quarters in (1, 2, 3)]
+    return jnp.stack(turned, axis=1).reshape(-1, *image.shape[1:])
+
+
 def student_outputs(
     student: nn.Module,
     batch_stats: Any,
@@ -60,6 +85,7 @@ def student_outputs(
     *,
     key: jax.Array | None = None,
     label: jax.Array | None = None,
+    rotations: bool = False,
     classifier: bool = False,
 ) -> tuple[Outputs, Any]:
     """Applies the student with the statistics of the batch.
@@ -71,6 +97,7 @@ def student_outputs(
       params: its parameters.
       key: see `forward`.
       label: see `forward`.
+      rotations: see `forward`.
       classifier: whether the outputs hold its classifier.
 
     Returns:
@@ -78,7 +105,7 @@ def student_outputs(
     """
     variables = {"params": params, "batch_stats": batch_stats}
     outputs, stats = forward(
-        student, variables, image, train=True, label=label, key=key
+        student, variables, image, train=True, label=label, key=key, rotations=rotations
     )
     if classifier:
         outputs = outputs._replace(classifier=classifier_of(params))
@@ -92,6 +119,7 @@ def teacher_outputs(
     *,
     train: bool,
     label: jax.Array | None = None,
+    rotations: bool = False,
     classifier: bool = False,
 ) -> Outputs:
     """Applies the teacher; drops its new running statistics and its gradient.
@@ -102,9 +130,12 @@ def teacher_outputs(
       image: [B, H, W, 3].
       train: batch norms use the statistics of the batch.
       label: see `forward`.
+      rotations: see `forward`.
       classifier: whether the outputs hold its classifier.
     """
-    outputs, _ = forward(teacher, variables, image, train=train, label=label)
+    outputs, _ = forward(
+        teacher, variables, image, train=train, label=label, rotations=rotations
+    )
     if classifier:
         outputs = outputs._replace(classifier=classifier_of(variables["params"]))
     return jax.lax.stop_gradient(outputs)

@@ -261,6 +261,14 @@ METHOD_RECIPES: Mapping[str, MethodRecipe] = {
         fields={"task_weight": 0.0},
         by_data={"digits": {"methods.simkd.weight": 10.0}},
     ),
+    # xuguodong03/SSKD, `student.py`; the head's rate is the same for every pair.
+    "sskd": MethodRecipe(
+        fields={
+            "task_weight": 0.1,
+            "pretrain.epochs": 60,
+            "pretrain.optimizer.lr_milestones": (0.5, 0.75),
+        }
+    ),
     # On the digits, at twice the learning rate, the published weight diverges.
     "ttm": MethodRecipe(by_data={"digits": {"methods.ttm.weight": 4.5}}),
     # JiamingLv/WKD, `configs/*/*/wkd_f.yaml` and `wkd_l.yaml`.

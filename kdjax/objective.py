@@ -97,7 +97,9 @@ def student_objective(
     of the losses.
 
     Where there is a second view of each image, both networks see it after the first,
-    and the cross-entropies of both views are added up.
+    and the cross-entropies of both views are added up. Where a method asks for
+    rotations, both networks see them in one pass with the upright images, whose
+    cross-entropy alone counts.
 
     Where a method trains the classifier of a distillation token, the cross-entropy is
     that of the other classifier; else that of the logits, as the accuracy always is.
@@ -164,11 +166,15 @@ def _answer(
       The student's outputs; the function from their gradient to that of its parameters;
       its new running statistics; and the teacher's outputs, None without a teacher.
     """
-    input_gradient, classifier = (
+    input_gradient, classifier, rotations = (
         any(getattr(method, need) for method in methods.values())
-        for need in ("needs_input_gradient", "needs_classifier")
+        for need in ("needs_input_gradient", "needs_classifier", "needs_rotations")
     )
-    asked = {"label": batch.label if input_gradient else None, "classifier": classifier}
+    asked = {
+        "label": batch.label if input_gradient else None,
+        "classifier": classifier,
+        "rotations": rotations,
+    }
     taken = heads.taken_from_teacher(methods)
 
     def see(name: str, image: jax.Array, params: Any, batch_stats: Any):
@@ -321,7 +327,11 @@ def pretraining_objective(
     def objective(params, batch_stats, frozen, batch, key, epoch, progress=0.0):
         del epoch, progress
         outputs = teacher_outputs(
-            teacher, frozen.teacher, batch.image, train=teacher_train
+            teacher,
+            frozen.teacher,
+            batch.image,
+            train=teacher_train,
+            rotations=any(method.needs_rotations for method in methods.values()),
         )
 
         def losses(learned):

@@ -168,6 +168,12 @@ def _check_methods(
                 f"data.{field}={alpha} mixes the first view of an image alone, but "
                 f"methods={two} compare it with a second one"
             )
+    turned = sorted(name for name, m in methods.items() if m.needs_rotations)
+    if two and turned:
+        raise ValueError(
+            f"methods={turned} turn the first view of an image alone, but "
+            f"methods={two} compare it with a second one: train by one of them"
+        )
     needs_teacher = any(method.needs_teacher for method in methods.values())
     _check_logits(config, methods)
     _check_momenta(config, methods)

@@ -45,6 +45,7 @@ from kdjax.distill.similarity_preserving import SimilarityPreserving
 from kdjax.distill.simkd import Simkd
 from kdjax.distill.srd import Srd
 from kdjax.distill.srrl import Srrl
+from kdjax.distill.sskd import Sskd
 from kdjax.distill.ttm import Ttm
 from kdjax.distill.vid import Vid
 from kdjax.distill.wkd_features import WkdFeatures
@@ -103,6 +104,7 @@ for _method in (
     Simkd,
     Srd,
     Srrl,
+    Sskd,
     Ttm,
     Vid,
     WkdFeatures,

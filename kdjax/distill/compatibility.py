@@ -60,6 +60,11 @@ def check(
                 f"methods.{name} needs a student with a distillation token: a vision "
                 "transformer whose name ends in '_distilled', as deit_tiny_distilled"
             )
+        if method.needs_rotations and image_shape[0] != image_shape[1]:
+            raise ValueError(
+                f"methods.{name} turns images by 90 degrees, and needs as many rows as "
+                f"columns, but these have {image_shape[0]}x{image_shape[1]} pixels"
+            )
         if method.pretrains:
             jax.eval_shape(lambda key, m=method, t=taught: m.pretrain_init(key, t), key)
         jax.eval_shape(

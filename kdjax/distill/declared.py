@@ -11,6 +11,7 @@ _NEEDS = {
     "input_gradient": "needs_input_gradient",
     "classifier": "needs_classifier",
     "second_view": "needs_second_view",
+    "rotated": "needs_rotations",
 }
 
 _Fields = TypeVar("_Fields", bound=NamedTuple)

@@ -42,6 +42,9 @@ class Outputs(NamedTuple):
         by the student's reaches its parameters.
       second_view: its answer to the second view of each image, of the same fields; None
         unless a method needs it.
+      rotated: its answer to the images turned by 90, 180 and 270 degrees, of the same
+        fields for 3B examples: the three of the first image, those of the second, and
+        so on; None unless a method needs it.
     """
 
     logits: jax.Array | None
@@ -49,6 +52,7 @@ class Outputs(NamedTuple):
     input_gradient: jax.Array | None = None
     classifier: Classifier | None = None
     second_view: "Outputs | None" = None
+    rotated: "Outputs | None" = None
 
 
 class Inputs(NamedTuple):
@@ -133,6 +137,9 @@ class Method(abc.ABC):
       needs_second_view: whether it reads `Outputs.second_view`, or
         `Inputs.second_image`. It costs a pass of both networks, and the task's
         cross-entropy is then that of both views, added up.
+      needs_rotations: whether it reads `Outputs.rotated`. Both networks then see four
+        times as many images in one pass, whose statistics are those of the batch; the
+        task's cross-entropy remains that of the upright ones.
       brings_head: whether the student predicts by a head of the method, also after the
         training; `with_head` returns such a student.
       takes_from_teacher: modules of that student, by their names in the parameters,
@@ -159,6 +166,7 @@ class Method(abc.ABC):
     needs_input_gradient: ClassVar[bool] = False
     needs_classifier: ClassVar[bool] = False
     needs_second_view: ClassVar[bool] = False
+    needs_rotations: ClassVar[bool] = False
     brings_head: ClassVar[bool] = False
     takes_from_teacher: ClassVar[tuple[str, ...]] = ()
     needs_distillation_token: ClassVar[bool] = False

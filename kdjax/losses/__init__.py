@@ -46,6 +46,7 @@ from kdjax.losses.rld import rld, rld_terms
 from kdjax.losses.similarity_preserving import similarity_preserving
 from kdjax.losses.srd import srd
 from kdjax.losses.srrl import srrl, srrl_terms
+from kdjax.losses.sskd import rotation_contrast, rotation_kd, similarity_kd
 from kdjax.losses.ttm import ttm, wttm
 from kdjax.losses.vid import vid
 from kdjax.losses.wkd_features import wkd_features
@@ -99,6 +100,9 @@ __all__ = [
     "rkd_terms",
     "rld",
     "rld_terms",
+    "rotation_contrast",
+    "rotation_kd",
+    "similarity_kd",
     "similarity_preserving",
     "srd",
     "srrl",
