@@ -34,6 +34,9 @@ SECTIONS = {
     ("docs/benchmarks.md", "One distillation step on a CPU"): ("benchmark_cpu.jsonl",),
     ("docs/benchmarks.md", "All methods on a CPU"): ("benchmark_cpu.jsonl",),
     ("docs/ablations.md", "On the digits"): ("digits_ablations",),
+    ("docs/training.md", "Released recipes and one of today"): (
+        *("digits_recipes_released", "digits_recipes_today"),
+    ),
     ("docs/accelerators.md", "All methods"): (
         "compiled_h100.jsonl",
         "compiled_v5e.jsonl",
