@@ -115,6 +115,10 @@ class Sweep:
             for seed in range(seeds)
         ]
 
+    def processes(self, cells: Sequence[Cell]) -> Sequence[Cell]:
+        """Joins the seeds of each trial, if they are to be trained in one program."""
+        return compare.in_one_program(cells) if self._flags.replicas else cells
+
     def rungs(self) -> list[tuple[int, int | None]]:
         """Returns the number of trials and the epochs of each rung."""
         if self._flags.search == "halving":
@@ -145,7 +149,7 @@ def run(sweep: Sweep, runner: Runner) -> tuple[list[dict[str, Any]], list[str]]:
     for rung, (count, epochs) in enumerate(sweep.rungs()):
         going = going[:count]
         cells = [cell for trial in going for cell in sweep.cells(trial, epochs)]
-        failures += runner.run(cells)
+        failures += runner.run(sweep.processes(cells))
         scores = {
             trial: value
             for trial in going
@@ -230,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=compare.count, help="in place of the configuration's")
     add("--seeds", type=compare.count, default=1, help="of a trial; default: 1")
     add("--final_seeds", type=compare.count, default=3, help="default: 3")
+    add("--replicas", action="store_true", help="all seeds of a trial in one program")
     add("--validation_fraction", type=float, default=0.2, help="default: 0.2")
     add("--teacher", type=home.argument, help="work directory of the teacher")
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
@@ -253,7 +258,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner.stop_at_signals()
     records, failures = run(sweep, runner)
     if records and not runner.stopped:
-        failures += runner.run(sweep.final_cells(records[0]["values"]))
+        cells = sweep.final_cells(records[0]["values"])
+        failures += runner.run(sweep.processes(cells))
     _write(flags, records, finals(flags.out))
     for failure in failures:
         console.print_error("failed", failure)

@@ -19,15 +19,18 @@ def started(monkeypatch):
         commands.append(command)
         flags = dict(part[2:].partition("=")[::2] for part in command if "=" in part)
         weight = float(flags.get("config.methods.rkd.weight", 1))
-        write_run(
-            pathlib.Path(flags["workdir"]),
-            weight / 10,
-            seed=int(flags["config.seed"]),
-            methods=RKD,
-            teacher="wrn_16_2",
-            epochs=int(flags.get("config.epochs", 3)),
-            validation=float(flags.get("config.data.validation_fraction", 0)),
-        )
+        workdir, first = pathlib.Path(flags["workdir"]), int(flags["config.seed"])
+        count = int(flags.get("config.replicas", 1))
+        for seed in range(first, first + count):
+            write_run(
+                workdir / f"seed_{seed}" if count > 1 else workdir,
+                weight / 10,
+                seed=seed,
+                methods=RKD,
+                teacher="wrn_16_2",
+                epochs=int(flags.get("config.epochs", 3)),
+                validation=float(flags.get("config.data.validation_fraction", 0)),
+            )
         return types.SimpleNamespace(wait=lambda: 0, poll=lambda: 0)
 
     monkeypatch.setattr(runner.subprocess, "Popen", start)
@@ -68,6 +71,24 @@ def test_the_best_on_validation_images_is_trained_on_all(tmp_path, started, caps
     # The same command again has nothing to do.
     assert sweep.main(flags(tmp_path, "--trials=5", "--search=grid")) == 0
     assert len(started) == 11
+
+
+def test_seeds_of_a_trial_can_share_a_program(tmp_path, started):
+    arguments = flags(tmp_path, "--trials=3", "--search=grid", "--seeds=2")
+    assert sweep.main([*arguments, "--replicas"]) == 0
+    counts = [
+        part.removeprefix("--config.replicas=")
+        for command in started
+        for part in command
+        if "replicas" in part
+    ]
+    assert counts == ["2"] * 3 + ["3"] * 2
+    found = (tmp_path / "sweep.json").read_text()
+    assert json.loads(found)["trials"][0]["values"] == {"methods.rkd.weight": "9"}
+    # Alone, they have nothing to do.
+    assert sweep.main(arguments) == 0
+    assert len(started) == 5
+    assert (tmp_path / "sweep.json").read_text() == found
 
 
 def test_halving_gives_the_best_more_epochs(tmp_path, started):
