@@ -187,12 +187,11 @@ def collect(out: pathlib.Path, ablation: Ablation, folders: Folders) -> list[Row
     return made
 
 
-def page(name: str, ablation: Ablation, made: Sequence[Row], out: pathlib.Path) -> str:
+def page(
+    name: str, ablation: Ablation, made: Sequence[Row], out: pathlib.Path, command: str
+) -> str:
     """Renders a question, its table and where the numbers come from as Markdown."""
     found = [run for row in made for run in row.found.values()]
-    settings = found[0].settings
-    quick = " --quick" * (settings.data == "digits")
-    command = f"python -m experiments.ablations {name}{quick} --out=DIR"
     taught = sorted(
         {
             f"{run.result.teacher_accuracy:.2f} %"

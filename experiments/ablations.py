@@ -5,7 +5,8 @@
 
 trains one teacher, and over --seeds the student alone and with every setting of the
 question. --quick takes 96 digits and small networks, minutes of a CPU for a question;
-without it the runs are those of the papers on CIFAR-100. The questions are
+without it the runs are those of the papers on CIFAR-100. --pair asks them of other
+networks, and --teacher of a trained one. The questions are
 
 {questions}
 
@@ -21,10 +22,11 @@ three seeds on. --table only makes the tables, of the runs or of a records.jsonl
 import argparse
 import os
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kdjax.cli import command_line, home
 from kdjax.runs import console
@@ -34,6 +36,7 @@ from .ablation_table import ABLATIONS, ALONE, QUICK, REAL, Ablation, Form, Setti
 from .runner import STOPPED, Cell, Runner
 
 _ALL = "all"
+_MADE_BY = re.compile("^- Made by: `(.*)`$", re.MULTILINE)
 
 
 def settings(ablation: Ablation, form: Form) -> list[Setting]:
@@ -77,22 +80,36 @@ def _root(ablation: Ablation, form: Form) -> pathlib.PurePath:
 
 
 def plan(
-    out: pathlib.Path, ablations: Mapping[str, Ablation], form: Form, seeds: int
+    out: pathlib.Path,
+    ablations: Mapping[str, Ablation],
+    form: Form,
+    seeds: int,
+    teacher: pathlib.Path | None = None,
 ) -> list[Cell]:
-    """Lists the runs: teachers, then one seed of every setting before the next seed."""
+    """Lists the runs: teachers, then one seed of every setting before the next seed.
+
+    Args:
+      out: folder of all runs.
+      ablations: the questions by name.
+      form: how large the runs are.
+      seeds: of a student.
+      teacher: work directory of a trained one, in place of new ones.
+    """
     teachers, students = {}, {}
     for seed in range(seeds):
         for name, ablation in ablations.items():
             network, student = _pair(ablation, form).split("-")
             argument = f",{form.data}" + f",{ablation.recipe}" * form.uses_recipe
-            taught = out / _root(ablation, form) / "teachers" / network / "seed_0"
-            teachers[taught] = Cell(
-                f"teacher {network}",
-                f"{_configs()}/teacher.py:{network}{argument}",
-                taught,
-                0,
-                overrides=_flags(form.fields),
-            )
+            root = out / _root(ablation, form)
+            taught = teacher or root / "teachers" / network / "seed_0"
+            if not teacher:
+                teachers[taught] = Cell(
+                    f"teacher {network}",
+                    f"{_configs()}/teacher.py:{network}{argument}",
+                    taught,
+                    0,
+                    overrides=_flags(form.fields),
+                )
             for setting in settings(ablation, form):
                 workdir = out / folder(ablation, setting, form) / f"seed_{seed}"
                 alone = setting.method == ALONE
@@ -144,6 +161,13 @@ def _parser() -> argparse.ArgumentParser:
     add("questions", type=_names, help="with commas, or all")
     add("--quick", action="store_true", help="on the digits, for a CPU")
     add("--seeds", type=compare.count, default=3, help="of a student; default: 3")
+    add("--pair", help="teacher-student; default: that of the question")
+    add(
+        "--teacher",
+        type=home.argument,
+        help="work directory of a finished run or of kdjax.interop.torch_import whose "
+        "network teaches instead of a new one; with --pair",
+    )
     add("--out", type=home.argument, required=True, help="folder of all runs")
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
     add("--table", action="store_true", help="only make the tables")
@@ -151,21 +175,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the questions and prints their tables; returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def _read(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the flags, and those of the runs, after `--`."""
     # Two positional arguments confuse argparse.
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    overrides = arguments[end + 1 :]
-    given = _parser().parse_args(arguments[:end])
+    return _parser().parse_args(arguments[:end]), list(arguments[end + 1 :])
+
+
+def _form(given: argparse.Namespace) -> Form:
     form = QUICK if given.quick else REAL
-    cells = plan(given.out, given.questions, form, given.seeds)
+    return form._replace(pair=given.pair) if given.pair else form
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the questions and prints their tables; returns the exit status."""
+    given, overrides = _read(sys.argv[1:] if arguments is None else arguments)
+    form = _form(given)
+    command = _command(given, overrides)
     try:
+        if given.pair:
+            compare.check_names(form.data, [given.pair])
+        if given.teacher:
+            if not given.pair:
+                raise ValueError(f"teacher={given.teacher} needs --pair")
+            compare.check_teacher(given.teacher, {given.pair.split("-")[0]})
+        cells = plan(given.out, given.questions, form, given.seeds, given.teacher)
         if given.dry_run:
             compare.print_commands(cells, overrides)
             return 0
         if given.table:
-            _report(given.out, given.questions, form)
+            _report(given.out, given.questions, form, command)
             return 0
         compare.check([cell for cell in cells if not cell.done], overrides)
     except (ValueError, OSError) as error:
@@ -176,7 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failures = runner.run(cells)
     done = sum(cell.done for cell in cells)
     if done:
-        _report(given.out, given.questions, form)
+        _report(given.out, given.questions, form, command)
     print(f"{done} of {len(cells)} runs done")
     for failure in failures:
         console.print_error("failed", failure)
@@ -186,8 +225,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if done == len(cells) else 1
 
 
-def _report(out: pathlib.Path, ablations: Mapping[str, Ablation], form: Form) -> None:
+def _command(given: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
+    """Returns the flags that lead to the tables, but for the questions."""
+    flags = ["--quick"] * given.quick
+    flags += [f"--pair={given.pair}"] * bool(given.pair)
+    flags += ["--teacher=TEACHER"] * bool(given.teacher)
+    return [*flags, "--out=DIR", *(["--", *overrides] if overrides else [])]
+
+
+def _report(
+    out: pathlib.Path,
+    ablations: Mapping[str, Ablation],
+    form: Form,
+    flags: Sequence[str],
+) -> None:
     """Prints the table of every question and writes its page.
+
+    Args:
+      out: folder of all runs.
+      ablations: the questions by name.
+      form: how large the runs are.
+      flags: of the command, for the pages.
 
     Raises:
       ValueError: if there is no finished run.
@@ -195,7 +253,8 @@ def _report(out: pathlib.Path, ablations: Mapping[str, Ablation], form: Form) ->
     for name, ablation in ablations.items():
         made = ablation_report.collect(out, ablation, _folders(ablation, form))
         file = out / f"{name}.md"
-        text = ablation_report.page(name, ablation, made, out)
+        command = shlex.join(["python", "-m", "experiments.ablations", name, *flags])
+        text = ablation_report.page(name, ablation, made, out, command)
         file.write_text(text, encoding="utf-8")
         print(f"{ablation.question}\n\n{ablation_report.table(made, 'simple')}\n")
         print(f"wrote {shlex.quote(str(file))}\n")
@@ -208,8 +267,18 @@ def _folders(ablation: Ablation, form: Form) -> ablation_report.Folders:
     ]
 
 
-def written(out: pathlib.Path) -> dict[pathlib.Path, list[ablation_report.Row]]:
-    """Returns the rows, as they are now, of the questions that have a page in a folder.
+class Page(NamedTuple):
+    """The page of a question: its rows, and all of its text."""
+
+    rows: list[ablation_report.Row]
+    text: str
+
+
+def rewritten(out: pathlib.Path) -> dict[pathlib.Path, Page]:
+    """Returns the pages of the questions that have one, as they would be written now.
+
+    Args:
+      out: folder of the pages and of the runs, or of their records.
 
     Raises:
       ValueError: if a page has no finished run.
@@ -218,9 +287,12 @@ def written(out: pathlib.Path) -> dict[pathlib.Path, list[ablation_report.Row]]:
     for name, ablation in ABLATIONS.items():
         file = out / f"{name}.md"
         if file.exists():
-            form = QUICK if f"{name} --quick" in file.read_text("utf-8") else REAL
-            folders = _folders(ablation, form)
-            found[file] = ablation_report.collect(out, ablation, folders)
+            command = _MADE_BY.search(file.read_text("utf-8"))[1]
+            given, _ = _read(shlex.split(command)[3:])
+            folders = _folders(ablation, _form(given))
+            rows = ablation_report.collect(out, ablation, folders)
+            text = ablation_report.page(name, ablation, rows, out, command)
+            found[file] = Page(rows, text)
     return found
 
 

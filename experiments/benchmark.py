@@ -28,6 +28,7 @@ distillation step divided by that, the median over the rounds.
 """
 
 import argparse
+import functools
 import json
 import shlex
 import statistics
@@ -98,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     text, number = parser.add_argument, _positive
+    flag = functools.partial(parser.add_argument, action="store_true")
     text("--teacher", default="wrn_16_2", help="teacher network")
     text("--student", default="wrn_16_1", help="student network")
     text("--method", default="overhaul", help="method; several with commas, or all")
@@ -112,6 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     text("--examples", type=number, default=50_000, help="training images")
     text("--classes", type=number, default=100)
     text("--image_size", type=number, default=32, help="height and width of an image")
+    flag("--no_parts", help="do not time the parts of a method, compress_...")
     text("--dtype", choices=("float32", "bfloat16"), default="float32")
     text("--rounds", type=number, default=5, help="rounds, whose medians are printed")
     text("--steps", type=number, default=4, help="steps of each kind in a round")
@@ -194,7 +197,7 @@ def measure(setup: Setup, method: str, flags: argparse.Namespace) -> dict[str, A
         references[name] = command
     given = hyperparameters(method, flags.hyperparameter)
     required = {"peer": flags.teacher} if method in _REQUIRED else {}
-    timed = workloads(setup, method, required | given)
+    timed = workloads(setup, method, required | given, parts=not flags.no_parts)
     for workload in timed.values():
         # Methods share the lower bound; only the rounds of this one count.
         workload.seconds.clear()

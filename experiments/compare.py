@@ -103,10 +103,10 @@ def plan(
       ValueError: if the data set, a network, a method or the recipe is unknown; or if
         the given teacher is not trained, or another network.
     """
-    _check_names(data, pairs, recipe)
+    check_names(data, pairs, recipe)
     networks = {pair.split("-")[0] for pair in pairs}
     if teacher:
-        _check_teacher(teacher, networks)
+        check_teacher(teacher, networks)
     if own_configs and not own_configs.is_dir():
         raise ValueError(f"configs={own_configs} is not a folder")
     configs = dict(
@@ -168,7 +168,7 @@ def in_one_program(cells: Sequence[Cell]) -> list[Cell]:
     return joined
 
 
-def _check_teacher(workdir: pathlib.Path, networks: Collection[str]) -> None:
+def check_teacher(workdir: pathlib.Path, networks: Collection[str]) -> None:
     """Rejects a given teacher that is not trained or not the pairs' network."""
     from kdjax.runs import trained, workdirs
 
@@ -182,7 +182,7 @@ def _check_teacher(workdir: pathlib.Path, networks: Collection[str]) -> None:
         )
 
 
-def _check_names(data: str, pairs: Sequence[str], recipe: str | None) -> None:
+def check_names(data: str, pairs: Sequence[str], recipe: str | None = None) -> None:
     """Rejects names of data sets, networks and recipes that there are not."""
     # These take two seconds that `--help` need not wait for.
     from kdjax import models, recipes

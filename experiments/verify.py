@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from kdjax.cli import command_line
 
-from . import ablation_report, ablation_table, ablations, compiled, report, summary
+from . import ablation_report, ablations, compiled, report, summary
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -81,7 +81,8 @@ def figures(source: pathlib.Path) -> set[float]:
     if source.is_dir():
         blocks, _ = report.collect(source)
         rows = [summary.record(block, row) for block in blocks for row in block.rows]
-        made = [row for page in ablations.written(source).values() for row in page]
+        pages = ablations.rewritten(source).values()
+        made = [row for page in pages for row in page.rows]
         rows += [ablation_report.values(row) for row in made if row.found]
         return set(_numbers(rows))
     lines = [json.loads(line) for line in source.read_text().splitlines()]
@@ -147,10 +148,8 @@ def stale_tables() -> list[str]:
         # The command depends on where it was run.
         if _without_command(page) != _without_command(made):
             lines.append(f"{folder.relative_to(ROOT)}/table.md is not of its records")
-        for file, rows in ablations.written(folder).items():
-            question = ablation_table.ABLATIONS[file.stem]
-            made = ablation_report.page(file.stem, question, rows, folder)
-            if file.read_text(encoding="utf-8") != made:
+        for file, made in ablations.rewritten(folder).items():
+            if file.read_text(encoding="utf-8") != made.text:
                 lines.append(f"{file.relative_to(ROOT)} is not of its records")
     return lines
 

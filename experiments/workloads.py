@@ -243,13 +243,16 @@ class Setup:
         return Workload(compress, maps["student"], maps["teacher"])
 
 
-def workloads(setup: Setup, name: str, given: Mapping[str, Any]) -> dict[str, Workload]:
+def workloads(
+    setup: Setup, name: str, given: Mapping[str, Any], *, parts: bool = True
+) -> dict[str, Workload]:
     """Builds `distillation`, `student`, `teacher` and, for some methods, parts.
 
     Args:
       setup: networks and batch.
       name: name of the method.
       given: hyperparameters other than the defaults.
+      parts: whether to build the parts.
 
     Raises:
       ValueError: if the method or a hyperparameter is unknown or does not fit.
@@ -268,7 +271,7 @@ def workloads(setup: Setup, name: str, given: Mapping[str, Any]) -> dict[str, Wo
         "student": setup.student_step(clips),
         "teacher": setup.teacher_forward(),
     }
-    if isinstance(method, SingularVectorMethod):
+    if parts and isinstance(method, SingularVectorMethod):
         for algorithm in singular_vectors.ALGORITHMS:
             found[f"compress_{algorithm}"] = setup.compression(
                 algorithm, method.student_vectors

@@ -35,6 +35,22 @@ def test_questions_share_the_teacher_the_student_alone_and_equal_settings():
     ]
 
 
+def test_a_trained_teacher_and_another_pair_replace_those_of_the_question(tmp_path):
+    write_run(tmp_path / "teacher", 0.9, model="wrn_16_2")
+    form = REAL._replace(pair="wrn_16_2-wrn_10_1")
+    chosen = {"ofd_position": ABLATIONS["ofd_position"]}
+    cells = ablations.plan(OUT, chosen, form, 1, tmp_path / "teacher")
+    pair = "cifar100/ofd/wrn_16_2-wrn_10_1"
+    assert folders(cells) == [
+        f"{pair}/alone/seed_0",
+        f"{pair}/overhaul/seed_0",
+        f"{pair}/overhaul,position=post/seed_0",
+    ]
+    taught = [None] + [tmp_path / "teacher"] * 2
+    assert [cell.teacher for cell in cells] == taught
+    assert cells[1].config.endswith("overhaul.py:wrn_16_2-wrn_10_1,cifar100,ofd")
+
+
 def test_one_seed_of_every_setting_comes_before_the_next():
     """All of them learn from one teacher."""
     cells = plan("ofd_position", seeds=2)
@@ -122,6 +138,21 @@ def test_differences_are_paired_by_seed(tmp_path, capsys):
     assert "Made by: `python -m experiments.ablations ofd_position --quick" in page
 
 
+def test_a_page_is_made_again_by_the_command_that_it_names(tmp_path, capsys):
+    accuracies = {"alone": (0.9,), "before the ReLU": (0.95,), "after the ReLU": (0.9,)}
+    form = QUICK._replace(pair="wrn_16_2-wrn_10_1")
+    write_runs(tmp_path, accuracies, form=form)
+    flags = ["--quick", "--pair=wrn_16_2-wrn_10_1"]
+    overrides = ["--", "--config.data.mean=(1, 2, 3)"]
+    out = ["--table", f"--out={tmp_path}"]
+    status, *_ = run(ablations.main, capsys, "ofd_position", *flags, *out, *overrides)
+    page = (tmp_path / "ofd_position.md").read_text()
+    assert status == 0
+    assert f"ofd_position {' '.join(flags)} --out=DIR -- '{overrides[1]}'`\n" in page
+    (again,) = ablations.rewritten(tmp_path).values()
+    assert again.text == page
+
+
 def test_alone_is_that_on_the_same_images(tmp_path):
     settings = ablations.settings(ABLATIONS["fractions"], QUICK)
     write_runs(
@@ -157,6 +188,14 @@ def test_mistakes_are_named_in_one_line(tmp_path, capsys):
     message = f"out={tmp_path} has no finished run of this question and form"
     flags = ["ofd_margin", "--quick", "--table", f"--out={tmp_path}"]
     assert refused(ablations.main, capsys, *flags) == message
+    flags = ["ofd_margin", f"--teacher={tmp_path}", f"--out={tmp_path}"]
+    message = f"teacher={tmp_path} needs --pair"
+    assert refused(ablations.main, capsys, *flags) == message
+    message = "pairs: 'lenet' is not of the form teacher-student"
+    assert refused(ablations.main, capsys, *flags, "--pair=lenet") == message
+    message = f"teacher={tmp_path} is neither a finished run nor an import"
+    pair = "--pair=wrn_16_2-wrn_10_1"
+    assert refused(ablations.main, capsys, *flags, pair) == message
     with pytest.raises(SystemExit):
         ablations.main(["ofd_magrin", f"--out={tmp_path}"])
     assert "'ofd_magrin' is none of ofd_position, " in capsys.readouterr().err

@@ -95,7 +95,7 @@ def traced(monkeypatch):
         jax.eval_shape(function, *arguments)
         return arguments
 
-    def build(method):
+    def build(method, **options):
         setup = workloads.Setup(
             teacher="wrn_10_1",
             student="wrn_10_1",
@@ -105,7 +105,7 @@ def traced(monkeypatch):
             image_size=8,
             dtype="float32",
         )
-        return workloads.workloads(setup, method, {})
+        return workloads.workloads(setup, method, {}, **options)
 
     monkeypatch.setattr(workloads, "Workload", trace)
     return build
@@ -124,6 +124,7 @@ def test_algorithms_for_singular_vectors_are_workloads(traced):
     assert list(built)[:3] == steps
     compressions = {f"compress_{name}" for name in singular_vectors.ALGORITHMS}
     assert compressions == set(built) - set(steps)
+    assert list(traced("kd_svd", parts=False)) == steps
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_slow_part_runs_fewer_times_than_the_step(monkeypatch):
             ran.append(steps)
             self.seconds.append(1.5)
 
-    def built(*_):
+    def built(*_, **__):
         names = ("distillation", "student", "teacher", "compress_svd")
         return {name: Slow(jax.jit(lambda: (None, 0))) for name in names}
 
