@@ -35,6 +35,9 @@ _SHARED = (pairs.TEACHER, pairs.BASELINE, _DISTILL_FIRST)
 # Distance of labels at the ends of lines as a fraction of the axis, small or not.
 _SPACING = {True: 0.11, False: 0.06}
 
+# Characters of a label and of a line of a title.
+_LABEL, _TITLE = 60, 60
+
 # The highest label, below the title.
 _TOP = 0.98
 
@@ -107,7 +110,10 @@ def panels(blocks: Sequence[pairs.Block]) -> list[Panel]:
         len(rows) > _FEW or any(row.first.distill_first_epochs for row in rows)
         for rows in methods
     ):
-        return [Panel(block, block.rows, block.title, small=False) for block in blocks]
+        return [
+            Panel(block, block.rows, textwrap.fill(block.title, _TITLE), small=False)
+            for block in blocks
+        ]
     return [
         Panel(
             block,
@@ -222,6 +228,11 @@ def _draw_panel(axis: Axes, panel: Panel, colors: dict[str, str]) -> None:
     _label_ends(axis, panel, last, colors)
 
 
+def _short(label: str) -> str:
+    """Leaves out the end of a label with many settings, which the table has in full."""
+    return textwrap.shorten(label, _LABEL, placeholder=" ...")
+
+
 def _label_ends(
     axis: Axes,
     panel: Panel,
@@ -236,7 +247,7 @@ def _label_ends(
     )
     for (row, value), position in zip(last.items(), positions, strict=True):
         axis.annotate(
-            f"{value:.2f}" if panel.small else f"{row.label}  {value:.2f}",
+            f"{value:.2f}" if panel.small else f"{_short(row.label)}  {value:.2f}",
             (1.01, position),
             xycoords="axes fraction",
             va="center",

@@ -25,7 +25,7 @@ RESULTS = ROOT / "experiments" / "results"
 #: What the figures of a section come from: folders and files of results, by page and
 #: heading.
 SECTIONS = {
-    ("README.md", "Results"): ("cifar100_methods", "cifar100_ofd_c"),
+    ("README.md", "Results"): ("cifar100_resnet56", "cifar100_ofd_c"),
     ("README.md", "Quickstart"): ("digits_overhaul",),
     ("docs/benchmarks.md", "On a GPU"): (
         *("benchmark_h200.jsonl", "benchmark_h100.jsonl"),
@@ -35,6 +35,7 @@ SECTIONS = {
     ("docs/benchmarks.md", "All methods on a CPU"): ("benchmark_cpu.jsonl",),
     ("docs/ablations.md", "On the digits"): ("digits_ablations",),
     ("docs/training.md", "Released recipes and one of today"): (
+        *("cifar100_recipes_released", "cifar100_recipes_today"),
         *("digits_recipes_released", "digits_recipes_today"),
     ),
     ("docs/accelerators.md", "All methods"): (
@@ -84,7 +85,8 @@ def figures(source: pathlib.Path) -> set[float]:
         pages = ablations.rewritten(source).values()
         made = [row for page in pages for row in page.rows]
         rows += [ablation_report.values(row) for row in made if row.found]
-        return set(_numbers(rows))
+        runs = [x for block in blocks for row in block.rows for x in row.runs.values()]
+        return set(_numbers([rows, [run.result.teacher_accuracy for run in runs]]))
     lines = [json.loads(line) for line in source.read_text().splitlines()]
     found = set(_numbers(lines))
     if source.name.startswith("compiled"):

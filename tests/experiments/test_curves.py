@@ -92,6 +92,17 @@ def test_a_line_for_each_seed_and_each_mean(tmp_path, draw):
     )
 
 
+def test_a_label_with_many_settings_leaves_room_for_the_curves(tmp_path, draw):
+    for run in range(2):
+        optimizer = {"lr_milestones": [run / 4, 0.7], "schedule": f"number_{run}"}
+        write_run(tmp_path / f"{run}", 0.9, optimizer=optimizer)
+    (axis,) = draw()
+    assert sorted(labels(axis)) == [
+        f"wrn_16_1 (optimizer.lr_milestones=[{first}, 0.7], ...  90.00"
+        for first in (0.0, 0.25)
+    ]
+
+
 def test_many_methods_have_a_panel_each(tmp_path, draw):
     write_run(tmp_path / "a", 0.8)
     for name in ("overhaul", "rkd", "crd", "vid"):
