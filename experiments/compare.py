@@ -29,12 +29,16 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from kdjax.cli import command_line, home
 from kdjax.runs import console
 
 from . import report
 from .runner import STOPPED, Cell, Runner
+
+if TYPE_CHECKING:
+    import ml_collections
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 _ALONE = "none"
@@ -209,6 +213,19 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
     Raises:
       ValueError, OSError: names the configuration and what is wrong with it.
     """
+    kinds: dict[tuple, Cell] = {}
+    for cell in cells:
+        kinds.setdefault((cell.config, cell.overrides), cell)
+    for cell in kinds.values():
+        read_config(cell, overrides)
+
+
+def read_config(cell: Cell, overrides: Sequence[str]) -> "ml_collections.ConfigDict":
+    """Returns the checked configuration of a run.
+
+    Raises:
+      ValueError, OSError: names the configuration and what is wrong with it.
+    """
     import jax
     from absl import flags
     from ml_collections import config_flags
@@ -218,23 +235,20 @@ def check(cells: Sequence[Cell], overrides: Sequence[str]) -> None:
 
     # The accelerator is for the runs; nothing is computed here.
     jax.config.update("jax_platforms", "cpu")
-    kinds: dict[tuple, Cell] = {}
-    for cell in cells:
-        kinds.setdefault((cell.config, cell.overrides), cell)
-    for (config, _), cell in kinds.items():
-        argv = [a for a in cell.command(overrides)[2:] if a.startswith("--config")]
-        values = flags.FlagValues()
-        holder = config_flags.DEFINE_config_file(
-            "config", None, flag_values=values, sys_argv=["compare", *argv]
-        )
-        try:
-            values(["compare", *argv])
-            checks.check(holder.value)
-        except (LookupError, AttributeError, ValueError, TypeError, OSError) as error:
-            reason = messages.parsing_error(error, argv)
-            raise ValueError(f"{config}: {reason}") from None
-        except flags.Error as error:
-            raise ValueError(f"{config}: {error}") from None
+    argv = [a for a in cell.command(overrides)[2:] if a.startswith("--config")]
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file(
+        "config", None, flag_values=values, sys_argv=["compare", *argv]
+    )
+    try:
+        values(["compare", *argv])
+        checks.check(holder.value)
+    except (LookupError, AttributeError, ValueError, TypeError, OSError) as error:
+        reason = messages.parsing_error(error, argv)
+        raise ValueError(f"{cell.config}: {reason}") from None
+    except flags.Error as error:
+        raise ValueError(f"{cell.config}: {error}") from None
+    return holder.value
 
 
 def print_commands(cells: Sequence[Cell], overrides: Sequence[str]) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from . import records, runs
 
+#: What the runs themselves tell.
+OF_RUNS = ("Devices", "Versions", "Git revision", "Seeds")
+
 
 def card(
     found: Iterable[runs.Run], source: pathlib.Path | None, command: str

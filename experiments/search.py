@@ -18,6 +18,7 @@ class Dimension:
     Attributes:
       field: its dotted name in a configuration.
       kind: "log" and "uniform" draw from an interval, evenly in the logarithm or in the
+        value; "times" is "log" with ends that are multiples of the configuration's own
         value; "int" draws integers; "choice" takes one of several texts.
       values: both ends of the interval, or the choices.
     """
@@ -28,7 +29,7 @@ class Dimension:
 
     @classmethod
     def parse(cls, text: str) -> "Dimension":
-        """Reads FIELD=log:LOW:HIGH, uniform:LOW:HIGH, int:LOW:HIGH or choice:A,B,...
+        """Reads FIELD=KIND:LOW:HIGH or FIELD=choice:A,B,...
 
         Raises:
           ValueError: says what is wrong with the text.
@@ -48,12 +49,28 @@ class Dimension:
             raise ValueError(f"--over={text!r} has no two numbers LOW:HIGH") from None
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"--over={text!r}: {low:g} is not less than {high:g}")
-        if kind == "log" and low <= 0:
+        if kind in ("log", "times") and low <= 0:
             raise ValueError(f"--over={text!r}: {low:g} has no logarithm")
         return cls(field, kind, tuple(values.split(":")))
 
+    def around(self, own: object) -> "Dimension":
+        """Returns the dimension whose values do not depend on the configuration's own.
+
+        Raises:
+          ValueError: if multiples are asked for of what has none.
+        """
+        if self.kind != "times":
+            return self
+        if isinstance(own, bool) or not isinstance(own, int | float) or own <= 0:
+            raise ValueError(
+                f"--over={self.field}=times:...: the configuration's own value is "
+                f"{own!r}, and multiples are of numbers above 0"
+            )
+        ends = tuple(repr(own * float(value)) for value in self.values)
+        return dataclasses.replace(self, kind="log", values=ends)
+
     def at(self, place: float) -> str:
-        """Returns the value at a place from 0 to 1, less than 1."""
+        """Returns the value at a place from 0 to 1, less than 1; not of multiples."""
         if self.kind == "choice":
             return self.values[int(place * len(self.values))]
         low, high = map(float, self.values)
@@ -73,7 +90,7 @@ class Dimension:
         return list(dict.fromkeys(map(self.at, np.linspace(*ends, points))))
 
 
-_KINDS = ("log", "uniform", "int", "choice")
+_KINDS = ("log", "times", "uniform", "int", "choice")
 
 
 def random(dimensions: Sequence[Dimension], trials: int, seed: int) -> list[Trial]:

@@ -10,38 +10,39 @@ are then trained on all training images, and so are the configuration's own, wit
 --final_seeds each: only these accuracies on the test split are printed.
 
 --over may be repeated; FIELD=log:LOW:HIGH and uniform:LOW:HIGH draw numbers,
-int:LOW:HIGH integers, choice:A,B,... takes one of several. --search=random draws
-independent trials, grid takes all combinations of equally many values each, and halving
-begins with short trials and gives the best third of each rung three times the epochs.
+times:LOW:HIGH multiples of the configuration's own value, int:LOW:HIGH integers, and
+choice:A,B,... takes one of several. --search=random draws independent trials, grid
+takes all combinations of equally many values each, and halving begins with short trials
+and gives the best third of each rung three times the epochs.
 
 What is done is skipped, so the same command again finishes a sweep. What follows `--`
 is handed to every run. Below --out are the runs, `sweep.json` with every trial,
 `sweep.md`, and `sweep.png` with the score by the value of each field.
+`experiments.sweep_report` puts several sweeps in one table.
 """
 
 import argparse
 import json
 import pathlib
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tabulate
-
 from kdjax.cli import command_line, home
+from kdjax.config import fields
 from kdjax.runs import console
 
-from . import compare, runs, search, summary
+from . import compare, origin, runs, search, sweep_table
 from .runner import STOPPED, Cell, Runner
 from .search import Dimension, Trial
 
 #: Of a rung, one trial in so many goes on.
 _FACTOR = 3
 
-#: What the final runs of the configuration's own values are called.
-_OWN = "own"
-_BEST = "best"
+#: Folders of the final runs.
+_OWN, _BEST = sweep_table.OWN, sweep_table.BEST
 
 
 class Sweep:
@@ -50,31 +51,50 @@ class Sweep:
     Attributes:
       trials: values of each.
       epochs: of a full training.
+      own: the configuration's own values.
     """
 
     def __init__(self, flags: argparse.Namespace):
         """Draws the trials.
 
         Raises:
-          ValueError: if the flags make no sense.
+          ValueError, OSError: if the flags or the configuration make no sense.
         """
         self._flags = flags
         dimensions = [Dimension.parse(text) for text in flags.over]
-        fields = [dimension.field for dimension in dimensions]
-        if len(set(fields)) < len(fields):
-            raise ValueError(f"--over names {max(fields, key=fields.count)} twice")
+        names = [dimension.field for dimension in dimensions]
+        if len(set(names)) < len(names):
+            raise ValueError(f"--over names {max(names, key=names.count)} twice")
         if not 0 < flags.validation_fraction < 1:
             raise ValueError(
                 f"--validation_fraction={flags.validation_fraction} is not between 0 "
                 "and 1"
             )
+        self.epochs = flags.epochs
+        if flags.search == "halving" and not flags.epochs:
+            raise ValueError("--search=halving needs --epochs, those of the last rung")
+        own = self._own_values(names)
+        self.own = {name: str(value) for name, value in own.items()}
+        dimensions = [
+            dimension.around(own[dimension.field]) for dimension in dimensions
+        ]
         if flags.search == "grid":
             self.trials = search.grid(dimensions, flags.trials)
         else:
             self.trials = search.random(dimensions, flags.trials, flags.search_seed)
-        self.epochs = flags.epochs
-        if flags.search == "halving" and not flags.epochs:
-            raise ValueError("--search=halving needs --epochs, those of the last rung")
+
+    def _own_values(self, names: Sequence[str]) -> dict[str, Any]:
+        cell = self._cells(_OWN, {}, self.epochs, 1)[0]
+        config = compare.read_config(cell, self._flags.overrides)
+        values = {}
+        for name in names:
+            try:
+                values[name] = fields.value(config, name)
+            except (KeyError, AttributeError, TypeError):
+                raise ValueError(
+                    f"--over={name}=...: the configuration has no field {name!r}"
+                ) from None
+        return values
 
     def cells(self, trial: int, epochs: int | None) -> list[Cell]:
         """Returns the runs of a trial, one a seed."""
@@ -171,48 +191,14 @@ def run(sweep: Sweep, runner: Runner) -> tuple[list[dict[str, Any]], list[str]]:
     return records, failures
 
 
-def table(records: Sequence[dict[str, Any]], style: str) -> str:
-    """Renders the trials, the best first."""
-    rows = [
-        {
-            "trial": record["trial"],
-            **({"epochs": record["epochs"]} if record["epochs"] else {}),
-            **record["values"],
-            "validation accuracy": f"{record['validation_accuracy']:.2f}",
-        }
-        for record in records
-    ]
-    return tabulate.tabulate(rows, "keys", tablefmt=style, disable_numparse=True)
-
-
-def final_table(finals: dict[str, list[float]], budget: str, style: str) -> str:
-    """Renders the test accuracies of the best and of the configuration's values."""
-    rows = []
-    for name, values in finals.items():
-        accuracy = ", ".join(f"{value:.2f}" for value in values)
-        if len(values) >= summary.MIN_SEEDS:
-            mean, sd = summary.mean_sd(values)
-            accuracy = f"{mean:.2f} ± {sd:.2f}"
-        label = {_BEST: "best of the sweep", _OWN: "the configuration's own"}[name]
-        rows.append(
-            {
-                "values": label,
-                "n": len(values),
-                "test accuracy": accuracy,
-                "searched by": budget if name == _BEST else "",
-            }
-        )
-    return tabulate.tabulate(rows, "keys", tablefmt=style, disable_numparse=True)
-
-
-def finals(out: pathlib.Path) -> dict[str, list[float]]:
-    """Returns the final runs' test accuracies after the last epoch, in percent."""
+def final_runs(out: pathlib.Path) -> dict[str, list[runs.Run]]:
+    """Returns the finished final runs, by the name of their folder."""
     found = {}
     for name in (_BEST, _OWN):
         if (out / name).is_dir():
             done = [run for run in runs.read_runs(out / name)[0] if run.result]
             if done:
-                found[name] = [run.result.last_accuracy for run in done]
+                found[name] = sorted(done, key=lambda run: run.seed)
     return found
 
 
@@ -245,6 +231,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a sweep; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     flags = _parser().parse_args(arguments)
     try:
         sweep = Sweep(flags)
@@ -260,7 +247,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if records and not runner.stopped:
         cells = sweep.final_cells(records[0]["values"])
         failures += runner.run(sweep.processes(cells))
-    _write(flags, records, finals(flags.out))
+    if records:
+        command = shlex.join(["python", "-m", "experiments.sweep", *arguments])
+        _write(flags.out, _content(flags, sweep, records, command))
     for failure in failures:
         console.print_error("failed", failure)
     if runner.stopped:
@@ -269,30 +258,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _write(
+def _content(
     flags: argparse.Namespace,
+    sweep: Sweep,
     records: Sequence[dict[str, Any]],
-    accuracies: dict[str, list[float]],
-) -> None:
+    command: str,
+) -> dict[str, Any]:
+    """Returns what there is to know of a sweep, as `sweep.json` has it."""
+    final = final_runs(flags.out)
+    done = [run for found in final.values() for run in found]
+    return {
+        "config": flags.config,
+        "budget": {
+            "trials": len({record["trial"] for record in records}),
+            "seeds": flags.seeds,
+            "search": flags.search,
+            "validation_fraction": flags.validation_fraction,
+        },
+        "own": sweep.own,
+        "trials": records,
+        "test_accuracy": {
+            name: [run.result.last_accuracy for run in found]
+            for name, found in final.items()
+        },
+        "card": origin.card(done, None, command) if done else {},
+    }
+
+
+def _write(out: pathlib.Path, content: dict[str, Any]) -> None:
     """Prints the tables and writes them, the records and the picture."""
-    if not records:
-        return
-    trials = len({record["trial"] for record in records})
-    seeds = f"{flags.seeds} seed{'s' if flags.seeds > 1 else ''}"
-    budget = f"{trials} trials of {seeds}, {flags.search}"
-
-    def text(style: str) -> str:
-        parts = [table(records, style)]
-        parts += [final_table(accuracies, budget, style)] * bool(accuracies)
-        return "\n\n".join(parts) + "\n"
-
-    print(text("simple"), end="")
-    content = {"config": flags.config, "trials": records, "test_accuracy": accuracies}
-    (flags.out / "sweep.json").write_text(json.dumps(content, indent=1) + "\n")
-    (flags.out / "sweep.md").write_text(text("pipe"), encoding="utf-8")
+    print(sweep_table.text(content, "simple"), end="")
+    (out / "sweep.json").write_text(json.dumps(content, indent=1) + "\n")
+    (out / "sweep.md").write_text(sweep_table.text(content, "pipe"), encoding="utf-8")
     from . import sweep_plot  # matplotlib takes most of a second.
 
-    sweep_plot.draw(records, flags.out / "sweep.png")
+    sweep_plot.draw(content["trials"], out / "sweep.png")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
-"""Draws the score of a sweep's trials by the value of each field."""
+"""Pictures of one sweep and of several.
+
+Of one, the score of the trials by the value of each field; of several, the test
+accuracies with the configurations' own values and with the best.
+"""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from . import curves
+from . import curves, summary, sweep_table
+
+_MUTED = "#8A8A8A"
 
 
 def draw(records: Sequence[dict[str, Any]], file: pathlib.Path) -> None:
@@ -46,6 +52,65 @@ def draw(records: Sequence[dict[str, Any]], file: pathlib.Path) -> None:
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("validation accuracy (%)")
+    figure.savefig(file)
+
+
+def draw_sweeps(sweeps: Sequence[Mapping[str, Any]], file: pathlib.Path) -> None:
+    """Writes a PNG with a row a sweep, the first on top.
+
+    A hollow circle is the mean accuracy with the configuration's own values, a full one
+    that with the best of the sweep, and small points are the seeds.
+
+    Args:
+      sweeps: of `sweep_report.read`.
+      file: where to write.
+    """
+    height = 0.26 * len(sweeps) + 1.2
+    figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
+    axis = figure.subplots()
+    kinds = (
+        (sweep_table.OWN, "the configuration's own values", _MUTED, "white", -0.16),
+        (
+            sweep_table.BEST,
+            "best of the sweep",
+            curves.COLORS[0],
+            curves.COLORS[0],
+            0.16,
+        ),
+    )
+    for place, sweep in enumerate(reversed(sweeps)):
+        ends = [summary.mean_sd(sweep["test_accuracy"][name])[0] for name, *_ in kinds]
+        axis.plot(ends, [place] * 2, color=_MUTED, linewidth=1.5, zorder=1)
+        for (name, label, color, face, shift), mean in zip(kinds, ends, strict=True):
+            seeds = sweep["test_accuracy"][name]
+            axis.plot(
+                seeds,
+                [place - shift] * len(seeds),
+                ".",
+                color=color,
+                markersize=3,
+                alpha=0.6,
+                zorder=2,
+            )
+            axis.plot(
+                mean,
+                place,
+                "o",
+                color=color,
+                markerfacecolor=face,
+                markersize=7,
+                zorder=3,
+                label=label if place == 0 else None,
+            )
+    axis.set_yticks(
+        range(len(sweeps)), [sweep["name"] for sweep in reversed(sweeps)], fontsize=9
+    )
+    axis.set_ylim(-0.7, len(sweeps) - 0.3)
+    axis.set_xlabel("test accuracy after the last epoch (%)")
+    axis.grid(axis="x", color="#E6E6E6", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     figure.savefig(file)
 
 

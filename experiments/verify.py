@@ -6,7 +6,7 @@ reads every number in the tables of the sections of `SECTIONS`, and every number
 their text that has two decimals, and fails where the records behind the section do not
 give it, rounded as it is printed. `table.md` and `table.csv` of each folder of results
 must be those that `experiments.report` makes of its records now, and so must the pages
-of `experiments.ablations`.
+of `experiments.ablations` and of `experiments.sweep_report`.
 """
 
 import json
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 
 from kdjax.cli import command_line
 
-from . import ablation_report, ablations, compiled, report, summary
+from . import ablation_report, ablations, compiled, report, summary, sweep_report
 
 ROOT = pathlib.Path(__file__).parent.parent
 RESULTS = ROOT / "experiments" / "results"
@@ -79,6 +79,10 @@ def printed(text: str) -> Iterator[str]:
 
 def figures(source: pathlib.Path) -> set[float]:
     """Returns the numbers that a folder or a file of results gives."""
+    if (source / sweep_report.FILE).exists():
+        sweeps = sweep_report.read(source)
+        rows = [sweep_report.values(sweep) for sweep in sweeps]
+        return set(_numbers([rows, sweeps]))
     if source.is_dir():
         blocks, _ = report.collect(source)
         rows = [summary.record(block, row) for block in blocks for row in block.rows]
@@ -153,6 +157,11 @@ def stale_tables() -> list[str]:
         for file, made in ablations.rewritten(folder).items():
             if file.read_text(encoding="utf-8") != made.text:
                 lines.append(f"{file.relative_to(ROOT)} is not of its records")
+    for file in sorted(RESULTS.glob(f"*/{sweep_report.FILE}")):
+        made = sweep_report.markdown(sweep_report.read(file.parent), file.read_text())
+        page = file.with_suffix(".md")
+        if page.read_text(encoding="utf-8") != made:
+            lines.append(f"{page.relative_to(ROOT)} is not of its records")
     return lines
 
 

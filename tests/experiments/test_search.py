@@ -45,16 +45,27 @@ def test_a_grid_has_the_ends_and_all_combinations():
     ("text", "message"),
     [
         ("a", "is not FIELD=KIND:VALUES, as in"),
-        ("a=normal:0:1", "kinds are log, uniform, int, choice"),
+        ("a=normal:0:1", "kinds are log, times, uniform, int, choice"),
         ("a=log:1", "has no two numbers LOW:HIGH"),
         ("a=uniform:2:1", "2 is not less than 1"),
         ("a=uniform:0:nan", "0 is not less than nan"),
         ("a=log:0:1", "0 has no logarithm"),
+        ("a=times:0:1", "0 has no logarithm"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(text, message):
     with pytest.raises(ValueError, match=message):
         Dimension.parse(text)
+
+
+def test_multiples_are_of_the_configurations_own_value():
+    times = Dimension.parse("a=times:0.1:10")
+    assert times.around(0.9).grid(5) == ["0.09", "0.2846", "0.9", "2.846", "9"]
+    others = Dimension.parse("a=log:0.1:10")
+    assert others.around("any") is others
+    for own in (0, -1.0, True, "high", None):
+        with pytest.raises(ValueError, match=f"own value is {own!r}, and multiples"):
+            times.around(own)
 
 
 def test_every_rung_trains_about_as_many_epochs():

@@ -4,9 +4,13 @@ import types
 
 import pytest
 
-from experiments import compare, runner, sweep
+from experiments import runner, sweep
+from kdjax.config import checks
 
 from .run_folders import RKD, write_run
+
+# What ml_collections calls on Python 3.11.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 @pytest.fixture
@@ -34,7 +38,8 @@ def started(monkeypatch):
         return types.SimpleNamespace(wait=lambda: 0, poll=lambda: 0)
 
     monkeypatch.setattr(runner.subprocess, "Popen", start)
-    monkeypatch.setattr(compare, "check", lambda *_: None)
+    # There is no teacher.
+    monkeypatch.setattr(checks, "check", lambda _: None)
     return commands
 
 
@@ -57,6 +62,14 @@ def test_the_best_on_validation_images_is_trained_on_all(tmp_path, started, caps
     assert [t["values"]["methods.rkd.weight"] for t in content["trials"]] == [
         *("9", "7", "5", "3", "1")
     ]
+    assert content["own"] == {"methods.rkd.weight": "1.0"}
+    assert content["budget"] == {
+        "trials": 5,
+        "seeds": 1,
+        "search": "grid",
+        "validation_fraction": 0.2,
+    }
+    assert content["card"]["Made by"].startswith("`python -m experiments.sweep --conf")
     assert content["test_accuracy"] == {
         "best": pytest.approx([90] * 3),
         "own": pytest.approx([10] * 3),
@@ -83,12 +96,15 @@ def test_seeds_of_a_trial_can_share_a_program(tmp_path, started):
         if "replicas" in part
     ]
     assert counts == ["2"] * 3 + ["3"] * 2
-    found = (tmp_path / "sweep.json").read_text()
-    assert json.loads(found)["trials"][0]["values"] == {"methods.rkd.weight": "9"}
+    found = json.loads((tmp_path / "sweep.json").read_text())
+    assert found["trials"][0]["values"] == {"methods.rkd.weight": "9"}
     # Alone, they have nothing to do.
     assert sweep.main(arguments) == 0
     assert len(started) == 5
-    assert (tmp_path / "sweep.json").read_text() == found
+    again = json.loads((tmp_path / "sweep.json").read_text())
+    # The command is another.
+    assert found.pop("card") != again.pop("card")
+    assert found == again
 
 
 def test_halving_gives_the_best_more_epochs(tmp_path, started):
@@ -117,9 +133,34 @@ def test_halving_gives_the_best_more_epochs(tmp_path, started):
             "--validation_fraction=1.0 is not between 0 and 1",
         ),
         (["--trials=1", "--search=grid"], "the smallest grid has 2 trials"),
+        (
+            ["--trials=1", "--over=methods.kd.weight=log:1:2"],
+            "the configuration has no field 'methods.kd.weight'",
+        ),
+        (
+            ["--trials=1", "--over=methods.rkd.form=times:1:2"],
+            "own value is 'repdistiller', and multiples are of numbers above 0",
+        ),
     ],
 )
-def test_a_sweep_that_makes_no_sense_is_refused(tmp_path, capsys, more, message):
+def test_a_sweep_that_makes_no_sense_is_refused(
+    tmp_path, capsys, started, more, message
+):
     assert sweep.main(flags(tmp_path, *more)) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+    assert not started
+
+
+def test_trials_can_be_multiples_of_the_own_value(tmp_path, started):
+    over = "--over=methods.rkd.angle_weight=times:0.1:10"
+    arguments = [*flags(tmp_path, "--trials=3", "--search=grid", over)]
+    arguments.remove("--over=methods.rkd.weight=uniform:1:9")
+    assert sweep.main(arguments) == 0
+    found = {
+        part
+        for command in started
+        for part in command
+        if part.startswith("--config.methods.rkd.angle_weight=")
+    }
+    assert {part.partition("=")[2] for part in found} == {"5", "50", "500"}
