@@ -48,23 +48,33 @@ def scale_of(x: jax.Array) -> jax.Array:
     return jnp.where(scale > jnp.finfo(x.dtype).tiny, scale, 1)
 
 
-def gram(x: jax.Array, scale: jax.Array) -> jax.Array:
-    """Computes the smaller of X^T X and X X^T for maps divided by their scale.
+def gram(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Computes the smaller of X^T X and X X^T for maps divided by a scale.
 
     The small matrices are divided, not the maps: these are many megabytes. Responses of
     float32 may thus be from 1e-17 to 1e17.
 
     Args:
       x: maps, [B, N, C].
-      scale: from `scale_of`, [B, 1, 1].
 
     Returns:
-      [B, M, M] with M = min(N, C).
+      [B, M, M] with M = min(N, C), whose largest entry is 1, or 0 for zeros; and the
+      scale, the largest norm of a column, or of a row where N < C, or 1 for zeros,
+      [B, 1, 1].
     """
     pair = x, jnp.swapaxes(x, 1, 2)
     if x.shape[1] >= x.shape[2]:
         pair = pair[::-1]
-    return product(*pair) / scale / scale
+    whole = product(*pair)
+    # Of a positive semidefinite matrix, the largest entry is on the diagonal.
+    largest = jnp.max(whole, axis=(1, 2), keepdims=True)
+    scale = jnp.sqrt(jnp.where(largest > jnp.finfo(x.dtype).tiny, largest, 1))
+    return whole / scale / scale, scale
+
+
+def quotients(matrix: jax.Array, vectors: jax.Array) -> jax.Array:
+    """Returns the Rayleigh quotients of unit columns [B, M, K], [B, 1, K]."""
+    return jnp.sum(vectors * product(matrix, vectors), axis=1, keepdims=True)
 
 
 def noise(largest: jax.Array) -> jax.Array:

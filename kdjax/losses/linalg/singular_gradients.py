@@ -25,7 +25,7 @@ class Decomposed(NamedTuple):
 
     Attributes:
       x: maps, [B, N, C].
-      scale: largest response of each, [B, 1, 1].
+      scale: from `eigen.gram`, [B, 1, 1].
       gram: the smaller of X^T X and X X^T for maps divided by the scale, [B, M, M].
       basis: first eigenvectors of `gram`, at least as many as the singular vectors, by
         descending eigenvalue; approximations will do after those, [B, M, K].
@@ -62,32 +62,33 @@ def exact_gradient(
       Gradient with respect to the maps, [B, N, C].
     """
     x, scale, gram, basis = decomposed
-    left = product(x, vectors) / scale
-    value = jnp.sum(jnp.square(left), axis=1)
-    noise = eigen.noise(value[:, :1])
-    exists = value > 0
-    value = jnp.where(exists, value, jnp.maximum(value[:, :1], 1))
+    values = eigen.quotients(gram, basis)
+    exists = jnp.any(vectors != 0, axis=1, keepdims=True)
+    missing = jnp.maximum(values[..., :1], 1)
+    shift = jnp.where(exists, values[..., : vectors.shape[2]], missing)
     within = jnp.sum(vectors * cotangent, axis=1, keepdims=True)
-    cotangent = jnp.where(exists[:, None], cotangent - vectors * within, 0)
-    wide = x.shape[1] < x.shape[2]
-    target = product(x, cotangent) / scale if wide else cotangent
-    solved = _solve_shifted(gram, basis, value, target, noise=noise[..., None])
-    if wide:
-        solved = cotangent + product(jnp.swapaxes(x, 1, 2), solved) / scale
-        solved /= value[:, None]
-    # Both outer products of the sum at once: they are the largest of the operations.
-    columns = jnp.concatenate([product(x, solved) / scale, left], axis=2) / scale
+    cotangent = jnp.where(exists, cotangent - vectors * within, 0)
+    if x.shape[1] >= x.shape[2]:
+        solved = _solve_shifted(gram, basis, values, shift, cotangent)
+        outer = product(solved, jnp.swapaxes(vectors, 1, 2))
+        # The maps are the largest of the operands, and read once.
+        return product(x, (outer + jnp.swapaxes(outer, 1, 2)) / scale / scale)
+    target = product(x, cotangent) / scale
+    solved = _solve_shifted(gram, basis, values, shift, target)
+    solved = cotangent + product(jnp.swapaxes(x, 1, 2), solved) / scale
+    solved /= shift
+    # Both outer products of the sum at once: here they are smaller than X^T X.
+    left = product(x, jnp.concatenate([solved, vectors], axis=2)) / scale / scale
     rows = jnp.concatenate([vectors, solved], axis=2)
-    return product(columns, jnp.swapaxes(rows, 1, 2))
+    return product(left, jnp.swapaxes(rows, 1, 2))
 
 
 def _solve_shifted(
     gram: jax.Array,
     basis: jax.Array,
+    values: jax.Array,
     shift: jax.Array,
     target: jax.Array,
-    *,
-    noise: jax.Array,
 ) -> jax.Array:
     """Applies the pseudo-inverse of shift_r - gram to column r of the target.
 
@@ -97,19 +98,19 @@ def _solve_shifted(
     Args:
       gram: [B, M, M].
       basis: its first eigenvectors, [B, M, K] with K >= R.
-      shift: eigenvalues of the first R of them, positive, [B, R].
+      values: their eigenvalues, [B, 1, K].
+      shift: the first R of these, positive, [B, 1, R].
       target: column r orthogonal to eigenvector r, [B, M, R].
-      noise: differences of eigenvalues below this mean nothing, [B, 1, 1].
 
     Returns:
       [B, M, R].
     """
-    rank, known = shift.shape[1], basis.shape[2]
+    rank, known = shift.shape[2], basis.shape[2]
     transposed = jnp.swapaxes(basis, 1, 2)
-    value = jnp.sum(basis * product(gram, basis), axis=1)[..., None]
-    shift = shift[:, None]
-    gap = jnp.where(np.eye(known, rank, dtype=bool)[None], 0, shift - value)
-    damped = gap / (jnp.square(gap) + jnp.square(noise))
+    others = jnp.swapaxes(values, 1, 2)
+    gap = jnp.where(np.eye(known, rank, dtype=bool)[None], 0, shift - others)
+    # Differences below the rounding of the largest mean nothing.
+    damped = gap / (jnp.square(gap) + jnp.square(eigen.noise(values[..., :1])))
     inner = product(transposed, target)
     solved = product(basis, damped * inner)
     if known == basis.shape[1]:
@@ -121,12 +122,12 @@ def _solve_shifted(
         return x - product(kept, product(transposed[:, :rank], x))
 
     residual = without_kept(target - shift * solved + product(gram, solved))
-    deflated = gram - product(kept * value[:, None, :rank, 0], transposed[:, :rank])
+    deflated = gram - product(kept * values[..., :rank], transposed[:, :rank])
     rest = _chebyshev(
         deflated,
         jnp.swapaxes(shift, 1, 2),
         jnp.swapaxes(residual, 1, 2),
-        largest=value[:, -1:],
+        largest=values[..., -1:],
     )
     return solved + without_kept(jnp.swapaxes(rest, 1, 2))
 

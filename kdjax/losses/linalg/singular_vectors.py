@@ -94,8 +94,7 @@ def compress_all(
             raise ValueError(f"compress: {name}={value!r} is none of {sorted(table)}")
     maps = [_matrix(feature) for feature in features]
     fixed = [jax.lax.stop_gradient(x) for x in maps]
-    scales = [eigen.scale_of(x) for x in fixed]
-    grams = [eigen.gram(*pair) for pair in zip(fixed, scales, strict=True)]
+    grams, scales = zip(*map(eigen.gram, fixed), strict=True)
     scaled = [x / scale for x, scale in zip(fixed, scales, strict=True)]
     bases = ALGORITHMS[algorithm](scaled, grams, max(ranks))
     return [
@@ -133,6 +132,8 @@ def weights(feature: jax.Array, right: jax.Array) -> jax.Array:
       Singular values over their own Euclidean norm, [B, R]: 1 for a single vector, 0
       where a vector is missing.
     """
+    if right.shape[2] == 1:
+        return jnp.any(right != 0, axis=1).astype(right.dtype)
     x = _matrix(feature)
     return _unit(jnp.linalg.norm(product(x, right) / eigen.scale_of(x), axis=1))
 
@@ -257,13 +258,12 @@ def _right_vectors(decomposed: Decomposed, rank: int, gradient: str) -> jax.Arra
     A function of the maps alone: the scale changes no vector, and the Gram matrix and
     its basis are computed from the maps.
     """
-    x, scale, _, basis = decomposed
-    wide = x.shape[1] < x.shape[2]
+    x, scale, gram, basis = decomposed
     found = basis[..., :rank]
-    image = product(jnp.swapaxes(x, 1, 2) if wide else x, found) / scale
-    value = jnp.sum(jnp.square(image), axis=1, keepdims=True)
+    value = eigen.quotients(gram, found)
     exists = value > eigen.noise(value[..., :1])
-    if wide:
+    if x.shape[1] < x.shape[2]:
+        image = product(jnp.swapaxes(x, 1, 2), found) / scale
         found = image * jax.lax.rsqrt(jnp.where(exists, value, 1))
     extremes = jnp.max(found, 1, keepdims=True) + jnp.min(found, 1, keepdims=True)
     return jnp.where(exists, jnp.where(extremes >= 0, found, -found), 0)
