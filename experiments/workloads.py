@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import numpy as np
 from kdjax import distill, models, objective, optim, rngs, train_state
 from kdjax import step as step_lib
 from kdjax.data.pipeline.batches import Batch
-from kdjax.distill import gradients, heads
+from kdjax.distill import gradients, heads, shapes
 from kdjax.distill.bases.singular_vectors import SingularVectorMethod
 from kdjax.forward import forward
 from kdjax.losses.linalg import singular_vectors
@@ -131,25 +131,29 @@ class Setup:
         )
         self._variables, self.outputs = {}, {}
         for role, network in self._networks.items():
-            self._variables[role], self.outputs[role] = self._initialized(network)
+            self._variables[role] = self._initialized(network)
+            self.outputs[role] = shapes.outputs(network, shape[1:])
 
-    def _initialized(self, network) -> tuple[dict[str, Any], distill.Outputs]:
-        """Returns a network's variables, and shapes and types of its outputs."""
+    def _initialized(self, network) -> dict[str, Any]:
+        """Returns a network's variables."""
         init = jax.jit(lambda key: network.init(key, self.batch.image, train=False))
-        variables = init(self.key)
-        return variables, jax.eval_shape(
-            lambda v: self._forward(network, v, train=False), variables
-        )
+        return init(self.key)
 
-    def _forward(self, network, variables, *, train: bool) -> distill.Outputs:
-        return forward(network, variables, self.batch.image, train=train)[0]
+    def _forward(self, role: str, variables) -> distill.Outputs:
+        network = self._networks[role]
+        return forward(network, variables, self.batch.image, train=True)[0]
+
+    def _teacher_outputs(self) -> Iterator[distill.Outputs]:
+        """Yields the teacher's outputs, as if the batch were all training images."""
+        compute = jax.jit(functools.partial(self._forward, "teacher"))
+        yield compute(self._variables["teacher"])
 
     def step(self, methods: Mapping[str, distill.Method]) -> Workload:
         """Builds the student's training step with some methods."""
         teacher = distill.Teacher(
             self._names["teacher"],
             self._variables["teacher"],
-            outputs=lambda: iter(()),
+            outputs=self._teacher_outputs,
             label=lambda: np.asarray(self._label),
         )
         student = heads.with_head(
@@ -160,7 +164,8 @@ class Setup:
         )
         own, outputs = self._variables["student"], self.outputs["student"]
         if student is not self._networks["student"]:
-            own, outputs = self._initialized(student)
+            own = self._initialized(student)
+            outputs = shapes.outputs(student, self.batch.image.shape[1:])
         variables, precomputed = {}, {}
         for name, method in methods.items():
             variables[name] = method.init(self.key, outputs, self.outputs["teacher"])
@@ -212,7 +217,7 @@ class Setup:
 
         @jax.jit
         def forward(variables):
-            found = self._forward(self._networks["teacher"], variables, train=True)
+            found = self._forward("teacher", variables)
             return None, (found.logits, found.features.pre)
 
         return Workload(forward, self._variables["teacher"])
@@ -220,10 +225,10 @@ class Setup:
     def compression(self, algorithm: str, student_vectors: int) -> Workload:
         """Builds the singular vectors of all stages, with the student's gradient."""
         maps = {
-            role: jax.jit(lambda v, n=network: self._forward(n, v, train=True))(
-                self._variables[role]
+            role: jax.jit(functools.partial(self._forward, role))(
+                variables
             ).features.post
-            for role, network in self._networks.items()
+            for role, variables in self._variables.items()
         }
 
         @jax.jit

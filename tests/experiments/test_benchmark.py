@@ -111,6 +111,14 @@ def traced(monkeypatch):
     return build
 
 
+@pytest.mark.parametrize(
+    "method", ["cat_kd", "crld", "deepkd", "jacobian", "simkd", "sskd", "wkd_logits"]
+)
+def test_what_methods_read_is_there(traced, method):
+    """Classifiers, second views, gradients by the image, heads, rotated images."""
+    traced(method)
+
+
 def test_memory_of_crd_is_that_of_the_training_images(traced):
     state, frozen, *_ = traced("crd")["distillation"]
     shapes = [x.shape for x in jax.tree.leaves(state) if x.shape[:1] == (40,)]
