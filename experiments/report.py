@@ -13,6 +13,7 @@ others have, or a published figure may be comparable.
 
 import argparse
 import csv
+import functools
 import shlex
 import shutil
 import textwrap
@@ -102,15 +103,17 @@ def terminal(
 ) -> str:
     """Renders the tables for a terminal; below 120 columns without `_WIDE_ONLY`."""
     parts = []
+    fill = functools.partial(textwrap.fill, width=min(columns, 100))
     shown = [h for h in _TERMINAL if columns >= 120 or h not in _WIDE_ONLY]
     for block in blocks:
         rows = [cells(summary.record(block, row)) for row in block.rows]
         table = _table([{h: row[h] for h in shown} for row in rows], "simple", 24)
         parts.append(
-            "\n".join([escaped(block.title), "", table, "", *_notes(block)]).rstrip()
+            "\n".join(
+                [escaped(block.title), "", table, "", *map(fill, _notes(block))]
+            ).rstrip()
         )
-    width = min(columns, 100)
-    parts.append("\n".join(textwrap.fill(line, width) for line in _caption(blocks)))
+    parts.append("\n".join(map(fill, _caption(blocks))))
     parts.append("\n".join(map(escaped, unfinished)))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -179,9 +179,11 @@ def notes(block: pairs.Block) -> list[str]:
     if methods and reference is None:
         lines.append("No baseline with these settings, so no gain.")
         return lines
+    labels: dict[str, list[str]] = {}
     for row in methods:
-        lines += [f"{row.label}: {caveat}." for caveat in _caveats(row, reference)]
-    return lines
+        for caveat in _caveats(row, reference):
+            labels.setdefault(caveat, []).append(row.label)
+    return lines + [f"{', '.join(found)}: {text}." for text, found in labels.items()]
 
 
 def _caveats(row: pairs.Row, reference: pairs.Row) -> list[str]:
