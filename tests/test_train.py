@@ -22,13 +22,13 @@ NETWORK = "wrn_10_1"
 
 
 def tiny(methods=None, **overrides):
-    """Returns a run of 6 steps in 2 epochs: 96 images, batches of 40, 40 and 16."""
+    """Returns a run of 6 steps in 2 epochs: 96 images in batches of 32."""
     if methods is None:
         config = recipes.alone(f"{NETWORK},digits")
     else:
         config = recipes.distillation(f"{NETWORK}-{NETWORK},digits", methods)
     config.epochs = 2
-    config.batch_size = 40
+    config.batch_size = 32
     config.log_every_steps = 2
     config.evaluate_every_epochs = 2
     config.update_from_flattened_dict(overrides)
@@ -208,8 +208,8 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
     assert train.train_and_evaluate(tiny(), tmp_path) is None
     with pytest.raises(ValueError, match=r"of step 4, beyond the last step, 3, of ep"):
         train.train_and_evaluate(changed(epochs=1), tmp_path)
-    with pytest.raises(ValueError, match="with batch_size=40, and batch_size=20"):
-        train.train_and_evaluate(changed(batch_size=20), tmp_path)
+    with pytest.raises(ValueError, match="with batch_size=32, and batch_size=16"):
+        train.train_and_evaluate(changed(batch_size=16), tmp_path)
     # A copy under a step beyond the end is passed over.
     shutil.copytree(tmp_path / "checkpoints/4", tmp_path / "checkpoints/9999")
     before = train.train_and_evaluate(tiny(), tmp_path)
@@ -221,10 +221,10 @@ def test_a_run_goes_on_for_more_epochs_and_not_for_fewer(tmp_path, monkeypatch):
         train.train_and_evaluate(tiny(epochs=3), tmp_path)
     with pytest.raises(ValueError, match=r"is finished, and only more .*seed was 0 an"):
         train.train_and_evaluate(changed(seed=1), tmp_path)
-    with pytest.raises(ValueError, match="with batch_size=40, and batch_size=20"):
-        train.train_and_evaluate(changed(epochs=3, batch_size=20), tmp_path)
+    with pytest.raises(ValueError, match="with batch_size=32, and batch_size=16"):
+        train.train_and_evaluate(changed(epochs=3, batch_size=16), tmp_path)
     assert workdirs.read_result(tmp_path) == before
-    assert workdirs.read_config(tmp_path)["batch_size"] == 40
+    assert workdirs.read_config(tmp_path)["batch_size"] == 32
     after = train.train_and_evaluate(changed(epochs=3), tmp_path)
     assert (before["final_step"], after["final_step"]) == (6, 9)
     assert json.loads((tmp_path / "result_of_2_epochs.json").read_text()) == before
@@ -577,7 +577,9 @@ def test_the_step_is_compiled_once_for_each_size_of_batch(
         return watched
 
     monkeypatch.setattr(phases_lib, "build_step", build_watched_step)
-    train.train_and_evaluate(tiny(**{"data.drop_remainder": drop_remainder}), tmp_path)
+    # Of 96 images, batches of 40, 40 and 16, or no third.
+    config = tiny(**{"batch_size": 40, "data.drop_remainder": drop_remainder})
+    train.train_and_evaluate(config, tmp_path)
     assert compiling_steps == first_steps
 
 
@@ -611,6 +613,7 @@ def test_a_run_on_erased_and_mixed_images_initializes_and_resumes_bitwise(
     config = tiny(
         {"kd": {}},
         **{
+            "batch_size": 40,
             "teacher.checkpoint": str(teacher),
             "data.random_erasing": 0.5,
             "data.mixup": 1.0,
