@@ -8,11 +8,22 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import curves, summary, sweep_table
 
 _MUTED = "#8A8A8A"
+
+#: Ratio of errors from which on an axis is logarithmic.
+_FAR = 8
+
+#: Error in percent below which such an axis shows no difference.
+_SMALLEST = 0.05
+
+#: Accuracies that are marked on it.
+_ACCURACIES = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.9)
 
 
 def draw(records: Sequence[dict[str, Any]], file: pathlib.Path) -> None:
@@ -68,50 +79,54 @@ def draw_sweeps(sweeps: Sequence[Mapping[str, Any]], file: pathlib.Path) -> None
     height = 0.26 * len(sweeps) + 1.2
     figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
     axis = figure.subplots()
+    blue = curves.COLORS[0]
     kinds = (
         (sweep_table.OWN, "the configuration's own values", _MUTED, "white", -0.16),
-        (
-            sweep_table.BEST,
-            "best of the sweep",
-            curves.COLORS[0],
-            curves.COLORS[0],
-            0.16,
-        ),
+        (sweep_table.BEST, "best of the sweep", blue, blue, 0.16),
     )
+    all_seeds = []
     for place, sweep in enumerate(reversed(sweeps)):
         ends = [summary.mean_sd(sweep["test_accuracy"][name])[0] for name, *_ in kinds]
         axis.plot(ends, [place] * 2, color=_MUTED, linewidth=1.5, zorder=1)
         for (name, label, color, face, shift), mean in zip(kinds, ends, strict=True):
             seeds = sweep["test_accuracy"][name]
-            axis.plot(
-                seeds,
-                [place - shift] * len(seeds),
-                ".",
-                color=color,
-                markersize=3,
-                alpha=0.6,
-                zorder=2,
-            )
-            axis.plot(
-                mean,
-                place,
-                "o",
-                color=color,
-                markerfacecolor=face,
-                markersize=7,
-                zorder=3,
-                label=label if place == 0 else None,
-            )
+            all_seeds += seeds
+            places = [place - shift] * len(seeds)
+            axis.plot(seeds, places, ".", color=color, ms=3, alpha=0.6, zorder=2)
+            named = {"label": label} if place == 0 else {}
+            axis.plot(mean, place, "o", color=color, mfc=face, ms=7, zorder=3, **named)
     axis.set_yticks(
         range(len(sweeps)), [sweep["name"] for sweep in reversed(sweeps)], fontsize=9
     )
     axis.set_ylim(-0.7, len(sweeps) - 0.3)
     axis.set_xlabel("test accuracy after the last epoch (%)")
+    _spread(axis, all_seeds)
     axis.grid(axis="x", color="#E6E6E6", linewidth=0.8)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     figure.savefig(file)
+
+
+def _spread(axis: Axes, accuracies: Sequence[float]) -> None:
+    """Makes an axis logarithmic in the error where the best would lie too close."""
+    worst = 100 - min(accuracies)
+    least = max(100 - max(accuracies), _SMALLEST)
+    if worst <= _FAR * least:
+        return
+    axis.set_xscale("function", functions=(_to_log, _from_log))
+    axis.set_xlim(100 - 1.1 * worst, 100 - 0.8 * least)
+    shown = [x for x in _ACCURACIES if 0.8 * least < 100 - x < 1.1 * worst]
+    axis.set_xticks(shown, [f"{x:g}" for x in shown])
+    axis.set_xlabel(f"{axis.get_xlabel()}, by the logarithm of the error")
+
+
+def _to_log(accuracy: np.ndarray) -> np.ndarray:
+    return -np.log10(np.maximum(100 - accuracy, _SMALLEST))
+
+
+def _from_log(value: np.ndarray) -> np.ndarray:
+    return 100 - 10**-value
 
 
 def _numbers(texts: Sequence[str]) -> list[float] | None:

@@ -1,8 +1,11 @@
+import itertools
 import json
+import math
 
 import pytest
+from matplotlib.figure import Figure
 
-from experiments import sweep_report
+from experiments import sweep_plot, sweep_report
 
 CARD = {
     "Devices": "1 x cpu",
@@ -42,6 +45,16 @@ def write_sweep(folder, own, best, *, values=("1.0", "0.1"), **budget):
     (folder / "sweep.json").write_text(json.dumps(content))
 
 
+def axis_of(folder):
+    """Returns the axes that are drawn of the sweeps."""
+    with pytest.MonkeyPatch.context() as patch:
+        drawn = []
+        patch.setattr(Figure, "savefig", lambda figure, _: drawn.append(figure))
+        sweep_plot.draw_sweeps(sweep_report.read(folder), None)
+    (axis,) = drawn[0].axes
+    return axis
+
+
 @pytest.fixture
 def sweeps(tmp_path):
     write_sweep(tmp_path / "a/kd", [90.0, 91.0, 92.0], [90.0, 92.0, 94.0])
@@ -73,6 +86,20 @@ def test_sweeps_stand_in_one_table_and_one_picture(sweeps, capsys):
     assert sweep_report.main([f"--sweeps={out}", f"--out={again}"]) == 0
     assert (again / "sweeps.md").read_text() == page
     assert (again / "sweeps.jsonl").read_text() == (sweeps / "sweeps.jsonl").read_text()
+
+
+def test_a_student_that_has_not_learnt_leaves_the_others_apart(sweeps):
+    """The axis is logarithmic in the error then."""
+    near = axis_of(sweeps)
+    assert near.get_xscale() == "linear"
+    write_sweep(sweeps / "pkt", [9.0, 92.0, 90.0], [97.0, 98.0, 99.5])
+    far = axis_of(sweeps)
+    assert far.get_xlabel().endswith("by the logarithm of the error")
+    place = far.transData.transform([(x, 0) for x in (50, 90, 95, 99)])[:, 0]
+    share = (place[1:] - place[:-1]) / (place[-1] - place[0])
+    errors = [50, 10, 5, 1]
+    expected = [math.log(a / b, 50) for a, b in itertools.pairwise(errors)]
+    assert share == pytest.approx(expected)
 
 
 def test_unequal_budgets_are_named(sweeps, capsys):
