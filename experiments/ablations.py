@@ -168,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         help="work directory of a finished run or of kdjax.interop.torch_import whose "
         "network teaches instead of a new one; with --pair",
     )
+    add("--replicas", action="store_true", help="all seeds of a setting in one program")
     add("--out", type=home.argument, required=True, help="folder of all runs")
     add("--jobs", type=compare.count, default=1, help="runs at a time; default: 1")
     add("--table", action="store_true", help="only make the tables")
@@ -200,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ValueError(f"teacher={given.teacher} needs --pair")
             compare.check_teacher(given.teacher, {given.pair.split("-")[0]})
         cells = plan(given.out, given.questions, form, given.seeds, given.teacher)
+        if given.replicas:
+            cells = compare.in_one_program(cells)
         if given.dry_run:
             compare.print_commands(cells, overrides)
             return 0
@@ -213,16 +216,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = Runner(overrides, jobs=given.jobs)
     runner.stop_at_signals()
     failures = runner.run(cells)
-    done = sum(cell.done for cell in cells)
+    done = sum(cell.num_done for cell in cells)
+    count = sum(cell.replicas for cell in cells)
     if done:
         _report(given.out, given.questions, form, command)
-    print(f"{done} of {len(cells)} runs done")
+    print(f"{done} of {count} runs done")
     for failure in failures:
         console.print_error("failed", failure)
-    if runner.stopped and done < len(cells):
+    if runner.stopped and done < count:
         print("stopped; the same command resumes", file=sys.stderr)
         return STOPPED
-    return 0 if done == len(cells) else 1
+    return 0 if done == count else 1
 
 
 def _command(given: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
@@ -230,6 +234,7 @@ def _command(given: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     flags = ["--quick"] * given.quick
     flags += [f"--pair={given.pair}"] * bool(given.pair)
     flags += ["--teacher=TEACHER"] * bool(given.teacher)
+    flags += ["--replicas"] * given.replicas
     return [*flags, "--out=DIR", *(["--", *overrides] if overrides else [])]
 
 

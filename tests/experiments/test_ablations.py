@@ -60,6 +60,16 @@ def test_one_seed_of_every_setting_comes_before_the_next():
     assert len(taught) == 4
 
 
+def test_the_seeds_of_a_setting_can_share_a_program(capsys):
+    flags = ["ofd_position", "--quick", "--seeds=2", "--replicas", "--dry_run"]
+    status, out, err = run(ablations.main, capsys, *flags, "--out=out")
+    assert (status, err) == (0, "")
+    teacher, *students = out.splitlines()
+    assert "replicas" not in teacher
+    assert [line.count("--config.replicas=2") for line in students] == [1] * 3
+    assert f"--workdir=out/{PAIR}/overhaul " in students[1]
+
+
 def test_the_real_form_has_the_networks_and_the_recipe_of_the_paper():
     cells = plan("fractions", form=REAL)
     assert cells[0].config.endswith("teacher.py:wrn_40_4,cifar100,mhgd")
