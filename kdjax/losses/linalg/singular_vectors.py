@@ -264,7 +264,8 @@ def _right_vectors(decomposed: Decomposed, rank: int, gradient: str) -> jax.Arra
     exists = value > eigen.noise(value[..., :1])
     if x.shape[1] < x.shape[2]:
         image = product(jnp.swapaxes(x, 1, 2), found) / scale
-        found = image * jax.lax.rsqrt(jnp.where(exists, value, 1))
+        square = jnp.sum(jnp.square(image), axis=1, keepdims=True)
+        found = image * jax.lax.rsqrt(jnp.where(square > 0, square, 1))
     extremes = jnp.max(found, 1, keepdims=True) + jnp.min(found, 1, keepdims=True)
     return jnp.where(exists, jnp.where(extremes >= 0, found, -found), 0)
 
