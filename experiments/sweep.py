@@ -150,7 +150,7 @@ def score(cells: Sequence[Cell]) -> float | None:
     """Returns the mean validation accuracy in percent; None if a run is not done."""
     values = []
     for cell in cells:
-        found, _ = runs.read_runs(cell.workdir)
+        found = runs.read_runs(cell.workdir)[0] if cell.done else []
         if not found or found[0].result is None:
             return None
         values.append(list(found[0].curve.values())[-1])
@@ -161,34 +161,34 @@ def run(sweep: Sweep, runner: Runner) -> tuple[list[dict[str, Any]], list[str]]:
     """Runs the trials, rung by rung.
 
     Returns:
-      A record of each trial and rung, the last rung's best trial first; and a line for
-      each failure.
+      A record of each trial and rung, the last rung's best trial first, and last those
+      that failed, whose accuracy is None; and a line for each failure.
     """
-    records, failures = [], []
+    records, failed, failures = [], [], []
     going = list(range(len(sweep.trials)))
     for rung, (count, epochs) in enumerate(sweep.rungs()):
         going = going[:count]
         cells = [cell for trial in going for cell in sweep.cells(trial, epochs)]
         failures += runner.run(sweep.processes(cells))
-        scores = {
-            trial: value
-            for trial in going
-            if (value := score(sweep.cells(trial, epochs))) is not None
-        }
-        going = search.best(scores, len(scores))
-        records = [
-            {
+        scores = {trial: score(sweep.cells(trial, epochs)) for trial in going}
+        found = {
+            trial: {
                 "trial": trial,
                 "rung": rung,
                 "epochs": epochs,
-                "validation_accuracy": scores[trial],
+                "validation_accuracy": value,
                 "values": sweep.trials[trial],
             }
-            for trial in going
-        ] + records
+            for trial, value in scores.items()
+        }
+        done = {trial: value for trial, value in scores.items() if value is not None}
+        if not runner.stopped:
+            failed += [found[trial] for trial in going if trial not in done]
+        going = search.best(done, len(done))
+        records = [found[trial] for trial in going] + records
         if runner.stopped or not going:
             break
-    return records, failures
+    return records + failed, failures
 
 
 def final_runs(out: pathlib.Path) -> dict[str, list[runs.Run]]:
@@ -244,7 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runner = Runner(flags.overrides, jobs=flags.jobs)
     runner.stop_at_signals()
     records, failures = run(sweep, runner)
-    if records and not runner.stopped:
+    scored = bool(records) and records[0]["validation_accuracy"] is not None
+    if scored and not runner.stopped:
         cells = sweep.final_cells(records[0]["values"])
         failures += runner.run(sweep.processes(cells))
     if records:

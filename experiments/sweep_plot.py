@@ -27,12 +27,16 @@ _ACCURACIES = (10, 50, 70, 80, 90, 95, 97, 98, 99, 99.5, 99.9)
 
 
 def draw(records: Sequence[dict[str, Any]], file: pathlib.Path) -> None:
-    """Writes a PNG with a panel a field.
+    """Writes a PNG with a panel a field, if any trial has a score.
 
     Args:
-      records: of `sweep.run`, the best trial first; earlier rungs are paler.
+      records: of `sweep.run`, the best trial first; earlier rungs are paler, and trials
+        that failed are left out.
       file: where to write.
     """
+    records = [r for r in records if r["validation_accuracy"] is not None]
+    if not records:
+        return
     fields = list(records[0]["values"])
     figure = Figure(figsize=(4.2 * len(fields), 3.6), dpi=150, layout="constrained")
     axes = figure.subplots(1, len(fields), squeeze=False, sharey=True)[0]

@@ -43,11 +43,15 @@ def _trials(records: Sequence[Mapping[str, Any]], style: str) -> str:
             "trial": record["trial"],
             **({"epochs": record["epochs"]} if record["epochs"] else {}),
             **record["values"],
-            "validation accuracy": f"{record['validation_accuracy']:.2f}",
+            "validation accuracy": _score(record["validation_accuracy"]),
         }
         for record in records
     ]
     return tabulate.tabulate(rows, "keys", tablefmt=style, disable_numparse=True)
+
+
+def _score(accuracy: float | None) -> str:
+    return "failed" if accuracy is None else f"{accuracy:.2f}"
 
 
 def _final(accuracies: Mapping[str, list[float]], budget: str, style: str) -> str:

@@ -1,5 +1,6 @@
 import json
 import pathlib
+import re
 import types
 
 import pytest
@@ -105,6 +106,32 @@ def test_seeds_of_a_trial_can_share_a_program(tmp_path, started):
     # The command is another.
     assert found.pop("card") != again.pop("card")
     assert found == again
+
+
+def test_a_trial_that_fails_counts_and_is_shown(tmp_path, monkeypatch, capsys, started):
+    """As one whose loss is not finite."""
+    start = runner.subprocess.Popen
+
+    def start_or_fail(command, env):
+        if "--config.methods.rkd.weight=9" in command:
+            return types.SimpleNamespace(wait=lambda: 1, poll=lambda: 1)
+        return start(command, env)
+
+    monkeypatch.setattr(runner.subprocess, "Popen", start_or_fail)
+    assert sweep.main(flags(tmp_path, "--trials=3", "--search=grid")) == 1
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    assert [t["values"]["methods.rkd.weight"] for t in content["trials"]] == [
+        *("5", "1", "9")
+    ]
+    assert content["trials"][-1]["validation_accuracy"] is None
+    assert content["budget"]["trials"] == 3
+    out, err = capsys.readouterr()
+    assert re.search(r"^2 +9 +failed$", out, re.M)
+    assert "trial_2/seed_0: ended with status 1" in err
+    # Where all fail, nothing is chosen.
+    monkeypatch.setattr(sweep, "score", lambda _: None)
+    assert sweep.main(flags(tmp_path / "all", "--trials=3", "--search=grid")) == 1
+    assert not (tmp_path / "all/best").exists()
 
 
 def test_halving_gives_the_best_more_epochs(tmp_path, started):
