@@ -152,10 +152,10 @@ def markdown(sweeps: Sequence[Mapping[str, Any]], lines: str) -> str:
       lines: content of `FILE`, for its checksum.
     """
     checksum = hashlib.sha256(lines.encode()).hexdigest()
-    card = {
-        name: ", ".join(sorted({sweep["card"][name] for sweep in sweeps}))
-        for name in origin.OF_RUNS
-    }
+    card = {}
+    for name in origin.OF_RUNS:
+        parts = {x for sweep in sweeps for x in sweep["card"][name].split(", ")}
+        card[name] = ", ".join(sorted(parts))
     card["Records"] = f"{FILE} SHA-256 {checksum}"
     parts = [
         "# Own values and the best of a sweep",

@@ -18,7 +18,7 @@ CARD = {
 }
 
 
-def write_sweep(folder, own, best, *, values=("1.0", "0.1"), **budget):
+def write_sweep(folder, own, best, *, revision="abc123", **budget):
     content = {
         "config": "configs/distill.py:kd,wrn_16_2-wrn_10_1,digits",
         "budget": {
@@ -28,18 +28,18 @@ def write_sweep(folder, own, best, *, values=("1.0", "0.1"), **budget):
             "validation_fraction": 0.25,
         }
         | budget,
-        "own": {"methods.kd.weight": values[0]},
+        "own": {"methods.kd.weight": "1.0"},
         "trials": [
             {
                 "trial": 3,
                 "rung": 0,
                 "epochs": None,
                 "validation_accuracy": 81.0,
-                "values": {"methods.kd.weight": values[1]},
+                "values": {"methods.kd.weight": "0.1"},
             }
         ],
         "test_accuracy": {"own": own, "best": best},
-        "card": CARD,
+        "card": CARD | {"Git revision": revision},
     }
     folder.mkdir(parents=True)
     (folder / "sweep.json").write_text(json.dumps(content))
@@ -57,7 +57,9 @@ def axis_of(folder):
 
 @pytest.fixture
 def sweeps(tmp_path):
-    write_sweep(tmp_path / "a/kd", [90.0, 91.0, 92.0], [90.0, 92.0, 94.0])
+    both = "abc123, abc124"
+    accuracies = [90.0, 91.0, 92.0], [90.0, 92.0, 94.0]
+    write_sweep(tmp_path / "a/kd", *accuracies, revision=both)
     write_sweep(tmp_path / "a/rkd", [95.0, 95.0, 95.0], [93.0, 94.0, 95.0])
     write_sweep(tmp_path / "a/vid", [95.0, 95.0, 95.0], [])
     return tmp_path / "a"
@@ -78,7 +80,8 @@ def test_sweeps_stand_in_one_table_and_one_picture(sweeps, capsys):
     )
     assert (sweeps / "sweeps.png").stat().st_size > 0
     page = (sweeps / "sweeps.md").read_text()
-    assert "- Devices: 1 x cpu" in page
+    assert "- Devices: 1 x cpu\n" in page
+    assert "- Git revision: abc123, abc124\n" in page
     # The file of all sweeps gives the same page elsewhere.
     out = sweeps.parent / "b"
     assert sweep_report.main([f"--sweeps={sweeps}", f"--out={out}"]) == 0
