@@ -34,6 +34,7 @@ SECTIONS = {
     ("docs/benchmarks.md", "One distillation step on a CPU"): ("benchmark_cpu.jsonl",),
     ("docs/benchmarks.md", "All methods on a CPU"): ("benchmark_cpu.jsonl",),
     ("docs/ablations.md", "On the digits"): ("digits_ablations",),
+    ("docs/ablations.md", "On a tenth of CIFAR-100"): ("cifar100_ablations",),
     ("docs/data.md", "Choosing the weight of a method"): ("digits_sweeps",),
     ("docs/training.md", "Released recipes and one of today"): (
         *("cifar100_recipes_released", "cifar100_recipes_today"),
