@@ -74,7 +74,8 @@ def draw(blocks: Sequence[pairs.Block], file: Path) -> None:
     rows = math.ceil(len(drawn) / columns)
     width, height = (3.3, 2.6) if small else (8.2, 4.2)
     size = (width * columns, height * rows + 0.6 * small)
-    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    dpi = 100 if small else 150
+    figure = Figure(figsize=size, dpi=dpi, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.1)
     colors = _colors(blocks, 1 if small else len(COLORS))
