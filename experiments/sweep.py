@@ -191,13 +191,13 @@ def run(sweep: Sweep, runner: Runner) -> tuple[list[dict[str, Any]], list[str]]:
     return records + failed, failures
 
 
-def final_runs(out: pathlib.Path) -> dict[str, list[runs.Run]]:
-    """Returns the finished final runs, by the name of their folder."""
+def final_runs(out: pathlib.Path, count: int) -> dict[str, list[runs.Run]]:
+    """Returns the final runs by the name of their folder, where all are finished."""
     found = {}
     for name in (_BEST, _OWN):
         if (out / name).is_dir():
             done = [run for run in runs.read_runs(out / name)[0] if run.result]
-            if done:
+            if len(done) == count:
                 found[name] = sorted(done, key=lambda run: run.seed)
     return found
 
@@ -266,7 +266,7 @@ def _content(
     command: str,
 ) -> dict[str, Any]:
     """Returns what there is to know of a sweep, as `sweep.json` has it."""
-    final = final_runs(flags.out)
+    final = final_runs(flags.out, flags.final_seeds)
     done = [run for found in final.values() for run in found]
     return {
         "config": flags.config,

@@ -26,6 +26,8 @@ from . import origin, summary, sweep_table
 #: The file of all sweeps.
 FILE = "sweeps.jsonl"
 
+_BOTH = (sweep_table.OWN, sweep_table.BEST)
+
 _CAPTION = (
     "Test accuracy in percent after the last epoch: mean ± sample sd over the seeds, "
     "or each seed if there are fewer than three, with the configuration's own values "
@@ -77,9 +79,6 @@ def _is_finished(sweep: Mapping[str, Any]) -> bool:
     accuracies = sweep["test_accuracy"]
     own, best = (accuracies.get(name, ()) for name in _BOTH)
     return 0 < len(own) == len(best)
-
-
-_BOTH = (sweep_table.OWN, sweep_table.BEST)
 
 
 def _means(sweep: Mapping[str, Any]) -> tuple[float, float]:

@@ -82,6 +82,11 @@ def test_the_best_on_validation_images_is_trained_on_all(tmp_path, started, caps
     assert "90.00 ± 0.00" in printed
     assert "5 trials of 1 seed, grid" in printed
     assert (tmp_path / "sweep.png").stat().st_size > 0
+    # Accuracies are those of all final seeds, or none.
+    assert set(sweep.final_runs(tmp_path, 3)) == {"best", "own"}
+    (tmp_path / "best/seed_1/result.json").rename(tmp_path / "kept")
+    assert set(sweep.final_runs(tmp_path, 3)) == {"own"}
+    (tmp_path / "kept").rename(tmp_path / "best/seed_1/result.json")
     # The same command again has nothing to do.
     assert sweep.main(flags(tmp_path, "--trials=5", "--search=grid")) == 0
     assert len(started) == 11
